@@ -1,0 +1,212 @@
+"""A thin asynchronous client of the API server that speaks plain dicts.
+
+One method per verb; every refusal is an exception of `errors`. Writes name their field manager. Nothing is
+cached and nothing is retried here: callers know whether a retry is safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aiohttp
+
+from zerotide import __version__
+from zerotide.kube.credentials import Credentials
+from zerotide.kube.errors import ConnectionFailed, error_from
+from zerotide.kube.resources import SERVICE_ACCOUNTS, Resource
+
+Object = dict[str, Any]
+
+_PATCH_TYPES = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A consistent list of objects and the version to watch from."""
+
+    items: list[Object]
+    resource_version: str
+
+
+class Client:
+    """Talk to one API server; an asynchronous context manager that owns its connections."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool; connections themselves are made on first use."""
+        connector = aiohttp.TCPConnector(limit=0, ssl=self.credentials.tls or False, keepalive_timeout=60)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"zerotide/{__version__}", "Accept": "application/json"},
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        """Read one object."""
+        return await self.request("GET", resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> Listing:
+        """List objects in pages of 500; items carry apiVersion and kind as single reads do."""
+        params = {"limit": "500", "labelSelector": label_selector, "fieldSelector": field_selector}
+        items: list[Object] = []
+        while True:
+            page = await self.request("GET", resource.path(namespace), params=params)
+            for item in page.get("items") or []:
+                items.append({"apiVersion": resource.api_version, "kind": resource.kind, **item})
+            proceed = page["metadata"].get("continue")
+            if not proceed:
+                return Listing(items, page["metadata"]["resourceVersion"])
+            params = {**params, "continue": proceed}
+
+    async def create(
+        self, resource: Resource, obj: Object, *, manager: str = "zerotide", subresource: str = ""
+    ) -> Object:
+        """Create an object; raise AlreadyExists when the name is taken."""
+        metadata = obj.get("metadata") or {}
+        name = metadata["name"] if subresource else ""
+        path = resource.path(metadata.get("namespace"), name, subresource)
+        return await self.request("POST", path, body=obj, params={"fieldManager": manager})
+
+    async def apply(
+        self, resource: Resource, obj: Object, manager: str, *, force: bool = True, subresource: str = ""
+    ) -> Object:
+        """Apply an object server-side as the owner of exactly the fields it holds."""
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+        params = {"fieldManager": manager, "force": "true" if force else "false"}
+        path = resource.path_of(obj, subresource)
+        return await self.request("PATCH", path, body=body, params=params, content_type="application/apply-patch+yaml")
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None,
+        patch: Any,
+        *,
+        kind: str = "merge",
+        subresource: str = "",
+        manager: str = "zerotide",
+    ) -> Object:
+        """Patch an object; kind is merge, json or strategic."""
+        path = resource.path(namespace, name, subresource)
+        params = {"fieldManager": manager}
+        return await self.request("PATCH", path, body=patch, params=params, content_type=_PATCH_TYPES[kind])
+
+    async def replace(
+        self, resource: Resource, obj: Object, *, subresource: str = "", manager: str = "zerotide"
+    ) -> Object:
+        """Replace an object; its resourceVersion, when present, must still be the current one."""
+        return await self.request("PUT", resource.path_of(obj, subresource), body=obj, params={"fieldManager": manager})
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        uid: str = "",
+        propagation: str = "Background",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Delete an object, only the one with that uid when given (Conflict otherwise)."""
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        await self.request("DELETE", resource.path(namespace, name), body=options)
+
+    async def token(self, account: str, namespace: str, audience: str = "", *, seconds: int = 3600) -> str:
+        """Mint a token for a ServiceAccount, for one audience (the API server's own when empty)."""
+        spec: Object = {"expirationSeconds": seconds}
+        if audience:
+            spec["audiences"] = [audience]
+        path = SERVICE_ACCOUNTS.path(namespace, account, "token")
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = await self.request("POST", path, body=body)
+        return str(answer["status"]["token"])
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> Object:
+        """Send one request and return the decoded JSON object; raise a KubeError for anything but success."""
+        async with self.stream(
+            method, path, body=body, params=params, content_type=content_type, headers=headers, timeout=_TIMEOUT
+        ) as response:
+            try:
+                raw = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ConnectionFailed(f"{method} {path}: the answer broke off: {error!r}") from error
+        decoded: Any = json.loads(raw) if raw else {}
+        return decoded if isinstance(decoded, dict) else {"items": decoded}
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a request and yield its successful response unread (for watches, logs and proxied calls)."""
+        if self._session is None:
+            raise ConnectionFailed("the client is not open: use it as `async with Client(...)`")
+        sent = dict(headers or {})
+        if self.credentials.token is not None:
+            sent["Authorization"] = f"Bearer {self.credentials.token()}"
+        data = None
+        if body is not None:
+            data = json.dumps(body, separators=(",", ":")).encode()
+            sent["Content-Type"] = content_type
+        query = {key: value for key, value in (params or {}).items() if value}
+        url = self.credentials.server + path
+        try:
+            response = await self._session.request(
+                method,
+                url,
+                data=data,
+                params=query,
+                headers=sent,
+                timeout=timeout or aiohttp.ClientTimeout(sock_connect=5),
+            )
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ConnectionFailed(f"{method} {self.credentials.server}{path}: {error or error!r}") from error
+        try:
+            if response.status >= 400:
+                content = await response.read()
+                raise error_from(response.status, content, response.headers.get("Retry-After", ""))
+            yield response
+        finally:
+            response.release()

@@ -1,0 +1,20 @@
+"""A wall clock that never jumps, for stamps that processes exchange."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """Tell the wall time of the process's start plus the monotonic time since, in microseconds."""
+
+    def __init__(self) -> None:
+        self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+
+    def now_us(self) -> int:
+        """Return microseconds since the Unix epoch; differences are those of the monotonic clock."""
+        return self._offset_us + time.monotonic_ns() // 1000
+
+    def monotonic(self) -> float:
+        """Return seconds of the monotonic clock."""
+        return time.monotonic()

@@ -1,0 +1,197 @@
+"""Keep a local copy of a collection true: list, watch, and never miss a deletion.
+
+A watch can break silently, end early, or jump over a gap (410). Each of these leads to a list, and a list is
+compared with the store: what is missing from it was deleted. Bookmarks keep the version fresh; a stream without
+any sign of life for `stall` seconds is given up; every `relist` seconds the store is compared all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+
+from zerotide.kube.client import Client, Object
+from zerotide.kube.errors import ApiError, ConnectionFailed, Gone, KubeError, error_from
+from zerotide.kube.resources import Resource
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One object that appeared or changed ("set"), or went away ("deleted", with its last known content)."""
+
+    type: Literal["set", "deleted"]
+    object: Object
+    previous: Object | None = None
+
+
+def key_of(obj: Object) -> Key:
+    """Return (namespace, name) of an object."""
+    metadata = obj["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def without_managed_fields(obj: Object) -> Object:
+    """Drop metadata.managedFields, two thirds of a typical object's size, which nobody here reads."""
+    obj["metadata"].pop("managedFields", None)
+    return obj
+
+
+class Reflector:
+    """Mirror one collection into `store` and report each change in order, exactly once per version."""
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        trim: Callable[[Object], Object] = without_managed_fields,
+        on_change: Callable[[Change], None] | None = None,
+        stall: float = 75.0,
+        relist: float = 300.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.resource = resource
+        self.store: dict[Key, Object] = {}
+        self.synced = asyncio.Event()
+        self._client, self._namespace = client, namespace
+        self._label_selector, self._field_selector = label_selector, field_selector
+        self._trim, self._on_change = trim, on_change
+        self._stall, self._relist = stall, relist
+        self._rng = rng or random.Random()
+        self._alive = time.monotonic()
+        self._listed = float("-inf")
+        self._version = ""
+
+    def age(self) -> float:
+        """Return the seconds since the API server last gave a sign of life on this collection."""
+        return time.monotonic() - self._alive
+
+    async def run(self) -> None:
+        """Mirror for ever; survive every failure with back-off between 0.1 and 10 s."""
+        failures = 0
+        while True:
+            try:
+                if not self._version or time.monotonic() - self._listed >= self._relist:
+                    await self._list()
+                await self._watch()
+                failures = 0
+            except Gone:
+                self._version = ""
+            except KubeError as error:
+                failures += 1
+                if not isinstance(error, ConnectionFailed):
+                    self._version = ""
+                log.warning(
+                    "watch interrupted",
+                    extra={"resource": self.resource.plural, "error": str(error), "failures": failures},
+                )
+                await asyncio.sleep(min(10.0, 0.1 * 2 ** min(failures, 7)) * self._rng.uniform(0.5, 1.0))
+
+    async def _list(self) -> None:
+        listing = await self._client.list(
+            self.resource, self._namespace, label_selector=self._label_selector, field_selector=self._field_selector
+        )
+        self._listed = self._alive = time.monotonic()
+        present: set[Key] = set()
+        for item in listing.items:
+            present.add(key_of(item))
+            self._set(item)
+        for key in [key for key in self.store if key not in present]:
+            self._delete(self.store[key])
+        self._version = listing.resource_version
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        # The server ends the stream at a random time of its own choice otherwise; ours also bounds the relist's delay.
+        server_timeout = max(1, int(min(self._relist, 290.0) * self._rng.uniform(0.9, 1.0)))
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "labelSelector": self._label_selector,
+            "fieldSelector": self._field_selector,
+            "timeoutSeconds": str(server_timeout),
+        }
+        async with self._client.stream("GET", self.resource.path(self._namespace), params=params) as response:
+            async for line in _lines(response, self._stall):
+                self._alive = time.monotonic()
+                self._take(json.loads(line))
+
+    def _take(self, event: Object) -> None:
+        obj = event["object"]
+        match event["type"]:
+            case "ADDED" | "MODIFIED":
+                self._set(obj)
+            case "DELETED":
+                self._delete(obj)
+            case "ERROR":
+                raise _watch_error(obj)
+        self._version = obj["metadata"]["resourceVersion"]
+
+    def _set(self, obj: Object) -> None:
+        key = key_of(obj)
+        previous = self.store.get(key)
+        version = obj["metadata"]["resourceVersion"]
+        if previous is not None:
+            if previous["metadata"]["resourceVersion"] == version:
+                return
+            if previous["metadata"]["uid"] != obj["metadata"]["uid"]:
+                # Deleted and made again in a gap of the watch: the first one's end must not be lost.
+                self._delete(previous)
+                previous = None
+        obj = self._trim(obj)
+        self.store[key] = obj
+        self._report(Change("set", obj, previous))
+
+    def _delete(self, obj: Object) -> None:
+        previous = self.store.pop(key_of(obj), None)
+        self._report(Change("deleted", self._trim(obj), previous))
+
+    def _report(self, change: Change) -> None:
+        if self._on_change is None:
+            return
+        try:
+            self._on_change(change)
+        except Exception:
+            # One bad object must not stop the mirror of all others.
+            log.exception(
+                "change handler failed", extra={"resource": self.resource.plural, "key": key_of(change.object)}
+            )
+
+
+def _watch_error(status: Object) -> ApiError:
+    return error_from(int(status.get("code") or 500), json.dumps(status).encode())
+
+
+async def _lines(response: aiohttp.ClientResponse, stall: float) -> AsyncIterator[bytes]:
+    """Yield complete lines of any length; raise ConnectionFailed when nothing comes for `stall` seconds."""
+    rest = b""
+    while True:
+        try:
+            async with asyncio.timeout(stall):
+                chunk = await response.content.readany()
+        except TimeoutError:
+            raise ConnectionFailed(f"no sign of life for {stall:.0f} s") from None
+        except aiohttp.ClientError as error:
+            raise ConnectionFailed(f"the stream broke off: {error!r}") from error
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
