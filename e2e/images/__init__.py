@@ -1,0 +1,1 @@
+"""Build the project's images without Docker, and load them into a local cluster."""
