@@ -202,7 +202,7 @@ class Client:
                 timeout=timeout or aiohttp.ClientTimeout(sock_connect=5),
             )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise ConnectionFailed(f"{method} {self.credentials.server}{path}: {error or error!r}") from error
+            raise ConnectionFailed(f"{method} {self.credentials.server}{path}: {error!r}") from error
         try:
             if response.status >= 400:
                 content = await response.read()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from zerotide.kube.errors import CredentialsError
 
@@ -68,13 +69,13 @@ def _in_cluster() -> Credentials:
 
 async def _from_kubeconfig(context: str | None) -> Credentials:
     # Imported here: it costs 0.8 s, and processes inside a cluster never need it.
-    from kubernetes.aio import config
-    from kubernetes.aio.client import Configuration
+    from kubernetes.aio import client, config
 
-    configuration = Configuration()
+    library: Any = config  # it carries no types
+    configuration = client.Configuration()
     try:
-        await config.load_kube_config(context=context, client_configuration=configuration)
-        contexts, active = config.list_kube_config_contexts()
+        await library.load_kube_config(context=context, client_configuration=configuration)
+        contexts, active = library.list_kube_config_contexts()
     except (config.ConfigException, OSError) as error:
         where = os.environ.get("KUBECONFIG") or "~/.kube/config"
         raise CredentialsError(
