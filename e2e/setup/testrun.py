@@ -1,0 +1,72 @@
+"""Run all checks and tests in stages, show where the time went, and stop with the first failure's code.
+
+What needs root on a Debian-like machine (the local cluster) is left out, loudly, where that is missing and no
+KUBECONFIG names a cluster; with ZEROTIDE_REQUIRE_ALL=1 it is an error instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DEV = str(ROOT / ".venv/bin/python")
+RUNTIME = str(ROOT / ".venv-runtime/bin/python")
+
+
+def cluster_possible() -> str:
+    """Return why no cluster can be had here; empty when one can."""
+    if os.environ.get("KUBECONFIG"):
+        return ""
+    if os.geteuid() != 0:
+        return "not root"
+    if shutil.which("apt-get") is None:
+        return "no apt-get: the local cluster needs a Debian-like machine"
+    return ""
+
+
+def stages(with_cluster: bool) -> list[tuple[str, list[str]]]:
+    """List what to run, in order; cheap and telling things first."""
+    pytest = ["-m", "pytest", "-q", "--durations=10"]
+    python = sys.executable
+    listed = [
+        ("environments", [python, str(ROOT / "e2e/setup/venvs.py")]),
+        ("checks", ["make", "-s", "check"]),
+        ("unit", [DEV, *pytest, "tests", "-m", "not cluster", "--ignore=tests/runtime", "--ignore=tests/repository"]),
+        ("runtime", [RUNTIME, *pytest, "tests/runtime"]),
+    ]
+    if with_cluster:
+        marks = ["-m", "cluster and not soak", "--ignore=tests/runtime"]
+        listed += [("cluster", [DEV, *pytest, "tests", "e2e", *marks])]
+    return listed
+
+
+def main() -> int:
+    """Run every stage; return 0 only when all passed."""
+    why_not = cluster_possible()
+    if why_not and os.environ.get("ZEROTIDE_REQUIRE_ALL"):
+        print(f"make test: everything is required, but there is no cluster: {why_not}", file=sys.stderr)
+        return 1
+    took: list[tuple[str, float]] = []
+    code = 0
+    for name, command in stages(not why_not):
+        print(f"\n=== {name}", flush=True)
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT).returncode
+        took.append((name, time.monotonic() - started))
+        if code != 0:
+            print(f"\nmake test: stage `{name}` failed with code {code}", file=sys.stderr)
+            break
+    print("\nwhere the time went: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took), flush=True)
+    if why_not:
+        banner = f"LEFT OUT: every test on a real cluster ({why_not}). Set KUBECONFIG, or run as root on Debian."
+        print(f"\n{'!' * len(banner)}\n{banner}\n{'!' * len(banner)}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

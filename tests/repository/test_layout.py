@@ -1,0 +1,34 @@
+"""The tree keeps the shape that imports, images and readers rely on."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_operator_is_a_source_root_and_never_a_package() -> None:
+    """A package of that name would shadow the standard library and break every import."""
+    assert not (ROOT / "operator" / "__init__.py").exists()
+    assert operator.__spec__ is not None and operator.__spec__.origin != str(ROOT / "operator")
+
+
+def test_nothing_in_the_source_root_is_named_like_a_standard_module() -> None:
+    """Files in operator/ are importable by their bare name."""
+    names = {path.stem for path in (ROOT / "operator").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert not names & set(sys.stdlib_module_names)
+
+
+def test_top_level_holds_only_the_agreed_folders() -> None:
+    """A reader finds every role at its fixed place."""
+    agreed = {"operator", "crds", "charts", "runtime-image", "e2e", "tests", "docs", "examples", "bench"}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    assert folders <= agreed | {"build", "dist"}
+
+
+def test_lock_files_name_no_index() -> None:
+    """The locks are checked by hash, wherever the files come from."""
+    for lock in (*ROOT.glob("*/requirements*.txt"), *ROOT.glob("*/requirements*.in")):
+        assert "index-url" not in lock.read_text() and "://" not in lock.read_text(), lock
