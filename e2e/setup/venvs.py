@@ -30,11 +30,12 @@ class Environment:
     folder: str
     lock: str
     editable: tuple[str, ...] = ()
+    torch: bool = False
 
 
 ENVIRONMENTS = {
     "dev": Environment(".venv", "tests/requirements.txt", ("operator", "runtime-image")),
-    "runtime": Environment(".venv-runtime", "runtime-image/requirements-test.txt", ("runtime-image",)),
+    "runtime": Environment(".venv-runtime", "runtime-image/requirements-test.txt", ("runtime-image",), torch=True),
     "tgi": Environment(".venv-tgi", "tests/requirements-tgi.txt"),
 }
 
@@ -45,9 +46,15 @@ class SetupError(SystemExit):
 
 def stamp(environment: Environment) -> str:
     """Hash everything that decides the content of an environment."""
-    lock = ROOT / environment.lock
-    parts = (lock.read_bytes(), sys.version.encode(), " ".join(environment.editable).encode(), str(ROOT).encode())
+    content = b"".join((ROOT / lock).read_bytes() for lock in locks(environment))
+    parts = (content, sys.version.encode(), " ".join(environment.editable).encode(), str(ROOT).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def locks(environment: Environment) -> list[str]:
+    """Name the lock files to install; torch's is the CPU build where the cache has its wheel."""
+    variant = "cpu" if list((CACHE / "wheels").glob("torch-*+cpu-*.whl")) else "cuda"
+    return [environment.lock] + [f"runtime-image/requirements-torch-{variant}.txt"] * environment.torch
 
 
 def make(name: str) -> None:
@@ -62,10 +69,10 @@ def make(name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     run(sys.executable, "-m", "venv", str(folder))
     python = str(folder / "bin" / "python")
-    # Wheels in the cache (the CPU build of torch) win over the index: a local version sorts above the public one.
     wheels = CACHE / "wheels"
     links = ["--find-links", str(wheels)] if wheels.is_dir() else []
-    run(python, "-m", "pip", "install", "-q", "--require-hashes", "--no-deps", *links, "-r", str(ROOT / environment.lock))
+    files = [word for lock in locks(environment) for word in ("-r", str(ROOT / lock))]
+    run(python, "-m", "pip", "install", "-q", "--require-hashes", "--no-deps", *links, *files)
     add_sources(folder, environment.editable)
     mark.write_text(wanted)
     print(f"  {environment.folder}: ready in {time.monotonic() - started:.0f} s", flush=True)

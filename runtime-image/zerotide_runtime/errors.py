@@ -1,0 +1,112 @@
+"""Everything that can go wrong, one class per cause.
+
+    RuntimeFailure
+    ├── StartError                 ends the process; `reason` is what the operator shows
+    │   ├── SettingsError              InvalidSettings
+    │   ├── ModelNotFound              ModelNotFound
+    │   ├── CredentialsMissing         CredentialsMissing
+    │   ├── ModelDownloadFailed        ModelDownloadFailed
+    │   ├── InvalidModel               InvalidModel
+    │   │   └── GGUFError
+    │   ├── UnsupportedModel           UnsupportedModel
+    │   ├── OutOfMemory                OutOfMemory
+    │   └── ListenError                ListenFailed
+    └── RequestError               ends one request; the protocols turn it into their own shape
+        ├── InvalidRequest             the client's fault, `param` names the field
+        │   └── TemplateError          the chat template refuses these messages
+        ├── Overloaded                 too many requests at once
+        ├── NotReady                   stopping, or the model is not loaded yet
+        └── GenerationFailed           the engine broke off
+"""
+
+from __future__ import annotations
+
+
+class RuntimeFailure(Exception):
+    """Root of this package's errors."""
+
+
+class StartError(RuntimeFailure):
+    """The process cannot serve; it ends with this reason."""
+
+    reason = "StartFailed"
+
+
+class SettingsError(StartError):
+    """A flag or an environment variable has no sense."""
+
+    reason = "InvalidSettings"
+
+
+class ModelNotFound(StartError):
+    """There is no model at the given location."""
+
+    reason = "ModelNotFound"
+
+
+class CredentialsMissing(StartError):
+    """The model's host wants a token, or refuses the one it got."""
+
+    reason = "CredentialsMissing"
+
+
+class ModelDownloadFailed(StartError):
+    """The model's host cannot be reached or broke off."""
+
+    reason = "ModelDownloadFailed"
+
+
+class InvalidModel(StartError):
+    """The model's files contradict each other or themselves."""
+
+    reason = "InvalidModel"
+
+
+class GGUFError(InvalidModel):
+    """A GGUF file is damaged or uses something this reader does not know."""
+
+
+class UnsupportedModel(StartError):
+    """The model is sound, but this engine cannot run it."""
+
+    reason = "UnsupportedModel"
+
+
+class OutOfMemory(StartError):
+    """The model does not fit into this process's memory."""
+
+    reason = "OutOfMemory"
+
+
+class ListenError(StartError):
+    """The address cannot be listened on."""
+
+    reason = "ListenFailed"
+
+
+class RequestError(RuntimeFailure):
+    """One request cannot be answered; others are not touched."""
+
+
+class InvalidRequest(RequestError):
+    """The request itself is wrong; `param` names the field where one is to blame."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class TemplateError(InvalidRequest):
+    """The model's chat template cannot render these messages."""
+
+
+class Overloaded(RequestError):
+    """More requests are in hand than the bound allows."""
+
+
+class NotReady(RequestError):
+    """The model is not loaded yet, or the process is stopping."""
+
+
+class GenerationFailed(RequestError):
+    """The engine broke off in the middle of a generation."""

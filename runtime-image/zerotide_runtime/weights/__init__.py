@@ -1,0 +1,1 @@
+"""Model files: GGUF in, safetensors out, and from there into memory."""
