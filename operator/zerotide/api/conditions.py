@@ -1,0 +1,152 @@
+"""States, reasons and the truth table: what each state means for the five conditions.
+
+A sleeping endpoint is healthy: Ready is True, or tools that wait for readiness would wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from zerotide.api.scalars import format_time
+
+
+class State(StrEnum):
+    """What an endpoint is doing, for people."""
+
+    ASLEEP = "Asleep"
+    WAKING = "Waking"
+    WAITING_FOR_CAPACITY = "WaitingForCapacity"
+    PULLING = "Pulling"
+    LOADING = "Loading"
+    AWAKE = "Awake"
+    DRAINING = "Draining"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is."""
+
+    SCALED_TO_ZERO = "ScaledToZero"
+    NEVER_SERVED = "NeverServed"
+    WAKING = "Waking"
+    SERVING = "Serving"
+    UNSCHEDULABLE = "Unschedulable"
+    NEVER_SCHEDULABLE = "NeverSchedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CRASH_LOOPING = "CrashLooping"
+    OUT_OF_MEMORY = "OutOfMemory"
+    START_DEADLINE_EXCEEDED = "StartDeadlineExceeded"
+    START_BACKOFF = "StartBackoff"
+    MODEL_DOWNLOAD_FAILED = "ModelDownloadFailed"
+    CREDENTIALS_MISSING = "CredentialsMissing"
+    VOLUME_FAILED = "VolumeFailed"
+    POD_REFUSED = "PodRefused"
+    INVALID_POD_TEMPLATE = "InvalidPodTemplate"
+    NAME_CONFLICT = "NameConflict"
+    MODEL_NAME_CONFLICT = "ModelNameConflict"
+    SUSPENDED = "Suspended"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    EXTERNAL_WRITER = "ExternalWriter"
+    ROLLING_OUT = "RollingOut"
+    """Of Reconciling alone: a new revision is being rolled out."""
+
+
+class ConditionType(StrEnum):
+    """The five conditions, in the order in which they are written."""
+
+    READY = "Ready"
+    ACCEPTING = "Accepting"
+    SERVING = "Serving"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Truth(NamedTuple):
+    """The statuses of the conditions in one state; Reconciling is True in a roll-out where `rolls` says so."""
+
+    ready: bool
+    accepting: bool
+    serving: bool
+    stalled: bool
+    rolls: bool = False
+
+
+TRUTH: dict[State, Truth] = {
+    State.ASLEEP: Truth(ready=True, accepting=True, serving=False, stalled=False),
+    State.WAKING: Truth(ready=True, accepting=True, serving=False, stalled=False),
+    State.PULLING: Truth(ready=True, accepting=True, serving=False, stalled=False),
+    State.LOADING: Truth(ready=True, accepting=True, serving=False, stalled=False),
+    State.WAITING_FOR_CAPACITY: Truth(ready=True, accepting=True, serving=False, stalled=False),
+    State.AWAKE: Truth(ready=True, accepting=True, serving=True, stalled=False, rolls=True),
+    State.DRAINING: Truth(ready=True, accepting=True, serving=False, stalled=False, rolls=True),
+    State.FAILED: Truth(ready=False, accepting=False, serving=False, stalled=True),
+    State.SUSPENDED: Truth(ready=True, accepting=False, serving=False, stalled=False),
+}
+OUT_OF_CAPACITY = Truth(ready=False, accepting=False, serving=False, stalled=False)
+"""WaitingForCapacity after start.capacityTimeout, that is with the reason Unschedulable."""
+
+DEFAULT_REASONS: dict[State, Reason] = {
+    State.ASLEEP: Reason.SCALED_TO_ZERO,
+    State.WAKING: Reason.WAKING,
+    State.PULLING: Reason.WAKING,
+    State.LOADING: Reason.WAKING,
+    State.WAITING_FOR_CAPACITY: Reason.WAKING,
+    State.AWAKE: Reason.SERVING,
+    State.DRAINING: Reason.SERVING,
+    State.SUSPENDED: Reason.SUSPENDED,
+}
+"""The reason of each state that has one of its own; Failed always needs to be told."""
+
+
+def truth(state: State, reason: Reason) -> Truth:
+    """Return the row of the truth table."""
+    if state is State.WAITING_FOR_CAPACITY and reason is Reason.UNSCHEDULABLE:
+        return OUT_OF_CAPACITY
+    return TRUTH[state]
+
+
+def conditions(
+    state: State,
+    reason: Reason,
+    message: str,
+    observed_generation: int,
+    previous: Iterable[Mapping[str, Any]],
+    now_us: int,
+    *,
+    rolling_out: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the five conditions of a state, as the API server takes them.
+
+    `previous` are the conditions of the object as read: a condition whose status stays keeps its
+    lastTransitionTime, so that an unchanged endpoint is written unchanged. `rolling_out` counts only in
+    states where a replica serves.
+    """
+    row = truth(state, reason)
+    reconciling = row.rolls and rolling_out
+    wanted = {
+        ConditionType.READY: (row.ready, reason),
+        ConditionType.ACCEPTING: (row.accepting, reason),
+        ConditionType.SERVING: (row.serving, reason),
+        ConditionType.RECONCILING: (reconciling, Reason.ROLLING_OUT if reconciling else reason),
+        ConditionType.STALLED: (row.stalled, reason),
+    }
+    before = {condition.get("type"): condition for condition in previous}
+    result = []
+    for type_, (holds, why) in wanted.items():
+        status = "True" if holds else "False"
+        old = before.get(type_.value, {})
+        since = old.get("lastTransitionTime") if old.get("status") == status else None
+        result.append(
+            {
+                "type": type_.value,
+                "status": status,
+                "reason": why.value,
+                "message": message,
+                "lastTransitionTime": since or format_time(now_us),
+                "observedGeneration": observed_generation,
+            }
+        )
+    return result

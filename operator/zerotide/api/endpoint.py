@@ -1,0 +1,183 @@
+"""The InferenceEndpoint: a model that is served, and sleeps while nobody calls it.
+
+The parts of the spec live in `spec_model`, `spec_runtime`, `spec_scaling` and `spec_serving`, the status in
+`status`; all of them can be imported from here. Rules that span parts are listed here, on the spec: the API server
+checks rules of a defaulted object before its own fields are defaulted, so they cannot live further down.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StrictBool
+
+from zerotide.api.base import Model, Object, Rule
+from zerotide.api.names import API_VERSION, KIND_ENDPOINT, PATTERN_ENDPOINT_NAME, is_endpoint_name
+from zerotide.api.spec_model import ModelSpec, ModelUri, SecretRef, parse_uri
+from zerotide.api.spec_runtime import (
+    Accelerator,
+    Engine,
+    EnvSource,
+    EnvVar,
+    KeyRef,
+    PodMetadata,
+    PodTemplate,
+    Readiness,
+    Resources,
+    RuntimeSpec,
+)
+from zerotide.api.spec_scaling import Concurrency, Idle, Scaling, Stabilization
+from zerotide.api.spec_serving import Access, Billing, Cache, Drain, Hold, Request, Start
+from zerotide.api.status import (
+    ColdStarts,
+    Condition,
+    Decision,
+    LastWake,
+    ModelStatus,
+    Status,
+    WakeRequest,
+    WakeStage,
+)
+
+__all__ = [
+    "Accelerator",
+    "Access",
+    "Billing",
+    "Cache",
+    "ColdStarts",
+    "Concurrency",
+    "Condition",
+    "Decision",
+    "Drain",
+    "Engine",
+    "EnvSource",
+    "EnvVar",
+    "Hold",
+    "Idle",
+    "InferenceEndpoint",
+    "KeyRef",
+    "LastWake",
+    "ModelSpec",
+    "ModelStatus",
+    "ModelUri",
+    "PodMetadata",
+    "PodTemplate",
+    "Readiness",
+    "Request",
+    "Resources",
+    "RuntimeSpec",
+    "Scaling",
+    "SecretRef",
+    "Spec",
+    "Stabilization",
+    "Start",
+    "Status",
+    "WakeRequest",
+    "WakeStage",
+    "parse_uri",
+]
+
+
+class Spec(Model):
+    """What is served, on what, and how."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.scaling.minReplicas <= self.scaling.maxReplicas",
+            "scaling.minReplicas must not be greater than scaling.maxReplicas",
+            lambda spec: spec.scaling.min_replicas <= spec.scaling.max_replicas,
+            ".scaling.minReplicas",
+        ),
+        Rule(
+            "self.scaling.pinnedReplicas <= self.scaling.maxReplicas",
+            "scaling.pinnedReplicas must not be greater than scaling.maxReplicas",
+            lambda spec: spec.scaling.pinned_replicas <= spec.scaling.max_replicas,
+            ".scaling.pinnedReplicas",
+        ),
+        Rule(
+            "self.scaling.concurrency.limit == 0 || self.scaling.concurrency.target <= self.scaling.concurrency.limit",
+            "scaling.concurrency.target must not be greater than scaling.concurrency.limit, unless that is 0",
+            lambda spec: (
+                spec.scaling.concurrency.limit == 0 or spec.scaling.concurrency.target <= spec.scaling.concurrency.limit
+            ),
+            ".scaling.concurrency.target",
+        ),
+        Rule(
+            "self.runtime.engine != 'custom' || has(self.runtime.image)",
+            "runtime.image must be given where runtime.engine is custom",
+            lambda spec: spec.runtime.engine is not Engine.CUSTOM or spec.runtime.image is not None,
+            ".runtime.image",
+        ),
+        Rule(
+            "duration(self.hold.coldTimeout) <= duration(self.start.capacityTimeout) + duration(self.start.deadline)",
+            "hold.coldTimeout must not be longer than start.capacityTimeout and start.deadline together",
+            lambda spec: spec.hold.cold_timeout.us <= spec.start.capacity_timeout.us + spec.start.deadline.us,
+            ".hold.coldTimeout",
+        ),
+        Rule(
+            "duration(self.drain.timeout) >= duration(self.request.timeout)",
+            "drain.timeout must not be shorter than request.timeout, or requests would be cut off",
+            lambda spec: spec.drain.timeout.us >= spec.request.timeout.us,
+            ".drain.timeout",
+        ),
+        Rule(
+            "quantity(self.hold.maxBytes).compareTo(quantity(self.request.maxBodyBytes)) >= 0",
+            "hold.maxBytes must not be smaller than request.maxBodyBytes, or the largest request could not be held",
+            lambda spec: spec.hold.max_bytes.value >= spec.request.max_body_bytes.value,
+            ".hold.maxBytes",
+        ),
+    )
+    model: Annotated[ModelSpec, Field(description="What is served.")]
+    runtime: Annotated[RuntimeSpec, Field(description="The engine and its container.")] = RuntimeSpec()
+    accelerator: Annotated[
+        Accelerator | None, Field(description="The accelerators of one replica. Absent: it runs on the CPU.")
+    ] = None
+    resources: Annotated[
+        Resources, Field(description="Requests and limits of the model's container, as in any pod.")
+    ] = Resources()
+    scaling: Annotated[Scaling, Field(description="How many replicas, and when none.")] = Scaling()
+    hold: Annotated[Hold, Field(description="What happens to requests that cannot be served yet.")] = Hold()
+    start: Annotated[Start, Field(description="How long a start may take, and when it is given up.")] = Start()
+    request: Annotated[Request, Field(description="Limits of one request.")] = Request()
+    drain: Annotated[Drain, Field(description="How a replica leaves.")] = Drain()
+    access: Annotated[Access, Field(description="Who may call.")] = Access()
+    cache: Annotated[Cache, Field(description="Where weights are kept between starts.")] = Cache()
+    billing: Annotated[Billing, Field(description="Who pays.")] = Billing()
+    suspend: Annotated[
+        StrictBool, Field(description="Whether it must sleep, whatever arrives; requests are answered with an error.")
+    ] = False
+    pod_template: Annotated[
+        PodTemplate | None,
+        Field(description="What is merged into the pods, by strategic merge; the way out where no field fits."),
+    ] = None
+
+
+class InferenceEndpoint(Object):
+    """A model that is served, and sleeps while nobody calls it."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"self.metadata.name.matches('{PATTERN_ENDPOINT_NAME}')",
+            "metadata.name must begin with a letter and be at most 46 lower-case letters, digits and `-`",
+            lambda endpoint: is_endpoint_name(endpoint.metadata.name),
+        ),
+    )
+    api_version: Literal["zerotide.dev/v1alpha1"] = API_VERSION
+    kind: Literal["InferenceEndpoint"] = KIND_ENDPOINT
+    spec: Annotated[Spec, Field(description="What is served, on what, and how.")]
+    status: Annotated[Status, Field(description="What the operator saw and decided.")] = Status()
+
+    @property
+    def model_name(self) -> str:
+        """Return the name by which clients ask for the model."""
+        return self.spec.model.name or self.metadata.name
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Return every name by which clients may ask for the model, the main one first."""
+        return tuple(dict.fromkeys((self.model_name, *self.spec.model.aliases)))
+
+    @property
+    def owner(self) -> str:
+        """Return the consumer, `namespace/name`, who pays for time that no caller pays for."""
+        return f"{self.metadata.namespace}/{self.spec.billing.consumer or self.metadata.name}"

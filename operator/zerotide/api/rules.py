@@ -1,0 +1,24 @@
+"""Rules that span fields: one CEL expression for the API server, one predicate for Python, one message for both.
+
+A model class lists its rules in `RULES`; the base model runs the predicates after validation and the CRD
+generator writes the expressions. A property test holds the two against each other on a real API server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of one object: `cel` and `holds` must agree on every object that the schema admits."""
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+    field: str = ""
+    """Path of the field that the message is about, relative to the object, such as `.scaling.maxReplicas`."""
+    transition: bool = False
+    """Whether the expression reads `oldSelf`; such rules hold in Python always."""

@@ -1,0 +1,68 @@
+"""`spec.scaling`: how many replicas, and when none."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictInt
+
+from zerotide.api.base import Duration, Model, Span
+
+
+class Concurrency(Model):
+    """How many requests one replica serves at a time."""
+
+    target: Annotated[
+        StrictInt, Field(ge=1, le=10_000, description="Requests in flight per replica that scaling aims at.")
+    ] = 8
+    limit: Annotated[
+        StrictInt,
+        Field(ge=0, le=10_000, description="Requests in flight per replica that are never exceeded; 0 means no limit."),
+    ] = 32
+
+
+class Idle(Model):
+    """When an endpoint falls asleep."""
+
+    policy: Annotated[Literal["Fixed"], Field(description="Fixed: after `timeout` without a request.")] = "Fixed"
+    timeout: Annotated[
+        Duration,
+        Span("5s", "24h"),
+        Field(description="Time after the end of the last request until the last replica is given up."),
+    ] = Duration("5m")
+
+
+class Stabilization(Model):
+    """How long a load must last before the number of replicas follows it."""
+
+    scale_up: Annotated[
+        Duration, Span("0s", "1h"), Field(description="Time before a replica is added; a wake never waits.")
+    ] = Duration("0s")
+    scale_down: Annotated[
+        Duration, Span("0s", "1h"), Field(description="Time before a replica is removed, the last one aside.")
+    ] = Duration("1m")
+
+
+class Scaling(Model):
+    """How many replicas, and when none."""
+
+    min_replicas: Annotated[
+        StrictInt, Field(ge=0, le=1000, description="Replicas that are kept without any request; 0 lets it sleep.")
+    ] = 0
+    max_replicas: Annotated[StrictInt, Field(ge=1, le=1000, description="Replicas that are never exceeded.")] = 1
+    pinned_replicas: Annotated[
+        StrictInt,
+        Field(
+            ge=0,
+            le=1000,
+            description="Exactly so many replicas, whatever the load; 0 lets Zerotide decide. `kubectl scale` and "
+            "HorizontalPodAutoscalers write here.",
+        ),
+    ] = 0
+    concurrency: Annotated[Concurrency, Field(description="How many requests one replica serves at a time.")] = (
+        Concurrency()
+    )
+    idle: Annotated[Idle, Field(description="When the endpoint falls asleep.")] = Idle()
+    stabilization: Annotated[
+        Stabilization, Field(description="How long a load must last before the number of replicas follows it.")
+    ] = Stabilization()

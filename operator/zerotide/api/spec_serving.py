@@ -1,0 +1,129 @@
+"""`spec.hold`, `start`, `request`, `drain`, `access`, `cache`, `billing`: what a request meets on its way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictInt
+
+from zerotide.api.base import Amount, Duration, Matches, Model, Quantity, Span, Unique
+
+CONSUMER = Matches(
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$", "be letters, digits, `.`, `_` and `-`, at most 63"
+)
+PATH = Matches(
+    r"^(/[A-Za-z0-9._~-]+){1,16}$", "be an exact absolute path such as /v1/images/generations", refuse=r"/\.\.?(/|$)"
+)
+
+
+class Hold(Model):
+    """What happens to requests that cannot be served yet; bounds are per endpoint, over all activators."""
+
+    while_cold: Annotated[
+        Literal["Hold", "Reject"],
+        Field(
+            description="What a request meets while no replica is ready: Hold keeps it until one is, Reject answers "
+            "503 at once. Both wake the endpoint."
+        ),
+    ] = "Hold"
+    cold_timeout: Annotated[
+        Duration, Span("1s", "1h"), Field(description="Longest hold while no replica is ready.")
+    ] = Duration("9m")
+    busy_timeout: Annotated[
+        Duration, Span("0s", "1h"), Field(description="Longest hold while every replica is at its limit.")
+    ] = Duration("30s")
+    max_requests: Annotated[
+        StrictInt, Field(ge=1, le=100_000, description="Requests held at a time; further ones get 429.")
+    ] = 100
+    max_bytes: Annotated[
+        Quantity, Amount("64Ki", "64Gi"), Field(description="Bytes of request bodies held at a time.")
+    ] = Quantity("64Mi")
+    heartbeat: Annotated[
+        Duration,
+        Span("5s", "60s", zero_too=True),
+        Field(description="Time between the comments that a held streaming request is sent; 0s sends none."),
+    ] = Duration("15s")
+
+
+class Start(Model):
+    """How long a start may take, and when it is given up."""
+
+    deadline: Annotated[
+        Duration, Span("10s", "24h"), Field(description="Longest time from a pod being scheduled to its readiness.")
+    ] = Duration("15m")
+    capacity_timeout: Annotated[
+        Duration,
+        Span("0s", "24h"),
+        Field(description="Longest time that requests are held for a pod that no node has room for."),
+    ] = Duration("5m")
+    max_failures: Annotated[
+        StrictInt, Field(ge=1, le=100, description="Failed starts within `failureWindow` before starts back off.")
+    ] = 3
+    failure_window: Annotated[
+        Duration, Span("1m", "24h"), Field(description="Time over which failed starts are counted.")
+    ] = Duration("1h")
+
+
+class Request(Model):
+    """Limits of one request."""
+
+    timeout: Annotated[
+        Duration,
+        Span("1s", "24h"),
+        Field(description="Longest time from the hand-off to a replica to the last byte; the hold is not counted."),
+    ] = Duration("15m")
+    max_body_bytes: Annotated[
+        Quantity, Amount("1Ki", "1Gi"), Field(description="Largest request body; larger ones get 413.")
+    ] = Quantity("16Mi")
+    extra_paths: Annotated[
+        tuple[Annotated[str, Field(max_length=256), PATH], ...],
+        Field(max_length=16, description="Exact paths that are forwarded beside the inference routes, for POST."),
+        Unique(),
+    ] = ()
+
+
+class Drain(Model):
+    """How a replica leaves."""
+
+    timeout: Annotated[
+        Duration,
+        Span("0s", "24h"),
+        Field(
+            description="Longest time that a leaving replica may take to end its requests; at least request.timeout."
+        ),
+    ] = Duration("15m")
+
+
+class Access(Model):
+    """Who may call."""
+
+    auth: Annotated[
+        Literal["APIKey", "Open"],
+        Field(description="APIKey: callers show a key of an APIKey object. Open: anyone who reaches the gateway."),
+    ] = "APIKey"
+    max_in_flight_per_consumer: Annotated[
+        StrictInt, Field(ge=1, le=100_000, description="Requests of one consumer at a time, held ones included.")
+    ] = 100
+
+
+class Cache(Model):
+    """Where weights are kept between starts."""
+
+    type: Annotated[
+        Literal["None"], Field(description="None: nowhere; they are in the image, or fetched at each start.")
+    ] = "None"
+
+
+class Billing(Model):
+    """Who pays."""
+
+    consumer: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=63,
+            description="Who pays for the time that no caller pays for, a name within the namespace. Absent: the "
+            "name of the endpoint.",
+            json_schema_extra=CONSUMER.schema(),
+        ),
+    ] = None

@@ -1,0 +1,164 @@
+"""`status` of an InferenceEndpoint: what the operator saw and decided; `wakeRequest` is the activators'.
+
+States and reasons are open sets here, so that an older reader parses what a newer operator wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from zerotide.api.base import Model, Time, Unique
+from zerotide.api.scalars import MILLISECOND, PATTERN_DURATION, format_duration, parse_duration
+
+Length = Annotated[str, Field(max_length=28, pattern=PATTERN_DURATION)]
+Count = Annotated[int, Field(ge=0, le=2_147_483_647)]
+Label = Annotated[str, Field(max_length=253)]
+Id = Annotated[str, Field(max_length=64)]
+Prose = Annotated[str, Field(max_length=1024)]
+
+
+class Condition(Model):
+    """One condition, as `metav1.Condition`."""
+
+    type: Annotated[Label, Field(description="What the condition is about.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether it holds.")]
+    reason: Annotated[
+        str,
+        Field(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*$", description="Why, as one word."),
+    ]
+    message: Annotated[str, Field(max_length=4096, description="Why, in a sentence.")]
+    last_transition_time: Annotated[Time, Field(description="When the status changed last.")]
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="Generation of the spec that was looked at.")
+    ] = None
+
+
+class ModelStatus(Model):
+    """The model as clients call it."""
+
+    name: Annotated[str, Field(max_length=128, description="Name by which clients ask for the model.")]
+
+
+class WakeRequest(Model):
+    """The newest request of an activator that the endpoint wake."""
+
+    id: Annotated[Id, Field(description="Identity of the request; one id is one wake.")]
+    time: Annotated[Time, Field(description="When it was made.")]
+    by: Annotated[Label, Field(description="The activator's pod.")]
+
+
+class WakeStage(Model):
+    """One stage of a wake."""
+
+    name: Annotated[
+        Label,
+        Field(description="provision, pull, load, init or firstByte; one that took no time may be absent."),
+    ]
+    duration: Annotated[Length, Field(description="How long it took.")]
+
+
+class LastWake(Model):
+    """The newest finished wake; its stages sum to its total."""
+
+    id: Annotated[Id, Field(description="Identity of the wake request.")]
+    time: Annotated[Time, Field(description="When the first request was held.")]
+    cause: Annotated[Label, Field(description="What asked for the wake: Request, Annotation, MinReplicas, Pinned.")]
+    total: Annotated[Length, Field(description="From the first request to the first byte of its answer.")]
+    stages: Annotated[
+        tuple[WakeStage, ...], Field(max_length=8, description="Where the time went."), Unique("name")
+    ] = ()
+
+    @classmethod
+    def of(cls, id: str, time: str, cause: str, stages: Mapping[str, int]) -> Self:
+        """Build the record from stages in microseconds, each rounded to milliseconds before they are summed."""
+        rounded = {name: (max(us, 0) + MILLISECOND // 2) // MILLISECOND * MILLISECOND for name, us in stages.items()}
+        return cls(
+            id=id,
+            time=time,
+            cause=cause,
+            total=format_duration(sum(rounded.values())),
+            stages=tuple(WakeStage(name=name, duration=format_duration(us)) for name, us in rounded.items()),
+        )
+
+    @property
+    def total_us(self) -> int:
+        """Return the total in microseconds."""
+        return parse_duration(self.total)
+
+
+class ColdStarts(Model):
+    """How long the newest wakes took."""
+
+    window: Annotated[Count, Field(description="How many wakes are looked at, at most.")]
+    count: Annotated[Count, Field(description="How many there were.")]
+    p50: Annotated[Length | None, Field(description="Half of them took no longer.")] = None
+    p90: Annotated[Length | None, Field(description="Nine of ten took no longer.")] = None
+
+
+class Decision(Model):
+    """One change of the wanted number of replicas."""
+
+    time: Annotated[Time, Field(description="When it was taken.")]
+    from_replicas: Annotated[Count, Field(alias="from", description="Replicas before.")]
+    to_replicas: Annotated[Count, Field(alias="to", description="Replicas after.")]
+    reason: Annotated[Label, Field(description="Why, as one word.")]
+    message: Annotated[Prose, Field(description="Why, in a sentence.")] = ""
+
+
+class Status(Model):
+    """What the operator saw and decided."""
+
+    state: Annotated[
+        Label | None,
+        Field(
+            description="For people: Asleep, Waking, WaitingForCapacity, Pulling, Loading, Awake, Draining, Failed "
+            "or Suspended; more may come. Machines read the conditions."
+        ),
+    ] = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(max_length=16, description="Ready, Accepting, Serving, Reconciling and Stalled."),
+        Unique("type"),
+    ] = ()
+    replicas: Annotated[Count | None, Field(description="Pods that exist.")] = None
+    ready_replicas: Annotated[Count | None, Field(description="Pods that can serve.")] = None
+    desired_replicas: Annotated[Count | None, Field(description="Replicas that were decided last.")] = None
+    selector: Annotated[
+        str | None, Field(max_length=512, description="Label selector of the pods, for autoscalers.")
+    ] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="Generation of the spec that this status is about.")
+    ] = None
+    url: Annotated[str | None, Field(max_length=512, description="Address of the endpoint within the cluster.")] = None
+    last_activity_time: Annotated[
+        Time | None, Field(description="Arrival or end of the newest request, at most a minute late.")
+    ] = None
+    kept_awake_by: Annotated[Prose | None, Field(description="What keeps it from sleeping, if anything.")] = None
+    model: Annotated[ModelStatus | None, Field(description="The model as clients call it.")] = None
+    wake_request: Annotated[
+        WakeRequest | None, Field(description="The newest wish to wake; written by activators only.")
+    ] = None
+    handled_wake_request: Annotated[Id | None, Field(description="Id of the newest wish that was acted upon.")] = None
+    last_wake: Annotated[LastWake | None, Field(description="The newest finished wake.")] = None
+    cold_starts: Annotated[ColdStarts | None, Field(description="How long the newest wakes took.")] = None
+    last_decision: Annotated[Decision | None, Field(description="The newest change of replicas.")] = None
+    decisions: Annotated[
+        tuple[Decision, ...],
+        Field(
+            max_length=5,
+            description="The newest changes of replicas, newest first.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return the condition of a type, or None."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+    @classmethod
+    def read(cls, status: Mapping[str, Any] | None) -> Self:
+        """Read a status of the API server, ignoring fields that this version does not know."""
+        return cls.model_validate(status or {}, extra="ignore")
