@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["e2e.fixtures"]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Add the `cluster` mark to whatever asks for the cluster, directly or through another fixture."""
