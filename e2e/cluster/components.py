@@ -116,6 +116,9 @@ def _controller_manager(layout: Layout, folder: Path) -> tuple[str, ...]:
         f"--cluster-signing-key-file={pki}/ca.key",
         f"--cluster-cidr={POD_RANGE}",
         "--allocate-node-cidrs=false",
+        # Its forty controllers ask for much at once when they start; the default budget makes them wait for seconds.
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
     )
 
 

@@ -125,7 +125,6 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
 def corefile(layout: Layout) -> str:
     """Render CoreDNS's configuration: the cluster's names, and nothing beyond them."""
     return f""".:53 {{
-    bind {NODE_ADDRESS}
     errors
     health {NODE_ADDRESS}:8080
     ready {NODE_ADDRESS}:8181
