@@ -1,0 +1,154 @@
+"""The mirror is true after every gap: nothing lost, nothing told twice. Run against a server that breaks on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from zerotide.kube import Change, Client, Credentials, Reflector
+from zerotide.kube.resources import PODS
+
+
+def pod(name: str, version: int, uid: str = "") -> dict[str, Any]:
+    """Make the least that a reflector needs of a pod."""
+    metadata = {"namespace": "a", "name": name, "uid": uid or f"uid-{name}", "resourceVersion": str(version)}
+    return {"metadata": {**metadata, "managedFields": [{"manager": "x"}]}}
+
+
+class Server:
+    """Serve scripted lists and watches: each watch plays its lines, then ends, stalls or refuses."""
+
+    def __init__(self) -> None:
+        self.lists: list[tuple[list[dict[str, Any]], int]] = []
+        self.watches: list[tuple[int, list[dict[str, Any]], bool]] = []
+        self.watched_from: list[str] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer the next scripted list or watch; hold a watch open when the script is over."""
+        if "watch" not in request.query:
+            items, version = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+            return web.json_response({"metadata": {"resourceVersion": str(version)}, "items": items})
+        self.watched_from.append(request.query["resourceVersion"])
+        status, lines, hang = self.watches.pop(0) if self.watches else (200, [], True)
+        if status != 200:
+            return web.json_response({"code": status, "reason": "Expired", "message": "too old"}, status=status)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in lines:
+            await response.write(json.dumps(line).encode() + b"\n")
+        if hang:
+            await asyncio.Event().wait()
+        return response
+
+
+@asynccontextmanager
+async def mirror(server: Server, **options: Any) -> AsyncIterator[tuple[Reflector, asyncio.Queue[Change]]]:
+    """Run a reflector against the scripted server and yield it with its changes."""
+    app = web.Application()
+    app.router.add_get("/api/v1/pods", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    changes: asyncio.Queue[Change] = asyncio.Queue()
+    async with Client(Credentials(f"http://127.0.0.1:{port}", None)) as client:
+        reflector = Reflector(client, PODS, on_change=changes.put_nowait, **options)
+        task = asyncio.create_task(reflector.run())
+        try:
+            yield reflector, changes
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    await runner.cleanup()
+
+
+async def take(changes: asyncio.Queue[Change], count: int) -> list[tuple[str, str, str]]:
+    """Wait for so many changes and return (type, name, version) of each."""
+    got = [await asyncio.wait_for(changes.get(), 5) for _ in range(count)]
+    return [(c.type, c.object["metadata"]["name"], c.object["metadata"]["resourceVersion"]) for c in got]
+
+
+async def test_list_then_watch() -> None:
+    """The list fills the store, the watch goes on from its version, managedFields are dropped."""
+    server = Server()
+    server.lists = [([pod("x", 1)], 5)]
+    server.watches = [
+        (200, [{"type": "ADDED", "object": pod("y", 6)}, {"type": "DELETED", "object": pod("x", 7)}], True)
+    ]
+    async with mirror(server) as (reflector, changes):
+        assert await take(changes, 3) == [("set", "x", "1"), ("set", "y", "6"), ("deleted", "x", "7")]
+        assert list(reflector.store) == [("a", "y")]
+        assert "managedFields" not in reflector.store["a", "y"]["metadata"]
+        assert server.watched_from == ["5"] and reflector.synced.is_set()
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [
+        (410, [], False),
+        (200, [{"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}}], False),
+        (500, [], False),
+    ],
+)
+async def test_what_vanished_in_a_gap_is_reported(gap: tuple[int, list[dict[str, Any]], bool]) -> None:
+    """After a gap the list tells which objects were deleted meanwhile, and unchanged ones stay silent."""
+    server = Server()
+    server.lists = [([pod("x", 1), pod("y", 2)], 5), ([pod("y", 2), pod("z", 8)], 9)]
+    server.watches = [gap]
+    async with mirror(server) as (reflector, changes):
+        got = await take(changes, 4)
+        assert got == [("set", "x", "1"), ("set", "y", "2"), ("set", "z", "8"), ("deleted", "x", "1")]
+        assert changes.empty() and set(reflector.store) == {("a", "y"), ("a", "z")}
+
+
+async def test_a_name_used_again_in_a_gap_is_an_end_and_a_start() -> None:
+    """The first object's end is an event of its own: somebody was billed for it."""
+    server = Server()
+    server.lists = [([pod("x", 1, "one")], 5), ([pod("x", 8, "two")], 9)]
+    server.watches = [(410, [], False)]
+    async with mirror(server) as (_, changes):
+        assert await take(changes, 3) == [("set", "x", "1"), ("deleted", "x", "1"), ("set", "x", "8")]
+
+
+async def test_an_ended_stream_goes_on_where_it_stopped() -> None:
+    """A bookmark moves the version, no list is needed, and no change is told twice."""
+    server = Server()
+    server.lists = [([pod("x", 1)], 5)]
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "42"}}}
+    server.watches = [(200, [bookmark], False), (200, [{"type": "MODIFIED", "object": pod("x", 43)}], True)]
+    async with mirror(server) as (_, changes):
+        assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "43")]
+        assert server.watched_from == ["5", "42"]
+
+
+async def test_a_silent_stream_is_given_up() -> None:
+    """Half-open connections look alive for ever otherwise."""
+    server = Server()
+    server.lists = [([pod("x", 1)], 5)]
+    server.watches = [(200, [], True), (200, [{"type": "MODIFIED", "object": pod("x", 6)}], True)]
+    async with mirror(server, stall=0.1) as (_, changes):
+        assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "6")]
+
+
+async def test_a_failing_handler_does_not_stop_the_mirror(caplog: pytest.LogCaptureFixture) -> None:
+    """The failure is logged with the object's key, the next change arrives."""
+    server = Server()
+    server.lists = [([pod("bad", 1), pod("good", 2)], 5)]
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    def handler(change: Change) -> None:
+        if change.object["metadata"]["name"] == "bad":
+            raise RuntimeError("cannot take this one")
+        seen.put_nowait(change.object["metadata"]["name"])
+
+    async with mirror(server) as (reflector, _):
+        reflector._on_change = handler
+        assert await asyncio.wait_for(seen.get(), 5) == "good"
+    assert any("change handler failed" in record.message for record in caplog.records)
