@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 from zerotide.api.bounds import Amount, Matches, Span, Unique
 from zerotide.api.failures import InvalidObject
@@ -64,6 +73,13 @@ class Model(BaseModel):
         if broken:
             raise ValueError("; ".join(rule.message for rule in broken))
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        result = handler.resolve_ref_schema(handler(schema))
+        if cls.RULES:
+            result["x-kubernetes-validations"] = [rule.validation() for rule in cls.RULES]
+        return result
 
     def dump(self) -> dict[str, Any]:
         """Return the object as the API server takes it: camelCase, without absent fields."""

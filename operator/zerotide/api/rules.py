@@ -20,5 +20,8 @@ class Rule:
     holds: Callable[[Any], bool]
     field: str = ""
     """Path of the field that the message is about, relative to the object, such as `.scaling.maxReplicas`."""
-    transition: bool = False
-    """Whether the expression reads `oldSelf`; such rules hold in Python always."""
+
+    def validation(self) -> dict[str, str]:
+        """Return the rule as an item of `x-kubernetes-validations`."""
+        path = {"fieldPath": self.field} if self.field else {}
+        return {"rule": self.cel, "message": self.message, **path}

@@ -1,0 +1,119 @@
+"""Usage records: what the activator writes down about each attempt to serve a request.
+
+An `Intent` is written before the first byte goes to a replica, a `Settlement` when the attempt has ended. Both carry
+the key (request id, attempt), and with their kind it is unique: a record that arrives twice counts once. The request
+id is the activator's own, never one that a client chose.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from zerotide.api.base import describe
+from zerotide.api.failures import InvalidRecord
+from zerotide.api.lines import Count, Line, Us
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    """The replica's answer was passed on whole, whatever its status."""
+    CLIENT_GONE = "client_gone"
+    """The client left before the end; the replica was told to stop."""
+    LOST = "lost"
+    """The connection to the replica broke."""
+    TIMED_OUT = "timed_out"
+    """The answer took longer than request.timeout."""
+    ABANDONED = "abandoned"
+    """The activator died; settled when its log was found."""
+
+
+class RecordKey(NamedTuple):
+    """Identity of a record: the same key is the same fact."""
+
+    request_id: str
+    attempt: int
+    kind: str
+
+
+class Tokens(Line):
+    """Tokens as the engine counted them; `cached` is a part of `input`."""
+
+    input: Count
+    cached: Count = 0
+    output: Count
+
+
+class Intent(Line):
+    """An attempt that is about to be sent to a replica."""
+
+    kind: Literal["intent"] = "intent"
+    request_id: Annotated[str, Field(min_length=1, max_length=64)]
+    attempt: Annotated[int, Field(ge=1)]
+    namespace: str
+    endpoint: str
+    endpoint_uid: str
+    consumer: str
+    """Who pays, `namespace/name`."""
+    key_id: str = ""
+    """Name of the APIKey, empty where the endpoint is open."""
+    pod_uid: str
+    activator: str
+    model: str
+    stream: bool
+    cold: bool
+    """Whether the request was held while no replica was ready."""
+    wake_id: str = ""
+    """The wake request that it waited for, empty where none."""
+    accepted_us: Us
+    """When it was authenticated and admitted."""
+    forwarded_us: Us
+    """When it was handed to the replica."""
+    request_bytes: Count
+    idempotency_key: Annotated[str, Field(max_length=256)] = ""
+
+    @property
+    def key(self) -> RecordKey:
+        """Return the identity of the record."""
+        return RecordKey(self.request_id, self.attempt, self.kind)
+
+
+class Settlement(Line):
+    """The end of an attempt."""
+
+    kind: Literal["settlement"] = "settlement"
+    request_id: Annotated[str, Field(min_length=1, max_length=64)]
+    attempt: Annotated[int, Field(ge=1)]
+    first_byte_us: Us | None = None
+    """When the first byte of the body was passed on, absent where none was."""
+    ended_us: Us
+    response_bytes: Count
+    tokens: Tokens | None = None
+    """Absent where the answer did not say."""
+    outcome: Outcome
+    status: Annotated[int, Field(ge=0, le=999)]
+    """HTTP status of the replica's answer, 0 where none came."""
+
+    @property
+    def key(self) -> RecordKey:
+        """Return the identity of the record."""
+        return RecordKey(self.request_id, self.attempt, self.kind)
+
+
+Record = Annotated[Intent | Settlement, Field(discriminator="kind")]
+_RECORD: TypeAdapter[Intent | Settlement] = TypeAdapter(Record)
+
+
+def decode(line: bytes | str) -> Intent | Settlement:
+    """Read one line of a usage log.
+
+    Raises InvalidRecord, which names the fields that do not fit.
+    """
+    try:
+        return _RECORD.validate_json(line)
+    except ValidationError as error:
+        raise InvalidRecord(f"no usage record: {'; '.join(describe(error))}") from error
