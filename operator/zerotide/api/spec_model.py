@@ -10,7 +10,7 @@ from zerotide.api.base import Matches, Model, Name, Unique
 from zerotide.api.failures import InvalidUri
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-_PATH = r"(/[A-Za-z0-9._@+=:,~-]{1,255}){1,32}"
+_PATH = r"(/[A-Za-z0-9._@+=:,~-]+)+"
 URI = Matches(
     rf"^(hf://{_NAME}(/{_NAME})?(@[A-Za-z0-9][A-Za-z0-9._/-]{{0,127}})?"
     rf"|pvc://[a-z0-9][-a-z0-9.]{{0,252}}({_PATH})?|(file|image)://{_PATH})$",
