@@ -1,0 +1,33 @@
+"""What the operator is told by its installation, as far as rendering needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zerotide.api.names import SYSTEM_NAMESPACE
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What endpoints may ask for; `images` None means that images are not restricted.
+
+    An image entry is a whole reference, or a prefix that ends in `*`. Node paths are folders.
+    """
+
+    images: tuple[str, ...] | None = None
+    node_paths: tuple[str, ...] = ()
+    allow_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of the installation: images by engine, policy, and where the activators are.
+
+    `elastic` says that nodes are added on demand, so that no pod is ever hopeless for want of a node.
+    """
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = Policy()
+    system_namespace: str = SYSTEM_NAMESPACE
+    elastic: bool = False

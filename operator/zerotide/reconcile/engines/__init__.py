@@ -1,0 +1,33 @@
+"""How each engine is started: one module per engine, one function `launch(order) -> Launch` in each.
+
+Flags are the documented ones of each engine; golden tests hold them. The user's own `runtime.args` come last, so
+that they win where an engine takes the last value of a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from zerotide.api.endpoint import Engine
+from zerotide.reconcile.engines import custom, llamacpp, sglang, tgi, vllm, zerotide
+from zerotide.reconcile.engines.order import Launch, Order
+
+__all__ = ["ENGINES", "Launch", "Order", "launch"]
+
+ENGINES: Mapping[Engine, Callable[[Order], Launch]] = {
+    Engine.ZEROTIDE: zerotide.launch,
+    Engine.VLLM: vllm.launch,
+    Engine.SGLANG: sglang.launch,
+    Engine.LLAMACPP: llamacpp.launch,
+    Engine.TGI: tgi.launch,
+    Engine.CUSTOM: custom.launch,
+}
+
+
+def launch(engine: Engine, order: Order) -> Launch:
+    """Return how to start an engine, the user's arguments included.
+
+    Raises UnsupportedModel where the engine cannot take the model.
+    """
+    made = ENGINES[engine](order)
+    return Launch(made.command, (*made.args, *order.args), made.env, made.shared_memory)

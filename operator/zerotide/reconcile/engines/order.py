@@ -1,0 +1,45 @@
+"""What an engine is asked to serve, and what that makes of its container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HOMELESS: Mapping[str, str] = {"HOME": "/tmp", "USER": "model"}
+"""For images made for root: our user has no home folder to cache in and no entry in their list of users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to serve: a repository of the Hugging Face Hub with its revision, or else a path within the container."""
+
+    uri: str
+    """The model's address as the runtime of this project reads it."""
+    name: str
+    port: int
+    repository: str = ""
+    revision: str = ""
+    path: str = ""
+    aliases: tuple[str, ...] = ()
+    accelerators: int = 0
+    args: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """Return what most engines take as one argument: the repository or the path."""
+        return self.repository or self.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return every name of the model, the main one first."""
+        return tuple(dict.fromkeys((self.name, *self.aliases)))
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Command (empty: the image's own), arguments and environment; `shared_memory` asks for a large /dev/shm."""
+
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    shared_memory: bool = False

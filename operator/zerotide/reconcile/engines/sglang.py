@@ -1,0 +1,17 @@
+"""SGLang: its launch module; it listens on loopback and port 30000 unless told otherwise."""
+
+from __future__ import annotations
+
+from zerotide.reconcile.engines.order import HOMELESS, Launch, Order
+
+
+def launch(order: Order) -> Launch:
+    """Return how SGLang is started; it knows one served name only."""
+    args = ["--model-path", order.model, "--served-model-name", order.name]
+    args += ["--host", "0.0.0.0", "--port", str(order.port)]
+    if order.revision:
+        args += ["--revision", order.revision]
+    if order.accelerators > 1:
+        args += ["--tensor-parallel-size", str(order.accelerators)]
+    command = ("python3", "-m", "sglang.launch_server")
+    return Launch(command, tuple(args), HOMELESS, shared_memory=order.accelerators > 1)

@@ -1,0 +1,16 @@
+"""vLLM: `vllm serve <model>`; several accelerators of one replica share the model by tensor parallelism."""
+
+from __future__ import annotations
+
+from zerotide.reconcile.engines.order import HOMELESS, Launch, Order
+
+
+def launch(order: Order) -> Launch:
+    """Return how vLLM is started; it answers to every name of the model."""
+    args = ["--host", "0.0.0.0", "--port", str(order.port)]
+    if order.revision:
+        args += ["--revision", order.revision]
+    if order.accelerators > 1:
+        args += ["--tensor-parallel-size", str(order.accelerators)]
+    args += ["--served-model-name", *order.names]
+    return Launch(("vllm", "serve", order.model), tuple(args), HOMELESS, shared_memory=order.accelerators > 1)

@@ -1,0 +1,38 @@
+"""What can be wrong with a spec that only rendering finds out.
+
+RenderError                 has the condition reason under which it is reported
+├── InvalidMerge            podTemplate does not merge into a pod
+├── PolicyViolation         the pod asks for more than the cluster's policy allows
+├── UnsupportedModel        the engine cannot take this model.uri
+└── NoImage                 neither the spec nor the chart names an image for the engine
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from zerotide.api.conditions import Reason
+
+
+class RenderError(Exception):
+    """A spec that cannot be turned into pods; the message says what, why and what to do."""
+
+    reason: ClassVar[Reason] = Reason.INVALID_POD_TEMPLATE
+
+
+class InvalidMerge(RenderError):
+    """A podTemplate that does not merge into a pod."""
+
+
+class PolicyViolation(RenderError):
+    """A pod that asks for more than the cluster's policy allows."""
+
+    reason = Reason.POD_REFUSED
+
+
+class UnsupportedModel(RenderError):
+    """A model.uri that the engine cannot take."""
+
+
+class NoImage(RenderError):
+    """An engine for which neither the spec nor the chart names an image."""

@@ -1,0 +1,154 @@
+"""Render the pod of a replica: the engine's container under restricted security, then the user's podTemplate.
+
+A volume costs a wake 0.3 s, because the kubelet waits for mounts in steps: a pod gets none unless its weights,
+or the processes of a sharded engine, need one. The token of the ServiceAccount is never mounted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zerotide.api import names
+from zerotide.api.endpoint import Engine, EnvVar, InferenceEndpoint
+from zerotide.reconcile import policy
+from zerotide.reconcile.config import Config
+from zerotide.reconcile.engines import Launch, Order, launch
+from zerotide.reconcile.failures import InvalidMerge, NoImage
+from zerotide.reconcile.merge import merge
+from zerotide.reconcile.source import Source, source_of
+
+USER = 65532
+"""The user and group of a model's processes; images need not know it."""
+
+Object = dict[str, Any]
+
+
+def service_account(endpoint: InferenceEndpoint) -> str:
+    """Return the name of the pods' ServiceAccount."""
+    return endpoint.spec.runtime.service_account_name or endpoint.metadata.name
+
+
+def template(endpoint: InferenceEndpoint, config: Config) -> Object:
+    """Return the pod template of an endpoint.
+
+    Raises RenderError where the spec makes no valid, allowed pod.
+    """
+    spec = _merged(endpoint, config)
+    policy.check(endpoint.spec, spec, config.policy)
+    extra = endpoint.spec.pod_template.metadata if endpoint.spec.pod_template else None
+    labels = names.labels(endpoint.metadata.name, model=endpoint.spec.runtime.engine.value)
+    metadata: Object = {
+        "labels": {**((extra and extra.labels) or {}), **labels},
+        "finalizers": [names.FINALIZER_LEDGER],
+    }
+    if extra and extra.annotations:
+        metadata["annotations"] = dict(extra.annotations)
+    return {"metadata": metadata, "spec": spec}
+
+
+def _merged(endpoint: InferenceEndpoint, config: Config) -> Object:
+    base = _pod(endpoint, config)
+    patch = endpoint.spec.pod_template.spec if endpoint.spec.pod_template else None
+    spec = merge(base, patch) if patch else base
+    if not any(container.get("name") == names.CONTAINER_MODEL for container in spec.get("containers") or []):
+        raise InvalidMerge(f"podTemplate.spec.containers must keep the container {names.CONTAINER_MODEL}")
+    if spec.get("restartPolicy", "Always") != "Always":
+        raise InvalidMerge("podTemplate.spec.restartPolicy must be Always, as in any Deployment")
+    return spec
+
+
+def _pod(endpoint: InferenceEndpoint, config: Config) -> Object:
+    spec = endpoint.spec
+    source = source_of(spec.model.uri)
+    order = Order(
+        uri=source.uri,
+        name=endpoint.model_name,
+        port=spec.runtime.port,
+        repository=source.repository,
+        revision=source.revision,
+        path=source.path,
+        aliases=spec.model.aliases,
+        accelerators=spec.accelerator.count if spec.accelerator else 0,
+        args=spec.runtime.args,
+    )
+    made = launch(spec.runtime.engine, order)
+    security: Object = {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    volumes = [*source.volumes]
+    if source.volumes:
+        security["fsGroup"] = USER
+    if made.shared_memory:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
+    pod: Object = {
+        "serviceAccountName": service_account(endpoint),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": -(-spec.drain.timeout.us // 1_000_000),
+        "securityContext": security,
+        "containers": [_container(endpoint, config, source, made)],
+    }
+    if volumes:
+        pod["volumes"] = volumes
+    if spec.accelerator:
+        pod["tolerations"] = [{"key": names.RESOURCE_GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    return pod
+
+
+def _container(endpoint: InferenceEndpoint, config: Config, source: Source, made: Launch) -> Object:
+    spec = endpoint.spec
+    image = spec.runtime.image or config.images.get(spec.runtime.engine.value)
+    if not image:
+        raise NoImage(f"runtime.image: the installation names no image for the engine {spec.runtime.engine}: name one")
+    security: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    if spec.runtime.engine is Engine.ZEROTIDE and source.local:
+        security["readOnlyRootFilesystem"] = True
+    container: Object = {
+        "name": names.CONTAINER_MODEL,
+        "image": image,
+        "ports": [{"name": names.PORT_NAME_HTTP, "containerPort": spec.runtime.port, "protocol": "TCP"}],
+        "env": _env(made, spec.runtime.env),
+        "securityContext": security,
+        "readinessProbe": {
+            "httpGet": {"path": spec.runtime.readiness.path, "port": spec.runtime.port},
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+            "failureThreshold": 3,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if made.command:
+        container["command"] = list(made.command)
+    if made.args:
+        container["args"] = list(made.args)
+    if spec.model.secret_ref:
+        container["envFrom"] = [{"secretRef": {"name": spec.model.secret_ref.name}}]
+    if resources := _resources(endpoint):
+        container["resources"] = resources
+    mounts = [*source.mounts, *([{"name": "shm", "mountPath": "/dev/shm"}] if made.shared_memory else [])]
+    if mounts:
+        container["volumeMounts"] = mounts
+    return container
+
+
+def _env(made: Launch, own: tuple[EnvVar, ...]) -> list[Object]:
+    # The user's variables win over ours of the same name.
+    named: dict[str, Object] = {name: {"name": name, "value": value} for name, value in made.env.items()}
+    for variable in own:
+        named[variable.name] = variable.dump()
+    return list(named.values())
+
+
+def _resources(endpoint: InferenceEndpoint) -> Object:
+    spec = endpoint.spec
+    resources: dict[str, dict[str, str]] = {
+        "requests": {name: str(amount) for name, amount in (spec.resources.requests or {}).items()},
+        "limits": {name: str(amount) for name, amount in (spec.resources.limits or {}).items()},
+    }
+    if spec.accelerator:
+        resources["requests"][names.RESOURCE_GPU] = str(spec.accelerator.count)
+        resources["limits"][names.RESOURCE_GPU] = str(spec.accelerator.count)
+    return {kind: amounts for kind, amounts in resources.items() if amounts}

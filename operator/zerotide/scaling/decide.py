@@ -1,0 +1,124 @@
+"""Decide the number of replicas. Rules in order of strength: suspension, give-up, pins, bounds, demand, idleness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zerotide.scaling.demand import Load
+from zerotide.scaling.idle import rest
+from zerotide.scaling.policy import Policy
+from zerotide.scaling.window import Window
+
+
+class Why(StrEnum):
+    """Why replicas are what they are; also the label of the operator's metrics."""
+
+    SUSPENDED = "Suspended"
+    START_FAILED = "StartFailed"
+    BLOCKED = "Blocked"
+    PINNED = "Pinned"
+    MIN_REPLICAS = "MinReplicas"
+    REQUEST = "Request"
+    ANNOTATION = "Annotation"
+    DEMAND = "Demand"
+    SLEEP_REQUESTED = "SleepRequested"
+    IDLE = "Idle"
+    UNCHANGED = "Unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the decision needs to know beside policy and load.
+
+    `since_us` is when the endpoint became able to serve, None while it is starting. `wake` is an unhandled wish to
+    wake (Request or Annotation), `sleep` one to sleep. `blocked` says why no pod may be started; what runs, runs on.
+    `give_up` ends a start that failed.
+    """
+
+    replicas: int = 0
+    since_us: int | None = None
+    wake: Why | None = None
+    sleep: bool = False
+    blocked: str = ""
+    give_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The replicas to have, why, what keeps the endpoint awake, and when to decide again (None: on a change)."""
+
+    replicas: int
+    why: Why
+    message: str = ""
+    kept_by: str = ""
+    until_us: int | None = None
+
+
+def wanted(load: Load, policy: Policy) -> int:
+    """Return the replicas that the load asks for by itself, unbounded."""
+    return -(-(load.held + load.in_flight) // policy.target)
+
+
+def decide(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
+    """Return the decision; `window` holds what was wanted until now, `wanted(load, policy)` included."""
+    if policy.suspended:
+        return Decision(0, Why.SUSPENDED, "the endpoint is suspended")
+    if facts.give_up:
+        return Decision(0, Why.START_FAILED, "the start failed and was given up")
+    decision = _unblocked(policy, load, window, facts, now_us)
+    if facts.blocked and decision.replicas > facts.replicas:
+        return Decision(facts.replicas, Why.BLOCKED, facts.blocked, decision.kept_by, decision.until_us)
+    return decision
+
+
+def _unblocked(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
+    if policy.pinned:
+        return Decision(policy.pinned, Why.PINNED, "pinnedReplicas is set", "pinnedReplicas")
+    if facts.replicas == 0:
+        return _asleep(policy, load, facts)
+    return _awake(policy, load, window, facts, now_us)
+
+
+def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
+    first = max(1, policy.min_replicas, wanted(load, policy))
+    if facts.wake is not None:
+        why = "a request is held" if facts.wake is Why.REQUEST else "an annotation asked for it"
+        return Decision(min(first, policy.max_replicas), facts.wake, why)
+    if load.held:
+        return Decision(min(first, policy.max_replicas), Why.DEMAND, f"{load.held} requests are held")
+    if policy.min_replicas:
+        return Decision(policy.min_replicas, Why.MIN_REPLICAS, "minReplicas is set", "minReplicas")
+    return Decision(0, Why.UNCHANGED)
+
+
+def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
+    floor, kept, until = policy.min_replicas, "minReplicas", None
+    if not floor:
+        if facts.sleep and not load.active:
+            return Decision(0, Why.SLEEP_REQUESTED, "an annotation asked for it")
+        resting = rest(load, policy.idle_us, facts.since_us, now_us)
+        if resting.asleep:
+            return Decision(0, Why.IDLE, "no request for the idle timeout")
+        floor, kept, until = 1, resting.kept_by, resting.until_us
+    target, moves = _by_load(policy, window, facts.replicas, now_us)
+    replicas = min(max(target, floor), policy.max_replicas)
+    until = min((time for time in (until, *moves) if time is not None), default=None)
+    if replicas == facts.replicas:
+        return Decision(replicas, Why.UNCHANGED, "", kept, until)
+    if facts.replicas < policy.min_replicas:
+        return Decision(replicas, Why.MIN_REPLICAS, "minReplicas is set", kept, until)
+    asked = f"{load.held + load.in_flight} requests at a target of {policy.target} per replica"
+    return Decision(replicas, Why.DEMAND, asked, kept, until)
+
+
+def _by_load(policy: Policy, window: Window, replicas: int, now_us: int) -> tuple[int, tuple[int | None, ...]]:
+    up = min(window.within(now_us, policy.scale_up_us, replicas))
+    down = max(window.within(now_us, policy.scale_down_us, replicas))
+    moves = (
+        window.next_change_us(now_us, policy.scale_up_us),
+        window.next_change_us(now_us, policy.scale_down_us) if replicas > 1 else None,
+    )
+    if up > replicas:
+        return up, moves
+    return min(down, replicas), moves

@@ -1,0 +1,46 @@
+"""What an endpoint's spec says about scaling, as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from zerotide.api.endpoint import Spec
+from zerotide.api.scalars import HOUR, MINUTE, SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Bounds, targets and delays (microseconds) of one endpoint."""
+
+    min_replicas: int = 0
+    max_replicas: int = 1
+    pinned: int = 0
+    target: int = 8
+    idle_us: int = 5 * MINUTE
+    scale_up_us: int = 0
+    scale_down_us: int = MINUTE
+    suspended: bool = False
+    max_failures: int = 3
+    failure_window_us: int = HOUR
+    capacity_us: int = 5 * MINUTE
+    deadline_us: int = 900 * SECOND
+
+    @classmethod
+    def of(cls, spec: Spec) -> Self:
+        """Read the policy of a spec."""
+        scaling = spec.scaling
+        return cls(
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            pinned=scaling.pinned_replicas,
+            target=scaling.concurrency.target,
+            idle_us=scaling.idle.timeout.us,
+            scale_up_us=scaling.stabilization.scale_up.us,
+            scale_down_us=scaling.stabilization.scale_down.us,
+            suspended=spec.suspend,
+            max_failures=spec.start.max_failures,
+            failure_window_us=spec.start.failure_window.us,
+            capacity_us=spec.start.capacity_timeout.us,
+            deadline_us=spec.start.deadline.us,
+        )
