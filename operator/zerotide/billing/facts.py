@@ -1,0 +1,132 @@
+"""Facts: what was observed about a pod, in a form that can be recorded any number of times in any order.
+
+A fact is nothing but its key: (cluster, pod uid, kind, key, t_us). Two observers that saw different stamps record two
+facts, and the fold chooses between them by rules that do not depend on order. What `key` holds depends on the kind:
+
+    pod          JSON of Identity: which endpoint's replica it is
+    allocation   JSON of Allocation: what the scheduler set aside for it
+    accelerator  JSON of Accelerator: which device, by which source, in how many parts
+    created      ""                    queueing starts (not billed)
+    scheduled    the node              allocation starts
+    started      the model's container one of its runs starts
+    exited       the model's container one of its runs ends
+    ready        ""                    the pod turned ready
+    backoff      the kubelet's reason  it cannot be started: seen by the meter at that time
+    delete       ""                    deletion was asked for
+    lost, alive  the node              last proof of life of a node that vanished; proof that it came back
+    gone, terminal, finished           ends of the allocation, in rising rank (END_RANK)
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import NamedTuple
+
+from zerotide.billing.errors import InvalidFact
+
+
+class Kind(StrEnum):
+    """What a fact says."""
+
+    POD = "pod"
+    ALLOCATION = "allocation"
+    ACCELERATOR = "accelerator"
+    CREATED = "created"
+    SCHEDULED = "scheduled"
+    STARTED = "started"
+    EXITED = "exited"
+    READY = "ready"
+    BACKOFF = "backoff"
+    DELETE = "delete"
+    LOST = "lost"
+    ALIVE = "alive"
+    GONE = "gone"
+    TERMINAL = "terminal"
+    FINISHED = "finished"
+
+
+END_RANK = {Kind.FINISHED: 3, Kind.TERMINAL: 2, Kind.GONE: 1}
+"""How good a witness of the allocation's end is; the best one wins, among equals the earliest.
+
+finished: the node's own stamps of the last container. terminal: the API server's stamps of a pod that ended without
+them (evicted, rejected, its node deleted). gone: the moment the meter missed the pod.
+"""
+
+
+class Fact(NamedTuple):
+    """One observation; equal facts are one fact."""
+
+    cluster: str
+    pod_uid: str
+    kind: str
+    key: str
+    t_us: int
+
+
+class Identity(NamedTuple):
+    """Whose replica a pod is."""
+
+    namespace: str
+    endpoint: str
+    pod: str
+
+
+class Allocation(NamedTuple):
+    """What the scheduler set aside for a pod: devices of an extended resource, thousandths of a core, bytes."""
+
+    resource: str = ""
+    units: int = 0
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+
+
+class Accelerator(NamedTuple):
+    """Which device a pod holds, by its price class; each allocated unit is one of `parts` equal parts of a device.
+
+    `source` ranks the witness: SOURCE_SPEC (the endpoint says so) beats SOURCE_NODE (a label of the node).
+    """
+
+    source: int
+    class_name: str
+    parts: int = 1
+
+
+SOURCE_NODE = 1
+SOURCE_SPEC = 2
+
+
+def encode(value: Identity | Allocation | Accelerator) -> str:
+    """Return the one JSON text of these values, fit to be a fact's key."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode_identity(key: str) -> Identity:
+    """Read an identity back; raise InvalidFact when the key holds none."""
+    match _values(key):
+        case [str(namespace), str(endpoint), str(pod)]:
+            return Identity(namespace, endpoint, pod)
+    raise InvalidFact(f"{key!r} does not hold the identity of a pod")
+
+
+def decode_allocation(key: str) -> Allocation:
+    """Read an allocation back; raise InvalidFact when the key holds none."""
+    match _values(key):
+        case [str(resource), int(units), int(cpu_milli), int(memory_bytes)]:
+            return Allocation(resource, units, cpu_milli, memory_bytes)
+    raise InvalidFact(f"{key!r} does not hold the allocation of a pod")
+
+
+def decode_accelerator(key: str) -> Accelerator:
+    """Read an accelerator back; raise InvalidFact when the key holds none."""
+    match _values(key):
+        case [int(source), str(class_name), int(parts)] if parts > 0:
+            return Accelerator(source, class_name, parts)
+    raise InvalidFact(f"{key!r} does not hold an accelerator")
+
+
+def _values(key: str) -> object:
+    try:
+        return json.loads(key)
+    except ValueError as error:
+        raise InvalidFact(f"{key!r} is not JSON: {error}") from error

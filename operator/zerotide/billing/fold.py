@@ -1,0 +1,268 @@
+"""Fold the facts of one pod into its lifetime: segments that partition its allocation exactly.
+
+The allocation runs from the earliest `scheduled` to the best-ranked end; nothing else can change the total. Inside it,
+each instant has one phase; boundaries are clamped into the allocation, so a clock that is off moves an edge between
+two phases and never the sum. The result depends on the set of facts alone, not on their order or number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+from typing import NamedTuple
+
+from zerotide.billing.facts import (
+    END_RANK,
+    Accelerator,
+    Allocation,
+    Fact,
+    Identity,
+    Kind,
+    decode_accelerator,
+    decode_allocation,
+    decode_identity,
+)
+from zerotide.billing.spans import Span, clip, union
+
+
+class Phase(StrEnum):
+    """What a replica did with its allocation; `queued` comes before it."""
+
+    QUEUED = "queued"
+    PROVISIONING = "provisioning"
+    LOADING = "loading"
+    ACTIVE = "active"
+    KEEP_WARM = "idle_keep_warm"
+    COOLDOWN = "idle_cooldown"
+    DRAINING = "draining"
+    BLOCKED = "blocked"
+    LOST = "lost"
+
+
+class Segment(NamedTuple):
+    """A half-open span of a pod's life in one phase."""
+
+    start_us: int
+    end_us: int
+    phase: Phase
+
+    @property
+    def length_us(self) -> int:
+        """Return the length in microseconds."""
+        return self.end_us - self.start_us
+
+
+class Flag(StrEnum):
+    """What about a lifetime is not proved to the second."""
+
+    END_ESTIMATED = "end_estimated"
+    READY_ESTIMATED = "ready_estimated"
+    ACTIVITY_ESTIMATED = "activity_estimated"
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """One pod's life up to the instant that was asked for.
+
+    `start_us` and `end_us` bound the allocation (equal when it was never scheduled); `ended` names the witness of the
+    end and is empty while the pod lives; `warm_us` is when it could first serve, if it ever could.
+    """
+
+    pod_uid: str
+    identity: Identity
+    allocation: Allocation
+    accelerator: Accelerator | None
+    node: str
+    created_us: int
+    start_us: int
+    end_us: int
+    warm_us: int | None
+    ended: str
+    segments: tuple[Segment, ...]
+    flags: frozenset[Flag]
+
+    @property
+    def allocated_us(self) -> int:
+        """Return the length of the allocation: the sum of all segments but `queued`."""
+        return self.end_us - self.start_us
+
+
+def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> Lifetime | None:
+    """Return the lifetime of the one pod that the facts are about, as known and clipped at `as_of_us`.
+
+    `busy` are the spans in which it had at least one request in flight. None when the facts do not say whose pod it
+    is, or it was created later.
+    """
+    seen = _Seen(facts)
+    created = seen.first(Kind.CREATED)
+    if created is None or created >= as_of_us or Kind.POD not in seen.by_kind:
+        return None
+    scheduled = seen.first(Kind.SCHEDULED)
+    ended, end = seen.end(as_of_us)
+    start = min(as_of_us if scheduled is None else scheduled, as_of_us)
+    never = scheduled is None or scheduled >= as_of_us
+    end = max(end, start) if not never else end
+    active = [] if never else union(clip(busy, start, _serving_until(seen, start, end)))
+    base, warm = ([], None) if never else _base(seen, active, start, end)
+    queue = Segment(created, end if never else start, Phase.QUEUED)
+    segments = ([queue] if queue.length_us > 0 else []) + _overlaid(base, active)
+    where = start if not never else end
+    return Lifetime(
+        pod_uid=seen.pod_uid,
+        identity=decode_identity(min(seen.by_kind[Kind.POD])[1]),
+        allocation=seen.allocation(),
+        accelerator=seen.accelerator(),
+        node=min(seen.by_kind[Kind.SCHEDULED])[1] if not never else "",
+        created_us=created,
+        start_us=where,
+        end_us=end,
+        warm_us=warm,
+        ended=ended,
+        segments=tuple(segments),
+        flags=_flags(seen, ended, warm),
+    )
+
+
+class _Seen:
+    """The facts of one pod, by kind, as (t_us, key)."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        self.by_kind: dict[str, set[tuple[int, str]]] = {}
+        self.pod_uid = ""
+        for fact in facts:
+            self.pod_uid = fact.pod_uid
+            self.by_kind.setdefault(fact.kind, set()).add((fact.t_us, fact.key))
+
+    def times(self, kind: Kind) -> list[int]:
+        return sorted({t_us for t_us, _ in self.by_kind.get(kind, ())})
+
+    def first(self, kind: Kind) -> int | None:
+        return min((t_us for t_us, _ in self.by_kind.get(kind, ())), default=None)
+
+    def end(self, as_of_us: int) -> tuple[str, int]:
+        """Return the best witness of the end and its instant; ("", as_of) while there is none before that."""
+        for kind in sorted(END_RANK, key=END_RANK.__getitem__, reverse=True):
+            moment = self.first(kind)
+            if moment is not None:
+                return (kind.value, moment) if moment <= as_of_us else ("", as_of_us)
+        return "", as_of_us
+
+    def lost_from(self) -> int | None:
+        """Return the last proof of life of a vanished node, unless the node came back later."""
+        lost = max(self.times(Kind.LOST), default=None)
+        alive = max(self.times(Kind.ALIVE), default=None)
+        return None if lost is None or (alive is not None and alive > lost) or Kind.FINISHED in self.by_kind else lost
+
+    def allocation(self) -> Allocation:
+        found = self.by_kind.get(Kind.ALLOCATION)
+        return decode_allocation(min(found)[1]) if found else Allocation()
+
+    def accelerator(self) -> Accelerator | None:
+        found = [decode_accelerator(key) for _, key in self.by_kind.get(Kind.ACCELERATOR, ())]
+        return min(found, key=lambda each: (-each.source, each.class_name, each.parts), default=None)
+
+
+def _serving_until(seen: _Seen, start: int, end: int) -> int:
+    lost = seen.lost_from()
+    return end if lost is None else min(max(lost, start), end)
+
+
+def _base(seen: _Seen, active: Sequence[Span], start: int, end: int) -> tuple[list[Segment], int | None]:
+    """Return the phases without activity, and when the pod could first serve."""
+    marks: list[tuple[int, Phase]] = [(start, Phase.PROVISIONING)]
+    runs = _runs(seen, active)
+    stuck = seen.first(Kind.BACKOFF)
+    if stuck is not None and (not runs or stuck < runs[0].start_us):
+        marks.append((stuck, Phase.BLOCKED))
+    warm: int | None = None
+    for run in runs:
+        marks.append((run.start_us, Phase.LOADING))
+        if run.ready_us is not None:
+            marks.append((run.ready_us, Phase.COOLDOWN))
+            warm = run.ready_us if warm is None else warm
+        if run.exit_us is not None:
+            marks.append((run.exit_us, Phase.BLOCKED))
+    for moment, phase in ((seen.first(Kind.DELETE), Phase.DRAINING), (seen.lost_from(), Phase.LOST)):
+        if moment is not None:
+            marks = [mark for mark in marks if mark[0] < moment] + [(moment, phase)]
+    if warm is not None:
+        warm = min(max(warm, start), end)
+    return _partition(marks, start, end), warm
+
+
+class _Run(NamedTuple):
+    """One run of the model's container."""
+
+    start_us: int
+    ready_us: int | None
+    exit_us: int | None
+
+
+def _runs(seen: _Seen, active: Sequence[Span]) -> list[_Run]:
+    """Pair starts with exits and with the first proof of service: a Ready condition or a request in flight."""
+    starts, exits = seen.times(Kind.STARTED), seen.times(Kind.EXITED)
+    served = sorted([*seen.times(Kind.READY), *(span.start_us for span in active)])
+    if not starts:
+        return [_Run(served[0], served[0], None)] if served else []
+    runs = []
+    for number, start in enumerate(starts):
+        following = starts[number + 1] if number + 1 < len(starts) else None
+        exit_us = next((t for t in exits if t >= start and (following is None or t <= following)), None)
+        # Proof that is older than the first start comes from another clock: it belongs to the first run.
+        low = start if number else None
+        proofs = (t for t in served if (low is None or t >= low) and (following is None or t < following))
+        first = next(proofs, None)
+        runs.append(_Run(start, None if first is None else max(first, start), exit_us))
+    return runs
+
+
+def _partition(marks: Sequence[tuple[int, Phase]], start: int, end: int) -> list[Segment]:
+    """Turn ascending marks, each holding until the next, into segments of [start, end) without gap or overlap."""
+    segments: list[Segment] = []
+    # A clock that is off may put a mark before its predecessor: it then holds from there on.
+    edges = accumulate((min(max(moment, start), end) for moment, _ in marks), max)
+    clamped = [(edge, phase) for edge, (_, phase) in zip(edges, marks, strict=True)]
+    for (low, phase), (high, _) in zip(clamped, [*clamped[1:], (end, Phase.LOST)], strict=True):
+        if high <= low:
+            continue
+        if segments and segments[-1].phase == phase:
+            segments[-1] = Segment(segments[-1].start_us, high, phase)
+        else:
+            segments.append(Segment(low, high, phase))
+    return segments
+
+
+def _overlaid(base: Sequence[Segment], active: Sequence[Span]) -> list[Segment]:
+    """Put activity over the base phases; both are ascending and disjoint, activity lies within the base."""
+    result: list[Segment] = []
+    number = 0
+    for segment in base:
+        low = segment.start_us
+        while number < len(active) and active[number].start_us < segment.end_us:
+            span = active[number]
+            if span.start_us > low:
+                result.append(Segment(low, span.start_us, segment.phase))
+            stop = min(span.end_us, segment.end_us)
+            begin = max(span.start_us, segment.start_us)
+            if result and result[-1].phase == Phase.ACTIVE and result[-1].end_us == begin:
+                result[-1] = Segment(result[-1].start_us, stop, Phase.ACTIVE)
+            else:
+                result.append(Segment(begin, stop, Phase.ACTIVE))
+            low = stop
+            if span.end_us > segment.end_us:
+                break
+            number += 1
+        if low < segment.end_us:
+            result.append(Segment(low, segment.end_us, segment.phase))
+    return result
+
+
+def _flags(seen: _Seen, ended: str, warm: int | None) -> frozenset[Flag]:
+    flags = set()
+    if ended in (Kind.GONE, Kind.TERMINAL):
+        flags.add(Flag.END_ESTIMATED)
+    if warm is not None and Kind.READY not in seen.by_kind:
+        flags.add(Flag.READY_ESTIMATED)
+    return frozenset(flags)

@@ -1,0 +1,76 @@
+"""Tell idle time that was ordered (replicas kept warm for latency) from idle time that is about to end (cooldown).
+
+At each instant the replicas that can serve are ranked by when they first could; those within the endpoint's floor
+(minReplicas, or the pinned number) at that instant are kept warm, the rest are cooling down. Only labels of idle
+segments change, so no total does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from zerotide.billing.fold import Lifetime, Phase, Segment
+
+
+class Floor(NamedTuple):
+    """The number of replicas that an endpoint keeps in any case, from an instant on."""
+
+    from_us: int
+    replicas: int
+
+
+def label_idle(lifetimes: Sequence[Lifetime], floors: Iterable[Floor]) -> list[Lifetime]:
+    """Return the lifetimes of one endpoint's pods with their idle segments told apart, in the same order."""
+    steps = sorted(floors)
+    if not any(step.replicas for step in steps):
+        return list(lifetimes)
+    kept = _kept(lifetimes, steps)
+    return [replace(life, segments=tuple(_split(life, kept.get(life.pod_uid, [])))) for life in lifetimes]
+
+
+def _kept(lifetimes: Sequence[Lifetime], floors: Sequence[Floor]) -> dict[str, list[tuple[int, int]]]:
+    """Return, for each pod, the ascending spans in which it is within the floor."""
+    serving = sorted((life.warm_us, life.pod_uid, life.end_us) for life in lifetimes if life.warm_us is not None)
+    edges = sorted({t for warm, _, end in serving for t in (warm, end)} | {floor.from_us for floor in floors})
+    kept: dict[str, list[tuple[int, int]]] = {}
+    present: list[tuple[int, str, int]] = []
+    arriving, step, replicas = 0, 0, 0
+    for low, high in pairwise(edges):
+        while step < len(floors) and floors[step].from_us <= low:
+            replicas = floors[step].replicas
+            step += 1
+        while arriving < len(serving) and serving[arriving][0] <= low:
+            present.append(serving[arriving])
+            arriving += 1
+        present = [each for each in present if each[2] > low]
+        for _, uid, _ in present[:replicas]:
+            spans = kept.setdefault(uid, [])
+            if spans and spans[-1][1] == low:
+                spans[-1] = (spans[-1][0], high)
+            else:
+                spans.append((low, high))
+    return kept
+
+
+def _split(life: Lifetime, kept: Sequence[tuple[int, int]]) -> Iterable[Segment]:
+    number = 0
+    for segment in life.segments:
+        if segment.phase != Phase.COOLDOWN:
+            yield segment
+            continue
+        low = segment.start_us
+        while number < len(kept) and kept[number][1] <= low:
+            number += 1
+        for start, end in kept[number:]:
+            if start >= segment.end_us:
+                break
+            if start > low:
+                yield Segment(low, start, Phase.COOLDOWN)
+                low = start
+            yield Segment(low, min(end, segment.end_us), Phase.KEEP_WARM)
+            low = min(end, segment.end_us)
+        if low < segment.end_us:
+            yield Segment(low, segment.end_us, Phase.COOLDOWN)

@@ -1,0 +1,80 @@
+"""One endpoint's part of the ledger: what was recorded about it, folded into lifetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from zerotide.billing.facts import Fact
+from zerotide.billing.fold import Flag, Lifetime, fold
+from zerotide.billing.keepwarm import Floor, label_idle
+from zerotide.billing.spans import Span
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+
+Flight = tuple[str, Span]
+
+
+class Wake(NamedTuple):
+    """A finished wake, as the operator reported it; stages are (name, microseconds) and sum to the total."""
+
+    endpoint_uid: str
+    wake_id: str
+    namespace: str
+    endpoint: str
+    time_us: int
+    cause: str
+    total_us: int
+    stages: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Everything recorded about one endpoint (namespace and name): the input of every report on it.
+
+    `owner` is the consumer that pays for time that nobody's request used, `since_us` when the endpoint was first
+    known, `open_limit_us` its request timeout.
+    """
+
+    namespace: str
+    endpoint: str
+    owner: str
+    since_us: int
+    facts: Mapping[str, Iterable[Fact]]
+    attempts: tuple[Attempt, ...] = ()
+    floors: tuple[Floor, ...] = ()
+    wakes: tuple[Wake, ...] = ()
+    open_limit_us: int = OPEN_LIMIT_US
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The folded records: lifetimes in order of creation, and who was in flight on which pod."""
+
+    records: Records
+    lifetimes: tuple[Lifetime, ...]
+    flights: Mapping[str, tuple[Flight, ...]] = field(default_factory=dict)
+
+
+def folded(records: Records, as_of_us: int) -> Ledger:
+    """Fold an endpoint's records as known at an instant; pods that did not exist yet are left out."""
+    flights: dict[str, list[Flight]] = {}
+    open_ended: set[str] = set()
+    for attempt in records.attempts:
+        span = attempt.span(as_of_us, records.open_limit_us)
+        if span.end_us > span.start_us:
+            flights.setdefault(attempt.pod_uid, []).append((attempt.consumer, span))
+        if attempt.ended_us is None:
+            open_ended.add(attempt.pod_uid)
+    lives = []
+    for pod_uid, facts in records.facts.items():
+        life = fold(facts, (span for _, span in flights.get(pod_uid, ())), as_of_us=as_of_us)
+        if life is not None:
+            estimated = {Flag.ACTIVITY_ESTIMATED} if pod_uid in open_ended and life.ended else set()
+            lives.append(replace(life, flags=life.flags | estimated))
+    lives.sort(key=lambda life: (life.created_us, life.pod_uid))
+    return Ledger(
+        records,
+        tuple(label_idle(lives, records.floors)),
+        {pod_uid: tuple(sorted(each, key=lambda flight: flight[1])) for pod_uid, each in flights.items()},
+    )

@@ -1,0 +1,183 @@
+"""Turn segments and tokens into money: quantities are summed as integers, multiplied once per line, rounded once.
+
+A line is everything that shares endpoint, consumer, meter, class, phase and price. Its quantity is exact (device-µs,
+core-µs, GiB-µs, pieces), its amount an exact fraction of the book's currency; `round_lines` makes decimals of them
+such that the lines add up to the rounded total.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+from zerotide.billing.errors import InvalidPeriod
+from zerotide.billing.facts import Accelerator, Allocation
+from zerotide.billing.fold import Lifetime, Phase, Segment
+from zerotide.billing.prices import Meter, PriceIndex
+from zerotide.billing.spans import Span, clip
+from zerotide.billing.split import apportion, split_active
+from zerotide.billing.usage import Attempt
+
+Key = TypeVar("Key", bound=Hashable)
+
+GIB = 2**30
+PLACES = 6
+"""Decimal places of reported amounts: a wake of a small CPU endpoint costs some millionths."""
+
+
+class Period(NamedTuple):
+    """A half-open period of microseconds since the epoch."""
+
+    start_us: int
+    end_us: int
+
+    def checked(self) -> Period:
+        """Return the period, or raise InvalidPeriod when it ends before it starts."""
+        if self.end_us < self.start_us:
+            raise InvalidPeriod(f"the period ends ({self.end_us}) before it starts ({self.start_us}): swap from and to")
+        return self
+
+
+class LineKey(NamedTuple):
+    """What a line is about; `price` is the price's name, empty where the book has none."""
+
+    consumer: str
+    meter: Meter
+    class_name: str
+    phase: str
+    price: str
+
+
+class Line(NamedTuple):
+    """An exact quantity, in device-µs, core-µs, GiB-µs or pieces, and its exact amount."""
+
+    quantity: Fraction
+    amount: Fraction
+
+
+class Rate(NamedTuple):
+    """One meter of an allocation: `quantity` units of it are used up in each microsecond."""
+
+    meter: Meter
+    class_name: str
+    quantity: Fraction
+
+
+class Bill:
+    """Sum up microseconds and pieces; money is made of them at the end, so order and grouping do not matter."""
+
+    def __init__(self, index: PriceIndex) -> None:
+        self.index = index
+        self._times: dict[tuple[str, Phase, Rate, str], int | Fraction] = {}
+        self._pieces: dict[tuple[str, Meter, str], int] = {}
+
+    def add_time(self, consumer: str, phase: Phase, rate: Rate, price: str, us: int | Fraction) -> None:
+        """Add microseconds of an allocation's meter under one price (empty: unpriced)."""
+        key = (consumer, phase, rate, price)
+        self._times[key] = self._times.get(key, 0) + us
+
+    def add_pieces(self, consumer: str, meter: Meter, number: int, t_us: int) -> None:
+        """Add tokens or requests that were finished at an instant; what has no price is not on the bill."""
+        price = self.index.at(meter, "", t_us)
+        if price is not None and number:
+            key = (consumer, meter, price.name)
+            self._pieces[key] = self._pieces.get(key, 0) + number
+
+    def lines(self) -> dict[LineKey, Line]:
+        """Return each line's exact quantity and amount, in a stable order."""
+        found: dict[LineKey, Line] = {}
+        for (consumer, phase, rate, price), us in self._times.items():
+            quantity = rate.quantity * us
+            amount = quantity * self.index.rate(price) * self.index.multiplier(phase)
+            _merge(found, LineKey(consumer, rate.meter, rate.class_name, phase.value, price), Line(quantity, amount))
+        for (consumer, meter, price), number in self._pieces.items():
+            line = Line(Fraction(number), number * self.index.rate(price))
+            _merge(found, LineKey(consumer, meter, "", "", price), line)
+        return dict(sorted(found.items()))
+
+
+def _merge(lines: dict[LineKey, Line], key: LineKey, line: Line) -> None:
+    known = lines.get(key)
+    lines[key] = Line(known.quantity + line.quantity, known.amount + line.amount) if known else line
+
+
+def rates_of(allocation: Allocation, accelerator: Accelerator | None, default_class: str = "") -> list[Rate]:
+    """Return what an allocation is billed by: its devices, or its cores and memory where it has none."""
+    if allocation.resource:
+        class_name = accelerator.class_name if accelerator else default_class
+        parts = accelerator.parts if accelerator else 1
+        return [Rate(Meter.ACCELERATOR_TIME, class_name, Fraction(allocation.units, parts))]
+    cpu = Rate(Meter.CPU_TIME, "", Fraction(allocation.cpu_milli, 1000))
+    memory = Rate(Meter.MEMORY_TIME, "", Fraction(allocation.memory_bytes, GIB))
+    return [rate for rate in (cpu, memory) if rate.quantity]
+
+
+def bill_lifetime(
+    bill: Bill, life: Lifetime, flights: Sequence[tuple[str, Span]], owner: str, period: Period, default_class: str = ""
+) -> None:
+    """Add what a pod used within a period: active time to the consumers in flight, the rest to the owner."""
+    rates = rates_of(life.allocation, life.accelerator, default_class)
+    crowd = _by_segment(life.segments, flights)
+    for number, segment in enumerate(life.segments):
+        if segment.phase == Phase.QUEUED:
+            continue
+        for span in clip((Span(segment.start_us, segment.end_us),), *period):
+            for low, high in pairwise(_price_edges(bill.index, rates, span)):
+                shares: dict[str, int | Fraction] = {owner: high - low}
+                if segment.phase == Phase.ACTIVE:
+                    shares = _shared(crowd.get(number, ()), owner, low, high)
+                for rate in rates:
+                    price = bill.index.at(rate.meter, rate.class_name, low)
+                    for consumer, us in shares.items():
+                        bill.add_time(consumer, segment.phase, rate, price.name if price else "", us)
+
+
+def _shared(flights: Sequence[tuple[str, Span]], owner: str, low: int, high: int) -> dict[str, int | Fraction]:
+    """Return who pays how much of [low, high); what no flight covers is the owner's, so the parts are the whole."""
+    shares: dict[str, int | Fraction] = {**split_active(flights, low, high)}
+    rest = high - low - sum(shares.values())
+    return {**shares, owner: shares.get(owner, 0) + rest} if rest else shares
+
+
+def _by_segment(segments: Sequence[Segment], flights: Sequence[tuple[str, Span]]) -> dict[int, list[tuple[str, Span]]]:
+    """Return the flights of each active segment, by its number: an active segment is a union of whole flights."""
+    active = [(segment.start_us, number) for number, segment in enumerate(segments) if segment.phase == Phase.ACTIVE]
+    crowd: dict[int, list[tuple[str, Span]]] = {}
+    for who, span in flights:
+        place = max(bisect_right(active, (span.start_us, len(segments))) - 1, 0)
+        if active:
+            crowd.setdefault(active[place][1], []).append((who, span))
+    return crowd
+
+
+def _price_edges(index: PriceIndex, rates: Sequence[Rate], span: Span) -> list[int]:
+    edges = {edge for rate in rates for piece in index.pieces(rate.meter, rate.class_name, *span) for edge in piece[:2]}
+    return sorted(edges)
+
+
+def bill_tokens(bill: Bill, attempts: Iterable[Attempt], period: Period) -> None:
+    """Add the tokens and requests that were finished within a period; broken attempts are not billed."""
+    for attempt in attempts:
+        end = attempt.ended_us
+        if end is None or not attempt.finished_in(*period):
+            continue
+        bill.add_pieces(attempt.consumer, Meter.INPUT_TOKENS, attempt.input_tokens - attempt.cached_tokens, end)
+        bill.add_pieces(attempt.consumer, Meter.CACHED_INPUT_TOKENS, attempt.cached_tokens, end)
+        bill.add_pieces(attempt.consumer, Meter.OUTPUT_TOKENS, attempt.output_tokens, end)
+        bill.add_pieces(attempt.consumer, Meter.REQUESTS, 1, end)
+
+
+def round_money(amount: Fraction, places: int = PLACES) -> Decimal:
+    """Return an amount with so many decimal places, half to even."""
+    return Decimal(round(amount * 10**places)).scaleb(-places)
+
+
+def round_lines(amounts: Mapping[Key, Fraction], places: int = PLACES) -> dict[Key, Decimal]:
+    """Round every line such that their sum is the rounded total; each is within one unit of its exact amount."""
+    scaled = {key: amount * 10**places for key, amount in amounts.items()}
+    total = round(sum(scaled.values(), Fraction(0)))
+    return {key: Decimal(units).scaleb(-places) for key, units in apportion(scaled, total).items()}

@@ -1,0 +1,72 @@
+"""Requests as the bill sees them: the two records of an attempt joined, and the spans in which a replica was busy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from zerotide.api.scalars import MINUTE
+from zerotide.api.usage import Intent, Outcome, Settlement
+from zerotide.billing.spans import Span
+
+OPEN_LIMIT_US = 15 * MINUTE
+"""For how long an attempt without a settlement is taken to be in flight: the default of `request.timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to serve a request on one replica; `ended_us` is None until it is settled."""
+
+    request_id: str
+    number: int
+    namespace: str
+    endpoint: str
+    consumer: str
+    pod_uid: str
+    cold: bool
+    wake_id: str
+    forwarded_us: int
+    ended_us: int | None
+    outcome: str
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+    @property
+    def delivered(self) -> bool:
+        """Tell whether its tokens are billed: those of a broken attempt are the platform's loss."""
+        return self.ended_us is not None and self.outcome != Outcome.LOST
+
+    def finished_in(self, start_us: int, end_us: int) -> bool:
+        """Tell whether it ended within [start, end) and its tokens are billed."""
+        return self.ended_us is not None and self.delivered and start_us <= self.ended_us < end_us
+
+    def span(self, as_of_us: int, open_limit_us: int = OPEN_LIMIT_US) -> Span:
+        """Return when it was in flight, as known at `as_of_us`; an open one ends after the limit at the latest."""
+        end = self.forwarded_us + open_limit_us if self.ended_us is None else self.ended_us
+        return Span(self.forwarded_us, min(max(end, self.forwarded_us), as_of_us))
+
+
+def join(intents: Iterable[Intent], settlements: Mapping[tuple[str, int], Settlement]) -> list[Attempt]:
+    """Return one attempt per intent, with its settlement where there is one under (request id, attempt)."""
+    return [_attempt(intent, settlements.get((intent.request_id, intent.attempt))) for intent in intents]
+
+
+def _attempt(intent: Intent, settled: Settlement | None) -> Attempt:
+    tokens = settled.tokens if settled else None
+    return Attempt(
+        request_id=intent.request_id,
+        number=intent.attempt,
+        namespace=intent.namespace,
+        endpoint=intent.endpoint,
+        consumer=intent.consumer,
+        pod_uid=intent.pod_uid,
+        cold=intent.cold,
+        wake_id=intent.wake_id,
+        forwarded_us=intent.forwarded_us,
+        ended_us=settled.ended_us if settled else None,
+        outcome=settled.outcome.value if settled else "",
+        input_tokens=tokens.input if tokens else 0,
+        cached_tokens=tokens.cached if tokens else 0,
+        output_tokens=tokens.output if tokens else 0,
+    )
