@@ -17,15 +17,16 @@ import hmac
 import re
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt
+from pydantic import Field, StrictBool, StrictInt
 
-from zerotide.api.base import Model, Object, Rule, Time, Unique
+from zerotide.api.base import Immutable, Model, Object, Rule, Time, Unique
 from zerotide.api.failures import KeyChecksumMismatch, MalformedKey
 from zerotide.api.names import API_VERSION, KIND_API_KEY, PATTERN_ENDPOINT_NAME, PATTERN_KEY_NAME, is_key_name
 from zerotide.api.scalars import parse_time
-from zerotide.api.spec_serving import CONSUMER
+from zerotide.api.spec_serving import Consumer
 
 SECRET_BYTES = 32
+_ROTATE = "create a second APIKey and delete this one"
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TEXT = re.compile(r"zt_([a-z0-9](?:[-a-z0-9]{0,30}[a-z0-9])?)_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})", re.ASCII)
 
@@ -40,33 +41,13 @@ class APIKeySpec(Model):
             pattern=r"^sha256:[0-9a-f]{64}$",
             description="SHA-256 of the key's secret, as `zerotide key create` computes it. Immutable: rotate with a "
             "second object.",
-            json_schema_extra={
-                "x-kubernetes-validations": [
-                    {
-                        "rule": "self == oldSelf",
-                        "message": "must not change: create a second APIKey and delete this one",
-                    }
-                ]
-            },
         ),
+        Immutable(_ROTATE),
     ]
     consumer: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=63,
-            description="Who pays for what the key's holder calls, a name within the namespace. Immutable.",
-            json_schema_extra={
-                "x-kubernetes-validations": [
-                    *CONSUMER.schema()["x-kubernetes-validations"],
-                    {
-                        "rule": "self == oldSelf",
-                        "message": "must not change: create a second APIKey and delete this one",
-                    },
-                ]
-            },
-        ),
-        AfterValidator(CONSUMER.check),
+        Consumer,
+        Field(description="Who pays for what the key's holder calls, a name within the namespace. Immutable."),
+        Immutable(_ROTATE),
     ]
     endpoints: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=46, pattern=PATTERN_ENDPOINT_NAME)], ...] | None,
@@ -93,6 +74,7 @@ class APIKey(Object):
             f"self.metadata.name.matches('{PATTERN_KEY_NAME}')",
             "metadata.name must be at most 32 lower-case letters, digits and `-`",
             lambda key: is_key_name(key.metadata.name),
+            ".metadata.name",
         ),
     )
     api_version: Literal["zerotide.dev/v1alpha1"] = API_VERSION

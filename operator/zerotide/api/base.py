@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
-from zerotide.api.bounds import Amount, Matches, Span, Unique
+from zerotide.api.bounds import Amount, Immutable, Keys, Matches, Span, Unique
 from zerotide.api.failures import InvalidObject
 from zerotide.api.rules import Rule
 from zerotide.api.scalars import (
@@ -39,6 +39,8 @@ from zerotide.api.scalars import (
 __all__ = [
     "Amount",
     "Duration",
+    "Immutable",
+    "Keys",
     "Matches",
     "Model",
     "Name",

@@ -1,4 +1,4 @@
-"""Rules of single fields, kept by pydantic and by the API server: limits, patterns with a message, uniqueness.
+"""Rules of single fields, kept by pydantic and by the API server: limits, forms, uniqueness.
 
 Use them as annotations: `Annotated[Duration, Span("5s", "24h")]`. Each says its rule in words (`message`), in Python
 (`holds`) and in the schema (`schema`).
@@ -7,7 +7,7 @@ Use them as annotations: `Annotated[Duration, Span("5s", "24h")]`. Each says its
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from zerotide.api.scalars import PATTERN_DURATION, PATTERN_QUANTITY, parse_duration, parse_quantity
+
+_VALIDATIONS = "x-kubernetes-validations"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Check:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), **self.schema()}
+        inner, own = handler(schema), self.schema()
+        rules = [*inner.get(_VALIDATIONS, ()), *own.get(_VALIDATIONS, ())]
+        return {**inner, **own, **({_VALIDATIONS: rules} if rules else {})}
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,51 @@ class Unique(Check):
         return {"x-kubernetes-list-type": "set"}
 
 
+@dataclass(frozen=True)
+class Keys(Check):
+    """A mapping whose keys all have a form."""
+
+    pattern: str
+    words: str
+
+    @property
+    def message(self) -> str:
+        """Return the rule in words."""
+        return f"keys must {self.words}"
+
+    def holds(self, value: Mapping[str, Any]) -> bool:
+        """Tell whether every key has the form."""
+        pattern = re.compile(self.pattern.removesuffix("$") + r"\Z")
+        return all(pattern.search(key) for key in value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the form as CEL: structural schemas have no word about keys."""
+        return _validation(f"self.all(key, key.matches({_quoted(self.pattern)}))", self.message)
+
+
+@dataclass(frozen=True)
+class Immutable(Check):
+    """A field that keeps its first value; only the API server, which knows the old object, can tell."""
+
+    advice: str
+
+    @property
+    def message(self) -> str:
+        """Return the rule in words."""
+        return f"must not change: {self.advice}"
+
+    def holds(self, value: Any) -> bool:
+        """Let any value pass."""
+        return True
+
+    def schema(self) -> dict[str, Any]:
+        """Return the transition rule."""
+        return _validation("self == oldSelf", self.message)
+
+
 def _quoted(pattern: str) -> str:
     return "'" + pattern.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _validation(cel: str, message: str) -> dict[str, Any]:
-    return {"x-kubernetes-validations": [{"rule": cel, "message": message}]}
+    return {_VALIDATIONS: [{"rule": cel, "message": message}]}

@@ -75,7 +75,7 @@ def schema_of(kind: type[Object]) -> dict[str, Any]:
     properties = schema["properties"]
     properties["apiVersion"] = {"type": "string", "description": "Version of the schema that the object is written in."}
     properties["kind"] = {"type": "string", "description": "Kind of the object."}
-    properties["metadata"] = {"type": "object"}
+    properties["metadata"] = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}}
     properties.get("status", {}).pop("default", None)
     return schema
 

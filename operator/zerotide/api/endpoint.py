@@ -160,6 +160,7 @@ class InferenceEndpoint(Object):
             f"self.metadata.name.matches('{PATTERN_ENDPOINT_NAME}')",
             "metadata.name must begin with a letter and be at most 46 lower-case letters, digits and `-`",
             lambda endpoint: is_endpoint_name(endpoint.metadata.name),
+            ".metadata.name",
         ),
     )
     api_version: Literal["zerotide.dev/v1alpha1"] = API_VERSION

@@ -217,6 +217,8 @@ def error_headers(code: ErrorCode, *, ready_in_us: int | None = None, jitter: fl
         headers["Retry-After"] = str(seconds)
     if line.retry_after is RetryAfter.ESTIMATE and ready_in_us is not None:
         headers["X-Zerotide-Ready-In"] = str(-(-max(ready_in_us, 0) // SECOND))
+    if line.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if line.should_retry is not None:
         headers["x-should-retry"] = "true" if line.should_retry else "false"
     return headers

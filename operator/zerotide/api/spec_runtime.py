@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictInt
 
-from zerotide.api.base import Matches, Model, Name, Quantity, Rule, Unique
+from zerotide.api.base import Keys, Matches, Model, Name, Quantity, Rule, Unique
 from zerotide.api.names import RESOURCE_GPU
-from zerotide.api.scalars import parse_quantity
+from zerotide.api.scalars import PATTERN_QUANTITY, parse_quantity
 
 
 class Engine(StrEnum):
@@ -140,15 +140,13 @@ class Accelerator(Model):
     ] = 1
 
 
-ResourceName = Annotated[
-    str,
-    Field(min_length=1, max_length=253),
-]
-ResourceQuantity = Annotated[
-    Quantity,
-    Field(max_length=21, json_schema_extra={"pattern": r"^[0-9]{1,12}(\.[0-9]{1,6})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"}),
-]
-ResourceList = Annotated[Mapping[ResourceName, ResourceQuantity], Field(max_length=16)]
+LABEL_KEY = Keys(
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+    "be names of at most 63 letters, digits, `-`, `_` and `.`, with an optional prefix such as example.com/",
+)
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$")]
+ResourceQuantity = Annotated[Quantity, Field(json_schema_extra={"maxLength": 21, "pattern": PATTERN_QUANTITY})]
+ResourceList = Annotated[Mapping[str, ResourceQuantity], Field(max_length=16), LABEL_KEY]
 
 
 def _no_gpu(self: Any) -> bool:
@@ -213,12 +211,12 @@ class PodMetadata(Model):
         ),
     )
     labels: Annotated[
-        Mapping[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]] | None,
-        Field(max_length=32, description="Labels of the pods."),
+        Annotated[Mapping[str, LabelValue], Field(max_length=32), LABEL_KEY] | None,
+        Field(description="Labels of the pods."),
     ] = None
     annotations: Annotated[
-        Mapping[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=8192)]] | None,
-        Field(max_length=32, description="Annotations of the pods."),
+        Annotated[Mapping[str, Annotated[str, Field(max_length=8192)]], Field(max_length=32), LABEL_KEY] | None,
+        Field(description="Annotations of the pods."),
     ] = None
 
 

@@ -8,12 +8,16 @@ from pydantic import Field, StrictInt
 
 from zerotide.api.base import Amount, Duration, Matches, Model, Quantity, Span, Unique
 
-CONSUMER = Matches(
-    r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$", "be letters, digits, `.`, `_` and `-`, at most 63"
-)
 PATH = Matches(
     r"^(/[A-Za-z0-9._~-]+){1,16}$", "be an exact absolute path such as /v1/images/generations", refuse=r"/\.\.?(/|$)"
 )
+
+Consumer = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    Matches(r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", "be letters, digits, `.`, `_` and `-`, at most 63"),
+]
+"""The name of who pays, within a namespace."""
 
 
 class Hold(Model):
@@ -118,12 +122,9 @@ class Billing(Model):
     """Who pays."""
 
     consumer: Annotated[
-        str | None,
+        Consumer | None,
         Field(
-            min_length=1,
-            max_length=63,
             description="Who pays for the time that no caller pays for, a name within the namespace. Absent: the "
-            "name of the endpoint.",
-            json_schema_extra=CONSUMER.schema(),
+            "name of the endpoint."
         ),
     ] = None
