@@ -1,0 +1,164 @@
+"""What end-to-end tests use to talk to an installed Zerotide: kubectl, endpoints, keys, waiting on conditions."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from zerotide.api import apikey
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+TRIVIAL = "zerotide/trivial:dev"
+SMOLLM2 = "zerotide/runtime-smollm2:dev"
+
+
+class WaitTimedOut(AssertionError):
+    """What a test waited for did not come; the message holds the last thing seen."""
+
+
+def wait_until(what: str, look: Callable[[], T | None], timeout: float = 60.0, every: float = 0.1) -> T:
+    """Look again and again until something true comes, and return it. Raises WaitTimedOut."""
+    deadline = time.monotonic() + timeout
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise WaitTimedOut(f"{what}: not within {timeout:.0f} s, last seen: {seen!r}")
+        time.sleep(every)
+
+
+@dataclass
+class System:
+    """One installed Zerotide, reached through a kubeconfig and a gateway address."""
+
+    kubeconfig: Path
+    gateway: str
+    kubectl_path: str
+    made: list[str] = field(default_factory=list)
+
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl and return what it printed; with check, a failure is an error that shows stderr."""
+        done = self.try_kubectl(*args, stdin=stdin)
+        if check and done.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def try_kubectl(self, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run kubectl and return its result, whatever it is."""
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        command = [self.kubectl_path, *args]
+        return subprocess.run(command, input=stdin, env=environment, capture_output=True, text=True, timeout=120)
+
+    def get(self, *args: str) -> Json:
+        """Return `kubectl get … -o json`, or an empty dict when the object does not exist."""
+        done = self.try_kubectl("get", *args, "-o", "json")
+        if done.returncode != 0:
+            assert "NotFound" in done.stderr or "not found" in done.stderr, done.stderr
+            return {}
+        parsed: Json = json.loads(done.stdout)
+        return parsed
+
+    def apply(self, obj: Json) -> None:
+        """Apply one object."""
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
+
+    def namespace(self) -> str:
+        """Make a fresh namespace and remember it for the clean-up."""
+        name = f"t-{secrets.token_hex(4)}"
+        self.kubectl("create", "namespace", name)
+        self.made.append(name)
+        return name
+
+    def endpoint(self, namespace: str, name: str, spec: Json) -> None:
+        """Apply an InferenceEndpoint."""
+        metadata = {"namespace": namespace, "name": name}
+        self.apply(
+            {"apiVersion": "zerotide.dev/v1alpha1", "kind": "InferenceEndpoint", "metadata": metadata, "spec": spec}
+        )
+
+    def status(self, namespace: str, name: str) -> Json:
+        """Return the endpoint's status."""
+        status: Json = self.get("iep", name, "-n", namespace).get("status") or {}
+        return status
+
+    def wait_state(self, namespace: str, name: str, *states: str, timeout: float = 60.0) -> Json:
+        """Wait until the endpoint is in one of the states and return its status."""
+
+        def look() -> Json | None:
+            status = self.status(namespace, name)
+            return status if status.get("state") in states else None
+
+        try:
+            return wait_until(f"{namespace}/{name} in {states}", look, timeout)
+        except WaitTimedOut as error:
+            raise WaitTimedOut(f"{error}; status: {json.dumps(self.status(namespace, name))[:3000]}") from None
+
+    def pods(self, namespace: str, name: str) -> list[Json]:
+        """Return the endpoint's pods."""
+        items: list[Json] = self.get("pods", "-n", namespace, "-l", f"zerotide.dev/endpoint={name}")["items"]
+        return items
+
+    def key(self, namespace: str, name: str, **spec: Any) -> str:
+        """Make an API key object and return the key's text."""
+        secret = secrets.token_bytes(apikey.SECRET_BYTES)
+        text = apikey.format_key(name, secret)
+        body = {"digest": apikey.digest(secret), "consumer": "team-a", **spec}
+        metadata = {"namespace": namespace, "name": name}
+        self.apply({"apiVersion": "zerotide.dev/v1alpha1", "kind": "APIKey", "metadata": metadata, "spec": body})
+        return text
+
+    def url(self, namespace: str, name: str, path: str = "") -> str:
+        """Return where the endpoint answers, seen from this machine."""
+        return f"{self.gateway}/endpoints/{namespace}/{name}{path}"
+
+    def condition(self, namespace: str, name: str, kind: str) -> Json:
+        """Return one condition of the endpoint, or an empty dict."""
+        conditions = self.status(namespace, name).get("conditions") or []
+        return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    def clean(self) -> None:
+        """Delete every namespace that tests made."""
+        for name in self.made:
+            self.try_kubectl("delete", "namespace", name, "--wait=false")
+        self.made.clear()
+
+
+def trivial(idle: str = "5s", env: dict[str, str] | None = None, **spec: Any) -> Json:
+    """Return the spec of an endpoint whose engine starts in no time and gives canned answers."""
+    variables = [{"name": name, "value": value} for name, value in (env or {}).items()]
+    base: Json = {
+        "model": {"uri": "image:///trivial"},
+        "runtime": {"engine": "custom", "image": TRIVIAL, "env": variables, "readiness": {"path": "/health"}},
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        "scaling": {"idle": {"timeout": idle}},
+    }
+    for key, value in spec.items():
+        base[key] = {**base[key], **value} if isinstance(base.get(key), dict) and isinstance(value, dict) else value
+    return base
+
+
+def smollm2(idle: str = "10s", **spec: Any) -> Json:
+    """Return the spec of an endpoint with a real model on the project's own runtime."""
+    base: Json = {
+        "model": {"uri": "image:///models/smollm2"},
+        "runtime": {"engine": "zerotide", "image": SMOLLM2},
+        "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+        "scaling": {"idle": {"timeout": idle}},
+    }
+    return {**base, **spec}
+
+
+def chat(stream: bool = False, **more: Any) -> Json:
+    """Return the body of a small chat request with a known greedy answer."""
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    return {"model": "m", "messages": question, "temperature": 0, "max_tokens": 16, "stream": stream, **more}
