@@ -26,8 +26,8 @@ client = Client(url, headers={"Authorization": f"Bearer {key}"}, timeout=120)
 prompt = "<|im_start|>user\\n%s<|im_end|>\\n<|im_start|>assistant\\n" % "QUESTION"
 plain = client.generate(prompt, max_new_tokens=16)
 parts = list(client.generate_stream(prompt, max_new_tokens=16))
-print(json.dumps({"plain": plain.generated_text, "streamed": "".join(p.token.text for p in parts if not p.token.special),
-                  "reason": plain.details.finish_reason}))
+streamed = "".join(part.token.text for part in parts if not part.token.special)
+print(json.dumps({"plain": plain.generated_text, "streamed": streamed, "reason": plain.details.finish_reason}))
 """.replace("QUESTION", QUESTION)
 
 
