@@ -1,0 +1,29 @@
+"""HTTP/1.1 on sockets, and the seam behind which it may be replaced by something faster.
+
+The rest of the activator sees four things: `Server` calls a handler with one `Exchange` per request (its head, its
+body on demand, the answer, and cancellation once the client is gone); `Pool` sends bytes to one replica and calls a
+`Sink` with the answer as it comes; `render_request` and `Headers` put heads together. Requests and answers are
+parsed strictly and framed anew; bodies pass through untouched and with back-pressure.
+"""
+
+from zerotide.activator.wire.exchange import Exchange, Flow
+from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.message import Headers, Request, end_to_end, render_request
+from zerotide.activator.wire.pool import Pool
+from zerotide.activator.wire.server import Handler, Server
+from zerotide.activator.wire.upstream import Sink, UpstreamConnection
+
+__all__ = [
+    "Exchange",
+    "Flow",
+    "Handler",
+    "Headers",
+    "Limits",
+    "Pool",
+    "Request",
+    "Server",
+    "Sink",
+    "UpstreamConnection",
+    "end_to_end",
+    "render_request",
+]

@@ -1,0 +1,375 @@
+"""One client connection: bytes to requests, answers in order, deadlines, and an end that the client understands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from enum import Enum
+from typing import Any, Protocol, cast
+
+import httptools
+
+from zerotide.activator.failures import BodyStalled, HeadTimeout, HeadTooLarge, MalformedRequest, PeerFault
+from zerotide.activator.wire.exchange import Exchange
+from zerotide.activator.wire.limits import MIB, Limits
+from zerotide.activator.wire.message import Headers, Request
+from zerotide.activator.wire.strict import read_head, refuse_websocket, without_upgrade
+
+log = logging.getLogger(__name__)
+
+MAX_HEADERS = 128
+
+
+class Phase(Enum):
+    """What the connection waits for."""
+
+    IDLE = "a request"
+    HEAD = "the end of a head"
+    BODY = "a body that is asked for"
+    BUSY = "an answer"
+    LINGER = "the client to close"
+
+
+class Host(Protocol):
+    """The server, as its connections see it."""
+
+    limits: Limits
+    draining: bool
+    buffered: int
+    connections: set[Connection]
+
+    def now(self) -> float:
+        """Return the monotonic time in seconds."""
+
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """Answer one request."""
+
+    def answer_to(self, fault: PeerFault) -> tuple[int, Headers, bytes]:
+        """Return the answer to a request that could not be read."""
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection; requests on it are answered one after the other."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._limits = host.limits
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._peer = ""
+        self._phase = Phase.IDLE
+        self.deadline = 0.0
+        self._in_head = False
+        self._head_size = self._head_fed = 0
+        self._target = b""
+        self._headers: Headers = []
+        self._upgrade: bytes | None = None
+        self._fault: PeerFault | None = None
+        self._broken = False
+        self._receiving: Exchange | None = None
+        self._current: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._progress = self._lingered = 0
+        self._reading = self._writable = True
+
+    # Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it where there are too many."""
+        self._transport = cast(asyncio.Transport, transport)
+        if len(self._host.connections) >= self._limits.connections:
+            self._transport.abort()
+            return
+        self._host.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer)
+        self.deadline = self._host.now() + self._limits.idle_time
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell whoever works on a request that the client is gone."""
+        self._host.connections.discard(self)
+        self._transport = None
+        for exchange in (self._current, self._receiving, *self._waiting):
+            if exchange is not None:
+                self._release(exchange)
+                exchange.detach()
+        self._waiting.clear()
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        self._parser = self._current = self._receiving = self._task = None
+
+    def eof_received(self) -> bool | None:
+        """Close: a client that closed its side is taken for gone."""
+        return None
+
+    def pause_writing(self) -> None:
+        """Make the source of the answer wait."""
+        self._writable = False
+        self.deadline = self._host.now() + self._limits.write_time
+        if self._current is not None and self._current.flow is not None:
+            self._current.flow.pause()
+
+    def resume_writing(self) -> None:
+        """Let the source of the answer go on."""
+        self._writable = True
+        if self._phase is Phase.BUSY:
+            self.deadline = 0.0
+        if self._current is not None and self._current.flow is not None:
+            self._current.flow.resume()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived."""
+        if self._phase is Phase.LINGER or self._broken:
+            self._lingered += len(data)
+            if self._lingered > MIB and self._transport is not None:
+                self._transport.abort()
+            return
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEAD, self._limits.head_time)
+        if self._in_head:
+            self._head_fed += len(data)
+        self._parse(data)
+        if self._in_head and self._head_fed > self._limits.head_bytes and not self._broken:
+            self._refuse(HeadTooLarge(f"the request's head is larger than {self._limits.head_bytes} bytes"))
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            if self._upgrade is None:
+                self._refuse(MalformedRequest("HTTP/2 is not spoken here: use HTTP/1.1"))
+                return
+            # llhttp took the body for another protocol: read the request again, without the wish to change.
+            head, self._upgrade = self._upgrade, None
+            self._parser = httptools.HttpRequestParser(self)
+            self._parse(head + rest)
+        except httptools.HttpParserError as error:
+            fault = self._fault or MalformedRequest(f"the request is not valid HTTP/1.1: {error}")
+            self._refuse(fault)
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._in_head = True
+        self._target, self._headers = b"", []
+        self._head_size = self._head_fed = 0
+
+    def on_url(self, part: bytes) -> None:
+        """Take a part of the target."""
+        self._target += part
+        self._grow(len(part))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are counted and dropped."""
+        self._grow(len(name) + len(value) + 4)
+        if self._in_head:
+            self._headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """Begin an exchange, or queue it behind the one that is being answered."""
+        self._in_head = False
+        parser = self._parser
+        method = parser.get_method().decode("latin-1")
+        try:
+            if parser.should_upgrade() and method != "CONNECT":
+                refuse_websocket(self._headers)
+                self._upgrade = without_upgrade(method, self._target, self._headers)
+                return
+            if len(self._waiting) >= self._limits.pipelined:
+                raise MalformedRequest("too many requests are pipelined")
+            version, keep_alive = parser.get_http_version(), parser.should_keep_alive()
+            request = read_head(method, self._target, version, self._headers, keep_alive)
+        except PeerFault as fault:
+            self._fault = fault
+            raise
+        self._accept(request)
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        if self._receiving is not None:
+            self._receiving.feed(data)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        exchange, self._receiving = self._receiving, None
+        if exchange is not None:
+            exchange.finish_body()
+            if exchange is self._current and self._phase is Phase.BODY:
+                self._enter(Phase.BUSY, 0.0)
+
+    def _grow(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > self._limits.head_bytes or len(self._headers) > MAX_HEADERS:
+            limit = f"{self._limits.head_bytes} bytes or {MAX_HEADERS} headers"
+            self._fault = HeadTooLarge(f"the request's head is larger than {limit}")
+            raise self._fault
+
+    # Requests
+
+    def _accept(self, request: Request) -> None:
+        exchange = Exchange(request, self._peer, self, self._limits.unread_bytes)
+        self._receiving = exchange
+        if self._current is None:
+            self._begin(exchange)
+        else:
+            self._waiting.append(exchange)
+            self._read(False)
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._current = exchange
+        self._enter(Phase.BUSY, 0.0)
+        self._task = asyncio.get_running_loop().create_task(self._host.handle(exchange))
+        self._task.add_done_callback(self._handled)
+
+    def _handled(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a request's handler failed", exc_info=error)
+        if task is self._task and self._current is not None:
+            self._current.cut()
+
+    def _next(self) -> None:
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+            if self._waiting:
+                return
+        elif self._in_head:
+            self._enter(Phase.HEAD, self._limits.head_time)
+        else:
+            self._enter(Phase.IDLE, self._limits.idle_time)
+        self._read(True)
+
+    def _refuse(self, fault: PeerFault) -> None:
+        self._broken, self._fault = True, fault
+        if self._receiving is not None and not self._receiving.ended:
+            self._receiving.fail(fault)
+        elif self._current is None and not self._waiting:
+            status, headers, body = self._host.answer_to(fault)
+            request = Request("GET", "/", [], length=None, chunked=False, keep_alive=False, expects_continue=False)
+            self._current = Exchange(request, self._peer, self, 0)
+            self._current.send(status, headers, body)
+
+    # Carrier
+
+    def send(self, data: bytes) -> None:
+        """Write bytes to the client."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def body_wanted(self, exchange: Exchange) -> None:
+        """Read on, with a deadline on progress."""
+        self._progress = 0
+        self._enter(Phase.BODY, self._limits.body_time)
+        self._read(True)
+
+    def body_progressed(self, size: int) -> None:
+        """Renew the deadline once enough has arrived."""
+        self._progress += size
+        if self._phase is Phase.BODY and self._progress >= self._limits.body_progress:
+            self._progress = 0
+            self.deadline = self._host.now() + self._limits.body_time
+
+    def hold_unread(self) -> None:
+        """Stop reading a body that nobody has asked for yet."""
+        self._read(False)
+
+    def reserve(self, size: int) -> bool:
+        """Take memory of the server's budget for bodies."""
+        if self._host.buffered + size > self._limits.buffered_bytes:
+            return False
+        self._host.buffered += size
+        return True
+
+    def must_close(self) -> bool:
+        """Tell whether the connection ends after this answer."""
+        request = self._current.request if self._current is not None else None
+        return self._broken or self._host.draining or request is None or not request.keep_alive
+
+    def writable(self) -> bool:
+        """Tell whether the client reads fast enough."""
+        return self._writable
+
+    def finished(self, exchange: Exchange) -> None:
+        """Go on with the next request; close where the head of the answer said so."""
+        closing = self.must_close()
+        self._release(exchange)
+        self._current = self._task = None
+        if not exchange.complete or self._broken:
+            self._linger()
+        elif closing:
+            self._close()
+        else:
+            self._next()
+
+    def cut(self) -> None:
+        """Send what is written and close, the last chunk left out."""
+        if self._current is not None:
+            self._release(self._current)
+        self._current = self._task = None
+        self._waiting.clear()
+        self._close()
+
+    def _release(self, exchange: Exchange) -> None:
+        self._host.buffered -= exchange.surrender()
+
+    # Ends and deadlines
+
+    def _close(self) -> None:
+        self._broken = True
+        self._enter(Phase.LINGER, self._limits.write_time)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        self._broken = True
+        self._enter(Phase.LINGER, self._limits.linger_time)
+        self._read(True)
+        if self._transport is not None and self._transport.can_write_eof():
+            with contextlib.suppress(OSError, RuntimeError):
+                self._transport.write_eof()
+
+    def shut_idle(self) -> None:
+        """Close the connection if nothing is going on."""
+        if self._phase is Phase.IDLE:
+            self._close()
+
+    def abort(self) -> asyncio.Task[None] | None:
+        """Drop the connection; return the task that works on a request, if any."""
+        task = self._task
+        if self._transport is not None:
+            self._transport.abort()
+        return task
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed."""
+        if not self.deadline or now < self.deadline or self._transport is None:
+            return
+        self.deadline = 0.0
+        if self._phase is Phase.HEAD:
+            self._refuse(HeadTimeout(f"the request's head did not arrive within {self._limits.head_time:g} s"))
+        elif self._phase is Phase.BODY and self._receiving is not None:
+            self._receiving.fail(BodyStalled(f"the body made no progress for {self._limits.body_time:g} s"))
+        elif self._phase is Phase.IDLE:
+            self._close()
+        else:
+            self._transport.abort()
+
+    def _enter(self, phase: Phase, seconds: float) -> None:
+        self._phase = phase
+        self.deadline = self._host.now() + seconds if seconds else 0.0
+
+    def _read(self, on: bool) -> None:
+        if self._transport is None or on is self._reading or self._transport.is_closing():
+            return
+        self._reading = on
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()

@@ -1,0 +1,82 @@
+"""The connections to one replica: made on demand, kept while they are good."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from zerotide.activator.failures import ConnectFailed
+from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.upstream import Sink, UpstreamConnection
+
+IDLE_TIME = 60.0
+MAX_IDLE = 256
+
+
+class Pool:
+    """Connections to one address; the newest idle one is used first."""
+
+    def __init__(
+        self, host: str, port: int, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.host, self.port = host, port
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._idle: list[UpstreamConnection] = []
+        self._closed = False
+
+    async def send(
+        self, request: bytes, sink: Sink, *, fresh: bool = False, timeout: float | None = None
+    ) -> UpstreamConnection:
+        """Send a request over an idle connection, or a new one (`fresh`: always).
+
+        Raises ConnectFailed; whatever happens later, the sink hears of.
+        """
+        connection = None if fresh else self._take()
+        if connection is None:
+            connection = await self._connect(timeout or self._limits.connect_time)
+        connection.send(request, sink)
+        return connection
+
+    def close(self) -> None:
+        """Close idle connections, and those that are in use once they are idle."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def trim(self) -> None:
+        """Close connections that have been idle for a minute."""
+        horizon = self._clock() - IDLE_TIME
+        keep = [connection for connection in self._idle if connection.open and connection.idle_since > horizon]
+        for connection in set(self._idle) - set(keep):
+            connection.close()
+        self._idle = keep
+
+    def _take(self) -> UpstreamConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open:
+                return connection
+        return None
+
+    async def _connect(self, timeout: float) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self._limits, self._give_back), self.host, self.port
+                )
+        except TimeoutError as error:
+            raise ConnectFailed(f"no connection to {self.host}:{self.port} within {timeout:g} s") from error
+        except OSError as error:
+            raise ConnectFailed(f"no connection to {self.host}:{self.port}: {error}") from error
+        return connection
+
+    def _give_back(self, connection: UpstreamConnection) -> None:
+        if self._closed or len(self._idle) >= MAX_IDLE:
+            connection.close()
+            return
+        connection.idle_since = self._clock()
+        self._idle.append(connection)

@@ -1,0 +1,84 @@
+"""A listening server: its connections, their common limits, and the way it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from zerotide.activator.failures import PeerFault
+from zerotide.activator.wire.connection import Connection
+from zerotide.activator.wire.exchange import Exchange
+from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.message import Headers
+
+Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
+FaultAnswer = Callable[[PeerFault], tuple[int, Headers, bytes]]
+
+
+class Server:
+    """Serve HTTP/1.1: one task of `handler` per request, one answer per connection at a time."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        answer_to: FaultAnswer,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.buffered = 0
+        """Bytes of request bodies that are in memory."""
+        self.now = clock
+        self.handle = handler
+        self.answer_to = answer_to
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def listen(self, host: str, port: int, *, sock: socket.socket | None = None) -> int:
+        """Accept connections and return the port."""
+        loop = asyncio.get_running_loop()
+        if sock is None:
+            self._listener = await loop.create_server(self._connect, host, port, backlog=4096)
+        else:
+            self._listener = await loop.create_server(self._connect, sock=sock, backlog=4096)
+        self._sweeper = loop.create_task(self._sweep())
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def drain(self) -> None:
+        """Go on serving, but end each connection after its next answer, and idle ones now."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.shut_idle()
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection; requests still going on are cancelled."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        tasks: list[Awaitable[None]] = []
+        for connection in list(self.connections):
+            task = connection.abort()
+            if task is not None:
+                tasks.append(task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are open stay."""
+        if self._listener is not None:
+            self._listener.close()
+
+    def _connect(self) -> Connection:
+        return Connection(self)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self.limits.sweep)
+            now = self.now()
+            for connection in list(self.connections):
+                connection.expire(now)

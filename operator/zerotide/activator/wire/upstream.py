@@ -1,0 +1,223 @@
+"""One connection to a replica: a request goes out, the answer comes to a sink piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import httptools
+
+from zerotide.activator.failures import MalformedResponse, ResponseLost, ResponseTruncated, UpstreamFault
+from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.message import Headers
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where an answer goes; exactly one of `end` and `lost` comes last."""
+
+    def head(self, status: int, headers: Headers, length: int | None) -> None:
+        """Take the head; `length` is None where the body's length is not announced."""
+
+    def data(self, data: bytes) -> None:
+        """Take what arrived of the body, as much as came at once."""
+
+    def end(self) -> None:
+        """Note that the answer is complete."""
+
+    def lost(self, fault: UpstreamFault) -> None:
+        """Note that the answer will never be complete; ResponseLost before the head, others after it."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A kept-alive connection to one replica, for one request at a time."""
+
+    def __init__(self, limits: Limits, on_idle: Callable[[UpstreamConnection], None]) -> None:
+        self._limits = limits
+        self._on_idle = on_idle
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = None
+        self._sink: Sink | None = None
+        self._headers: Headers = []
+        self._head_size = 0
+        self._in_head = self._interim = False
+        self._started = False
+        self._until_close = False
+        self._complete = self._keep = False
+        self._parts: list[bytes] = []
+        self._reading = True
+        self.served = 0
+        self.idle_since = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Tell whether a request may be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, request: bytes, sink: Sink) -> None:
+        """Send one whole request; the sink hears of the answer."""
+        self._sink = sink
+        self._parser = self._parser or httptools.HttpResponseParser(self)
+        self._started = self._complete = self._until_close = self._keep = False
+        if self._transport is None or self._transport.is_closing():
+            self._fail("the connection was closed")
+            return
+        self._transport.write(request)
+
+    def pause(self) -> None:
+        """Stop reading the answer."""
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the connection; the sink hears no more."""
+        self._sink = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection once it is idle."""
+        if self._sink is None and self._transport is not None:
+            self._transport.close()
+
+    # Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the sink, unless the end of the connection is the end of the answer."""
+        self._transport = None
+        self._parser = None
+        if self._sink is None:
+            return
+        if self._until_close and error is None:
+            self._succeed()
+        else:
+            self._fail(f"the connection ended: {error or 'closed by the replica'}")
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived."""
+        if self._sink is None or self._parser is None:
+            self.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._flush()
+            self._reject(_fault_of(error))
+            return
+        self._flush()
+        if self._complete:
+            self._succeed()
+        elif self._in_head and self._head_size > self._limits.response_head_bytes:
+            self._reject(MalformedResponse("the head of the replica's answer is too large"))
+
+    def eof_received(self) -> bool | None:
+        """Close."""
+        return None
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        """Begin the head of an answer; anything after a complete one is not asked for."""
+        if self._complete:
+            raise MalformedResponse("more than one answer to one request")
+        self._in_head, self._interim = True, False
+        self._headers, self._head_size = [], 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are dropped."""
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self._limits.response_head_bytes:
+            raise MalformedResponse("the head of the replica's answer is too large")
+        if self._in_head:
+            self._headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """Hand the head on; interim answers are swallowed."""
+        self._in_head = False
+        status = self._parser.get_status_code()
+        if status < 200:
+            if status == 101:
+                raise MalformedResponse("the replica changed the protocol unasked")
+            self._interim = True
+            return
+        length, chunked = None, False
+        for name, value in self._headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = value.lower() == b"chunked"
+                if not chunked:
+                    raise MalformedResponse("the only transfer coding that is understood is chunked")
+        if status in (204, 304):
+            length = 0
+        self._started = True
+        self._until_close = length is None and not chunked
+        if self._sink is not None:
+            self._sink.head(status, self._headers, length)
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece until all that arrived at once is parsed."""
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the answer."""
+        self._complete = not self._interim
+        self._keep = self._parser.should_keep_alive()
+
+    # Ends
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            if self._sink is not None:
+                self._sink.data(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _succeed(self) -> None:
+        sink, self._sink = self._sink, None
+        self.served += 1
+        self.resume()
+        if self._keep and self.open:
+            self._on_idle(self)
+        elif self._transport is not None:
+            self._transport.close()
+        if sink is not None:
+            sink.end()
+
+    def _reject(self, fault: MalformedResponse) -> None:
+        sink = self._sink
+        self.abort()
+        if sink is not None:
+            sink.lost(fault)
+
+    def _fail(self, message: str) -> None:
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if self._started:
+            sink.lost(ResponseTruncated(message))
+        else:
+            sink.lost(ResponseLost(message, reused=self.served > 0))
+
+
+def _fault_of(error: Exception) -> MalformedResponse:
+    """Return our own reason where a callback raised one, else llhttp's; a bug in a sink is not hidden."""
+    cause = error.__context__
+    if isinstance(cause, MalformedResponse):
+        return cause
+    if cause is not None:
+        log.error("an answer could not be passed on", exc_info=cause)
+    return MalformedResponse(f"the replica's answer is not valid HTTP/1.1: {error}")
