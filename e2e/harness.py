@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +20,16 @@ Json = dict[str, Any]
 
 TRIVIAL = "zerotide/trivial:dev"
 SMOLLM2 = "zerotide/runtime-smollm2:dev"
+
+
+MODULES = {"operator": "controller", "activator": "activator", "exporter": "exporter"}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""  # the process ended meanwhile
 
 
 class WaitTimedOut(AssertionError):
@@ -125,6 +136,29 @@ class System:
         """Return one condition of the endpoint, or an empty dict."""
         conditions = self.status(namespace, name).get("conditions") or []
         return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    def report(self, path: str, token: str) -> Json:
+        """Read a JSON document through the API server's service proxy, as the CLI does."""
+        from e2e.cluster.kube import Kube
+
+        body: Json = Kube(self.kubeconfig).call("GET", path, headers={"X-Zerotide-Token": token})
+        return body
+
+    def kill(self, component: str) -> None:
+        """Kill -9 one process of a component, so that it cannot say goodbye; its container starts again in place.
+
+        On a cluster whose processes are not on this machine, its pod is deleted by force instead.
+        """
+        selector = f"app.kubernetes.io/component={component}"
+        pods = self.get("pods", "-n", "zerotide-system", "-l", selector)["items"]
+        uids = {pod["metadata"]["uid"] for pod in pods}
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit() and any(uid in _text(process / "cgroup") for uid in uids):
+                if f"zerotide.{MODULES[component]}" in _text(process / "cmdline"):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    return
+        name = pods[0]["metadata"]["name"]
+        self.kubectl("delete", "pod", name, "-n", "zerotide-system", "--grace-period=0", "--force")
 
     def clean(self) -> None:
         """Delete every namespace that tests made."""

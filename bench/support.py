@@ -1,0 +1,75 @@
+"""What benchmarks share: an installed Zerotide and a client inside the cluster's network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.install import install
+
+from e2e.cluster import Cluster
+from e2e.harness import System
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Inside:
+    """A process in the cluster's network that measures on command."""
+
+    system: System
+    process: subprocess.Popen[str]
+
+    def _ask(self, **command: Any) -> float:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the client inside the cluster ended; its error is above")
+        return float(json.loads(line)["seconds"])
+
+    def floor_deployment(self, namespace: str, image: str) -> None:
+        """Make the bare Deployment that the floor is measured with: no volume, no probe, no replica."""
+        container = {"name": "model", "image": image, "imagePullPolicy": "IfNotPresent"}
+        pod = {"containers": [container], "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1}
+        labels = {"app": "floor"}
+        spec = {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        }
+        metadata = {"namespace": namespace, "name": "floor"}
+        self.system.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+
+    def floor(self, namespace: str) -> float:
+        """Return the seconds from a bare scale patch to the first byte by the pod's IP."""
+        return self._ask(op="floor", namespace=namespace)
+
+    def wake(self, namespace: str, name: str, key: str) -> float:
+        """Return the seconds from a request's first byte to its answer's first byte, through the gateway."""
+        return self._ask(op="wake", namespace=namespace, name=name, key=key)
+
+
+@contextmanager
+def installed(name: str = "zerotide-bench") -> Iterator[tuple[System, Inside]]:
+    """Start a cluster of its own, install Zerotide, yield both, and take everything down again."""
+    cluster = Cluster(name)
+    cluster.up(say=lambda text: print(text, file=sys.stderr))
+    try:
+        system = install(cluster)
+        command = [sys.executable, "-m", "bench.inside"]
+        process = cluster.run_inside(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        try:
+            yield system, Inside(system, process)
+        finally:
+            process.terminate()
+            process.wait(10)
+    finally:
+        cluster.down()
