@@ -57,7 +57,8 @@ def cost_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as
 
 def coldstart_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> ColdStartReport:
     """Return the wakes of a period, newest first."""
-    wakes = [wake for ledger in ledgers for wake in wake_costs(ledger, index, period.checked())]
+    period = period.checked()
+    wakes = [wake for ledger in ledgers for wake in wake_costs(ledger, index, period)]
     wakes.sort(key=lambda wake: (wake.time_us, wake.id), reverse=True)
     return ColdStartReport(
         currency=index.book.currency,

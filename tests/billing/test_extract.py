@@ -1,0 +1,120 @@
+"""What a pod object proves, and when the meter's finalizer may go."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.billing.worlds import T0, at, pod
+from zerotide.api.scalars import SECOND
+from zerotide.billing.extract import gone_fact, is_over, pod_facts, releasable, seen_facts
+from zerotide.billing.facts import Fact, Identity, Kind, decode_identity
+
+
+def times(facts: list[Fact]) -> dict[str, list[float]]:
+    """Return the seconds after T0 by kind."""
+    found: dict[str, list[float]] = {}
+    for fact in facts:
+        found.setdefault(fact.kind, []).append((fact.t_us - T0) / SECOND)
+    return found
+
+
+def test_every_stage_of_a_life_is_read_from_the_last_object() -> None:
+    corpse = pod(created=0, scheduled=1, started=3, deleted=60, finished=62)
+    found = times(pod_facts("c", corpse))
+    assert {kind: found[kind] for kind in ("created", "scheduled", "started", "exited", "delete", "finished")} == {
+        "created": [0],
+        "scheduled": [1],
+        "started": [3],
+        "exited": [62],
+        "delete": [60],
+        "finished": [62],
+    }
+
+
+def test_reading_the_same_object_twice_gives_equal_facts() -> None:
+    corpse = pod(scheduled=1, started=3, ready=5)
+    assert pod_facts("c", corpse) == pod_facts("c", corpse)
+
+
+def test_identity_names_the_endpoint() -> None:
+    facts = {fact.kind: fact for fact in pod_facts("c", pod())}
+    assert decode_identity(facts[Kind.POD].key) == Identity("demo", "smollm2", "p1")
+
+
+def test_ready_counts_only_while_it_is_true() -> None:
+    unready = pod(scheduled=1, started=3, ready=5)
+    unready["status"]["conditions"][-1]["status"] = "False"
+    assert "ready" not in times(pod_facts("c", unready))
+    assert times(pod_facts("c", pod(scheduled=1, started=3, ready=5)))["ready"] == [5]
+
+
+@pytest.mark.parametrize("zero", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "", None])
+def test_zero_times_are_absent(zero: str | None) -> None:
+    unknown = pod(scheduled=1, started=3, finished=9)
+    unknown["status"]["containerStatuses"][0]["state"]["terminated"] |= {"startedAt": zero, "finishedAt": zero}
+    unknown["status"]["conditions"].append({"type": "Ready", "status": "False", "lastTransitionTime": at(20)})
+    found = times(pod_facts("c", unknown))
+    assert "finished" not in found
+    assert "started" not in found
+    assert found["terminal"] == [20], "the API server's own stamp stands in for the container's"
+
+
+def test_an_earlier_run_of_a_restarted_container_is_kept() -> None:
+    restarted = pod(scheduled=1, started=30)
+    restarted["status"]["containerStatuses"][0]["lastState"] = {
+        "terminated": {"startedAt": at(3), "finishedAt": at(20)}
+    }
+    found = times(pod_facts("c", restarted))
+    assert found["started"] == [3, 30]
+    assert found["exited"] == [20]
+
+
+def test_back_off_carries_the_time_at_which_it_was_seen() -> None:
+    stuck = pod(scheduled=1)
+    stuck["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}
+    assert seen_facts("c", stuck, T0 + 7) == [Fact("c", "uid-p1", Kind.BACKOFF, "ImagePullBackOff", T0 + 7)]
+    assert seen_facts("c", pod(scheduled=1), T0 + 7) == []
+
+
+def test_a_pod_that_nobody_saw_end_is_gone_when_it_was_missed() -> None:
+    assert gone_fact("c", "u1", T0) == Fact("c", "u1", Kind.GONE, "", T0)
+
+
+@pytest.mark.parametrize(
+    ("given", "over"),
+    [
+        (pod(), False),
+        (pod(scheduled=1, started=3, ready=5), False),
+        (pod(scheduled=1, started=3, deleted=9), False),
+        (pod(scheduled=1, deleted=9), False),
+        (pod(deleted=9), True),
+        (pod(scheduled=1, started=3, deleted=9, finished=11, phase="Running"), True),
+        (pod(scheduled=1, started=3, finished=11, phase="Running"), False),
+        (pod(scheduled=1, started=3, finished=11), True),
+        (pod(scheduled=1, phase="Failed"), True),
+    ],
+    ids=[
+        "new",
+        "serving",
+        "deleted, container runs",
+        "deleted, container about to be made",
+        "deleted before it was scheduled",
+        "deleted, container terminated",
+        "container terminated, will be restarted",
+        "terminal",
+        "refused by the kubelet",
+    ],
+)
+def test_only_pods_that_hold_nothing_are_released(given: dict[str, object], over: bool) -> None:
+    assert is_over(given) is over
+    assert releasable(given) is over
+
+
+def test_a_sidecar_that_still_runs_keeps_the_pod() -> None:
+    given = pod(scheduled=1, started=3, deleted=9, finished=11, phase="Running")
+    given["status"]["initContainerStatuses"] = [{"name": "proxy", "state": {"running": {"startedAt": at(2)}}}]
+    assert not is_over(given)
+
+
+def test_without_our_finalizer_there_is_nothing_to_release() -> None:
+    assert not releasable(pod(scheduled=1, started=3, finished=11, finalizer=False))

@@ -1,0 +1,83 @@
+"""Which idle time was ordered."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.billing.worlds import T0, busy, fact, instants, life
+from zerotide.api.scalars import SECOND
+from zerotide.billing.facts import Fact, Kind
+from zerotide.billing.fold import Lifetime, Phase, fold
+from zerotide.billing.keepwarm import Floor, label_idle
+from zerotide.billing.spans import Span
+
+IDLE = (Phase.KEEP_WARM, Phase.COOLDOWN)
+
+
+def lives(*facts: list[Fact], until: float = 1000, spans: tuple[Span, ...] = ()) -> list[Lifetime]:
+    """Fold several pods."""
+    folded = [fold(each, spans, as_of_us=T0 + round(until * SECOND)) for each in facts]
+    return [each for each in folded if each is not None]
+
+
+def seconds(lifetime: Lifetime, phase: Phase) -> float:
+    """Return the seconds that a lifetime spent in a phase."""
+    return sum(segment.length_us for segment in lifetime.segments if segment.phase == phase) / SECOND
+
+
+def idle_us(lifetime: Lifetime) -> int:
+    """Return the microseconds of idle time of either kind."""
+    return sum(segment.length_us for segment in lifetime.segments if segment.phase in IDLE)
+
+
+def test_the_oldest_replicas_are_the_warm_ones() -> None:
+    first = life("u1", scheduled=0, started=1, ready=10, finished=500)
+    second = life("u2", scheduled=100, started=101, ready=110, finished=900)
+    labelled = label_idle(lives(first, second), [Floor(T0, 1)])
+    assert [seconds(each, Phase.KEEP_WARM) for each in labelled] == [490, 400]
+    assert [seconds(each, Phase.COOLDOWN) for each in labelled] == [0, 390]
+
+
+def test_a_floor_holds_from_its_change_on() -> None:
+    only = life(scheduled=0, started=1, ready=10, finished=500)
+    steps = [Floor(T0, 0), Floor(T0 + 100 * SECOND, 2), Floor(T0 + 300 * SECOND, 0)]
+    (labelled,) = label_idle(lives(only), steps)
+    assert seconds(labelled, Phase.KEEP_WARM) == 200
+    assert seconds(labelled, Phase.COOLDOWN) == 290
+
+
+def test_without_a_floor_all_idle_time_is_cooldown() -> None:
+    folded = lives(life(scheduled=0, started=1, ready=10, finished=500))
+    assert label_idle(folded, []) == folded == label_idle(folded, [Floor(T0, 0)])
+
+
+@given(
+    st.lists(st.tuples(instants, instants), min_size=1, max_size=4),
+    st.lists(st.builds(Floor, instants, st.integers(0, 3)), max_size=4),
+    busy,
+)
+def test_labels_change_no_total_and_never_exceed_the_floor(
+    pods: list[tuple[int, int]], floors: list[Floor], spans: list[Span]
+) -> None:
+    made = []
+    for number, (ready, end) in enumerate(pods):
+        facts = life(f"u{number}", scheduled=0)
+        facts += [fact(Kind.READY, (ready - T0) / SECOND, "", f"u{number}")]
+        facts += [fact(Kind.FINISHED, (end - T0) / SECOND, "", f"u{number}")]
+        made.append(facts)
+    before = [each for facts in made if (each := fold(facts, spans, as_of_us=T0 + 300)) is not None]
+    after = label_idle(before, floors)
+    for one, other in zip(before, after, strict=True):
+        merged = [segment for segment in other.segments if segment.phase not in IDLE]
+        assert merged == [segment for segment in one.segments if segment.phase not in IDLE]
+        assert idle_us(other) == idle_us(one)
+    for t in range(T0, T0 + 300, 7):
+        floor = max((step for step in floors if step.from_us <= t), default=Floor(0, 0)).replicas
+        warm = sum(
+            segment.start_us <= t < segment.end_us
+            for each in after
+            for segment in each.segments
+            if segment.phase == Phase.KEEP_WARM
+        )
+        assert warm <= floor
