@@ -96,6 +96,33 @@ class ColdStarts(Model):
     count: Annotated[Count, Field(description="How many there were.")]
     p50: Annotated[Length | None, Field(description="Half of them took no longer.")] = None
     p90: Annotated[Length | None, Field(description="Nine of ten took no longer.")] = None
+    recent: Annotated[
+        tuple[Length, ...],
+        Field(
+            max_length=20,
+            description="How long each of them took, newest first.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
+
+
+class FailedStarts(Model):
+    """Starts that failed one after another; a start that succeeds, or a new spec, clears them."""
+
+    count: Annotated[Count, Field(description="How many failed within start.failureWindow.")]
+    since: Annotated[Time, Field(description="When the first of them failed.")]
+    reason: Annotated[Label, Field(description="Why the newest failed, as one word.")]
+    message: Annotated[Prose, Field(description="Why the newest failed, in a sentence.")] = ""
+    retry_time: Annotated[
+        Time | None, Field(description="Until when no further start is tried; absent while one is under way.")
+    ] = None
+
+
+class HandledAnnotations(Model):
+    """The newest values of the annotations that ask for a wake or a sleep, as far as they were acted upon."""
+
+    wake_requested_at: Annotated[Prose | None, Field(description="Of zerotide.dev/wake-requested-at.")] = None
+    sleep_requested_at: Annotated[Prose | None, Field(description="Of zerotide.dev/sleep-requested-at.")] = None
 
 
 class Decision(Model):
@@ -142,6 +169,10 @@ class Status(Model):
         WakeRequest | None, Field(description="The newest wish to wake; written by activators only.")
     ] = None
     handled_wake_request: Annotated[Id | None, Field(description="Id of the newest wish that was acted upon.")] = None
+    handled_annotations: Annotated[
+        HandledAnnotations | None, Field(description="Wishes by annotation that were acted upon.")
+    ] = None
+    failed_starts: Annotated[FailedStarts | None, Field(description="Starts that failed, if any did lately.")] = None
     last_wake: Annotated[LastWake | None, Field(description="The newest finished wake.")] = None
     cold_starts: Annotated[ColdStarts | None, Field(description="How long the newest wakes took.")] = None
     last_decision: Annotated[Decision | None, Field(description="The newest change of replicas.")] = None

@@ -1,0 +1,142 @@
+"""Read pods as far as starts and failures show in them; everything else of a pod is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from zerotide.api.names import CONTAINER_MODEL
+from zerotide.api.scalars import parse_time
+from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
+
+
+class Stage(IntEnum):
+    """How far a pod has come; the order is the order of a start."""
+
+    PENDING = 0
+    UNSCHEDULABLE = 1
+    SCHEDULED = 2
+    RUNNING = 3
+    READY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended last."""
+
+    reason: str = ""
+    code: int = 0
+    message: str = ""
+    started_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A replica, or one that leaves; times are the API server's, in whole seconds."""
+
+    name: str
+    uid: str
+    spec_digest: str
+    created_us: int
+    stage: Stage
+    leaving: bool
+    ended: bool
+    scheduled_us: int | None = None
+    ready_us: int | None = None
+    """Since when it is ready, or else since when it is not."""
+    started_us: int | None = None
+    """When the kubelet took it in."""
+    unscheduled: str = ""
+    """Why the scheduler finds no node, verbatim."""
+    waiting: str = ""
+    """Why the model's container waits, as the kubelet says it."""
+    waiting_message: str = ""
+    restarts: int = 0
+    exit: Exit | None = None
+    spec: Mapping[str, Any] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether it is a replica: neither leaving nor at its end."""
+        return not self.leaving and not self.ended
+
+    @property
+    def served(self) -> bool:
+        """Tell whether it has been ready before: its readiness changed after it was taken in."""
+        if self.stage is Stage.READY:
+            return True
+        known = self.ready_us is not None and self.started_us is not None
+        return known and (self.ready_us or 0) > (self.started_us or 0) + 1_000_000
+
+
+def read(obj: Mapping[str, Any]) -> Pod:
+    """Read a pod of the API server."""
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    container = _named(status.get("containerStatuses"), CONTAINER_MODEL)
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or _failed_init(status) or {}
+    ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        spec_digest=(metadata.get("annotations") or {}).get(ANNOTATION_SPEC_DIGEST, ""),
+        created_us=_time(metadata.get("creationTimestamp")) or 0,
+        stage=_stage(ready, scheduled, state),
+        leaving="deletionTimestamp" in metadata,
+        ended=status.get("phase") in ("Succeeded", "Failed"),
+        scheduled_us=_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
+        ready_us=_time(ready.get("lastTransitionTime")),
+        started_us=_time(status.get("startTime")),
+        unscheduled=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+        waiting=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        restarts=int(container.get("restartCount") or 0),
+        exit=_exit(container),
+        spec=obj.get("spec"),
+    )
+
+
+def _stage(ready: Mapping[str, Any], scheduled: Mapping[str, Any], state: Mapping[str, Any]) -> Stage:
+    if ready.get("status") == "True":
+        return Stage.READY
+    if "running" in state or "terminated" in state:
+        return Stage.RUNNING
+    if scheduled.get("status") == "True":
+        return Stage.SCHEDULED
+    return Stage.UNSCHEDULABLE if scheduled.get("reason") == "Unschedulable" else Stage.PENDING
+
+
+def _exit(container: Mapping[str, Any]) -> Exit | None:
+    for state in (container.get("state") or {}, container.get("lastState") or {}):
+        ended = state.get("terminated")
+        if ended:
+            return Exit(
+                ended.get("reason", ""),
+                int(ended.get("exitCode") or 0),
+                str(ended.get("message") or "").strip(),
+                _time(ended.get("startedAt")),
+            )
+    return None
+
+
+def _failed_init(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    # A podTemplate may add init containers; the pod waits for them, and the model's container says only that.
+    for container in status.get("initContainerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting")
+        if waiting and waiting.get("reason") != "PodInitializing":
+            return dict(waiting)
+    return None
+
+
+def _named(containers: Any, name: str) -> Mapping[str, Any]:
+    for container in containers or []:
+        if container.get("name") == name:
+            return dict(container)
+    return {}
+
+
+def _time(text: str | None) -> int | None:
+    return parse_time(text) if text else None
