@@ -153,10 +153,10 @@ class System:
         pods = self.get("pods", "-n", "zerotide-system", "-l", selector)["items"]
         uids = {pod["metadata"]["uid"] for pod in pods}
         for process in Path("/proc").iterdir():
-            if process.name.isdigit() and any(uid in _text(process / "cgroup") for uid in uids):
-                if f"zerotide.{MODULES[component]}" in _text(process / "cmdline"):
-                    os.kill(int(process.name), signal.SIGKILL)
-                    return
+            ours = process.name.isdigit() and any(uid in _text(process / "cgroup") for uid in uids)
+            if ours and f"zerotide.{MODULES[component]}" in _text(process / "cmdline"):
+                os.kill(int(process.name), signal.SIGKILL)
+                return
         name = pods[0]["metadata"]["name"]
         self.kubectl("delete", "pod", name, "-n", "zerotide-system", "--grace-period=0", "--force")
 

@@ -7,7 +7,7 @@ import json
 import time
 
 from e2e import traffic
-from e2e.harness import System, chat, trivial, wait_until
+from e2e.harness import Json, System, chat, trivial, wait_until
 
 
 async def test_without_a_good_key_nothing_wakes(system: System) -> None:
@@ -99,7 +99,7 @@ def test_scale_pins_and_hands_back(system: System) -> None:
 
     def attached() -> bool:
         conditions = system.get("hpa", "pinned", "-n", namespace).get("status", {}).get("conditions") or []
-        able = next((c for c in conditions if c["type"] == "AbleToScale"), {})
+        able: Json = next((c for c in conditions if c["type"] == "AbleToScale"), {})
         assert able.get("reason") not in ("FailedGetScale", "FailedUpdateScale"), able
         return able.get("status") == "True"
 

@@ -59,7 +59,8 @@ class Knowledge:
         """Look five times a second until it is known."""
         while self.since is None:
             pods = await asyncio.to_thread(self._system.pods, self._namespace, self._name)
-            if any([self._knows(pod) for pod in pods]):
+            known = [self._knows(pod) for pod in pods]  # each must be looked at, to count its back-offs
+            if any(known):
                 self.since = time.monotonic()
             await asyncio.sleep(0.2)
 

@@ -46,24 +46,30 @@ def ask_openai(system: System, namespace: str, key: str) -> OpenAI:
     return OpenAI(base_url=system.url(namespace, "smollm2", "/v1"), api_key=key, max_retries=0)
 
 
+def streamed_text(client: OpenAI) -> str:
+    """Ask with a stream and return the text of its chunks."""
+    stream = client.chat.completions.create(
+        model="smollm2",
+        messages=[{"role": "user", "content": QUESTION}],
+        temperature=0,
+        max_tokens=16,
+        stream=True,
+    )
+    return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+
 def test_a_sleeping_model_answers_and_sleeps_again(system: System, model: tuple[str, str]) -> None:
     """From zero: streamed and not, no retry; zero comes after the idle timeout and not before; twice."""
     namespace, key = model
     for _ in range(2):
         client = ask_openai(system, namespace, key)
-        messages = [{"role": "user", "content": QUESTION}]
-        cold = client.chat.completions.create(model="smollm2", messages=messages, temperature=0, max_tokens=16)  # type: ignore[arg-type]
-        assert cold.choices[0].message.content == "The capital of France is Paris."
-        stream = client.chat.completions.create(
-            model="smollm2",
-            messages=messages,  # type: ignore[arg-type]
-            temperature=0,
-            max_tokens=16,
-            stream=True,
+        cold = client.chat.completions.create(
+            model="smollm2", messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=16
         )
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        assert cold.choices[0].message.content == "The capital of France is Paris."
+        streamed = streamed_text(client)
         last = time.time()
-        assert text == "The capital of France is Paris."
+        assert streamed == "The capital of France is Paris."
         status = system.wait_state(namespace, "smollm2", "Asleep", timeout=40)
         decision = status["lastDecision"]
         slept = parse_time(decision["time"]) / 1e6
@@ -90,8 +96,9 @@ async def test_both_protocols_at_once_from_zero(system: System, model: tuple[str
     namespace, key = model
     system.wait_state(namespace, "smollm2", "Asleep", timeout=60)
     async with AsyncOpenAI(base_url=system.url(namespace, "smollm2", "/v1"), api_key=key, max_retries=0) as client:
-        messages = [{"role": "user", "content": QUESTION}]
-        asked = client.chat.completions.create(model="smollm2", messages=messages, temperature=0, max_tokens=16)  # type: ignore[arg-type]
+        asked = client.chat.completions.create(
+            model="smollm2", messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=16
+        )
         prompt = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
         body = {"inputs": prompt, "parameters": {"max_new_tokens": 16}}
         generated = traffic.once(system.url(namespace, "smollm2", "/generate"), key, body)
