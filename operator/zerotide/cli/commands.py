@@ -1,0 +1,53 @@
+"""How commands are declared: one function per command, with its help, its examples and its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from zerotide.api.names import SYSTEM_NAMESPACE
+from zerotide.cli.session import Session
+
+Handler = Callable[[Session, argparse.Namespace], Awaitable[int | None]]
+Subparsers = Any  # argparse's own type is private
+
+
+def common() -> argparse.ArgumentParser:
+    """Return the options that every command takes."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("common options")
+    group.add_argument("-n", "--namespace", metavar="NS", help="namespace; default: that of the kubeconfig's context")
+    group.add_argument("-A", "--all-namespaces", action="store_true", help="look in every namespace")
+    group.add_argument("--json", action="store_true", help="print JSON on stdout")
+    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig")
+    group.add_argument(
+        "--system-namespace",
+        metavar="NS",
+        default=SYSTEM_NAMESPACE,
+        help="where Zerotide runs; default: %(default)s",
+    )
+    return parser
+
+
+def declare(
+    commands: Subparsers, name: str, handler: Handler, help: str, *, examples: str = "", text: str = ""
+) -> argparse.ArgumentParser:
+    """Add one command and return its parser for its own arguments; `examples` has one per line."""
+    lines = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=text or f"{help[0].upper()}{help[1:]}.",
+        epilog=f"examples:\n{lines}" if lines else None,
+        parents=[common()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def group(commands: Subparsers, name: str, help: str) -> Subparsers:
+    """Add a command that has commands of its own, such as `key create`."""
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
