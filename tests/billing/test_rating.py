@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from zerotide.billing.rating import (
     Bill,
     LineKey,
     Period,
+    Rate,
     bill_lifetime,
     bill_tokens,
     rates_of,
@@ -136,7 +138,8 @@ def test_a_cpu_endpoint_is_billed_by_core_and_memory_and_a_gpu_endpoint_by_devic
     ]
     both = Allocation("nvidia.com/gpu", 2, 500, 2**31)
     rate, *none = rates_of(both, Accelerator(SOURCE_NODE, "nvidia-l4"))
-    assert (rate.meter, rate.class_name, rate.quantity, none) == (Meter.ACCELERATOR_TIME, "nvidia-l4", 2, [])
+    assert rate == Rate(Meter.ACCELERATOR_TIME, "nvidia-l4", Fraction(2))
+    assert not none
     assert rates_of(both, None, "default")[0].class_name == "default"
 
 
@@ -152,7 +155,8 @@ def test_blocked_time_is_counted_and_free() -> None:
 def test_an_unpriced_device_is_counted_and_costs_nothing() -> None:
     bill = rated(life(scheduled=0, finished=60, class_name="unknown"), index(gpu()))
     (key,) = bill.lines()
-    assert (key.class_name, key.price, bill.lines()[key].quantity) == ("unknown", "", 60 * SECOND)
+    assert (key.class_name, key.price) == ("unknown", "")
+    assert bill.lines()[key].quantity == 60 * SECOND
     assert total(bill) == 0
 
 
@@ -162,9 +166,7 @@ def test_bills_of_parts_add_up_to_the_bill_of_the_whole(facts: list[Fact], spans
     flights = [("demo/ab"[: 6 + number % 2], span) for number, span in enumerate(spans)]
     facts = [*facts, *life(scheduled=0)[3:]]
     cuts.sort()
-    parts = [
-        rated(facts, prices, Period(low, high), flights, T0 + 300) for low, high in zip(cuts, cuts[1:], strict=False)
-    ]
+    parts = [rated(facts, prices, Period(low, high), flights, T0 + 300) for low, high in pairwise(cuts)]
     whole = rated(facts, prices, Period(cuts[0], cuts[-1]), flights, T0 + 300)
     assert sum(map(total, parts)) == total(whole)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def test_shares_of_parts_add_up_to_shares_of_the_whole(requests: list[tuple[str,
     cuts.sort()
     whole = split_active(requests, cuts[0], cuts[-1])
     summed: dict[str, Fraction] = {}
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         for who, share in split_active(requests, low, high).items():
             summed[who] = summed.get(who, Fraction(0)) + share
     assert {who: share for who, share in summed.items() if share} == {
