@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from pydantic_core import core_schema
@@ -39,6 +40,7 @@ _TIME = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> int:
     """Return the microseconds of a Gateway API duration.
 
@@ -67,6 +69,7 @@ def format_duration(us: int) -> str:
     return "".join(parts) or "0s"
 
 
+@lru_cache(maxsize=1024)
 def parse_quantity(text: str) -> Decimal:
     """Return the exact value of a Kubernetes quantity: cores, bytes or pieces; capped at 2^63-1 as Kubernetes does.
 
