@@ -1,22 +1,22 @@
 """Everything that can go wrong, one class per cause.
 
-    RuntimeFailure
-    ├── StartError                 ends the process; `reason` is what the operator shows
-    │   ├── SettingsError              InvalidSettings
-    │   ├── ModelNotFound              ModelNotFound
-    │   ├── CredentialsMissing         CredentialsMissing
-    │   ├── ModelDownloadFailed        ModelDownloadFailed
-    │   ├── InvalidModel               InvalidModel
-    │   │   └── GGUFError
-    │   ├── UnsupportedModel           UnsupportedModel
-    │   ├── OutOfMemory                OutOfMemory
-    │   └── ListenError                ListenFailed
-    └── RequestError               ends one request; the protocols turn it into their own shape
-        ├── InvalidRequest             the client's fault, `param` names the field
-        │   └── TemplateError          the chat template refuses these messages
-        ├── Overloaded                 too many requests at once
-        ├── NotReady                   stopping, or the model is not loaded yet
-        └── GenerationFailed           the engine broke off
+RuntimeFailure
+├── StartError                 ends the process; `reason` is what the operator shows
+│   ├── SettingsError              InvalidSettings
+│   ├── ModelNotFound              ModelNotFound
+│   ├── CredentialsMissing         CredentialsMissing
+│   ├── ModelDownloadFailed        ModelDownloadFailed
+│   ├── InvalidModel               InvalidModel
+│   │   └── GGUFError
+│   ├── UnsupportedModel           UnsupportedModel
+│   ├── OutOfMemory                OutOfMemory
+│   └── ListenError                ListenFailed
+└── RequestError               ends one request; the protocols turn it into their own shape
+    ├── InvalidRequest             the client's fault, `param` names the field
+    │   └── TemplateError          the chat template refuses these messages
+    ├── Overloaded                 too many requests at once
+    ├── NotReady                   stopping, or the model is not loaded yet
+    └── GenerationFailed           the engine broke off
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def _nibbles(packed: Bytes) -> Bytes:
 
 def _fifth_bits(packed: Bytes) -> Bytes:
     """Spread [blocks, 4] bytes into [blocks, 32] with the bit's weight of 16."""
-    return np.unpackbits(packed, axis=1, bitorder="little") << 4
+    return np.unpackbits(packed, axis=1, bitorder="little") * np.uint8(16)
 
 
 def _f32(data: Bytes) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -33,7 +34,7 @@ def _digits_apart() -> pre_tokenizers.PreTokenizer:
     )
 
 
-PRE_TOKENIZERS = {
+PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
     "smollm": _digits_apart,
     "llama-bpe": lambda: _split_by(_LLAMA3),
@@ -53,10 +54,12 @@ def build_tokenizer(metadata: dict[str, Any]) -> Tokenizer:
     except KeyError as missing:
         raise GGUFError(f"the GGUF file lacks {missing}, without which there is no tokenizer") from None
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre == "llama-bpe"))
     tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, types, strict=True) if k == CONTROL])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True) for t, k in zip(tokens, types, strict=True) if k == CONTROL]
+    )
     tokenizer.add_tokens([AddedToken(t) for t, k in zip(tokens, types, strict=True) if k == USER_DEFINED])
     if metadata.get("tokenizer.ggml.add_bos_token", False):
         bos = metadata["tokenizer.ggml.bos_token_id"]

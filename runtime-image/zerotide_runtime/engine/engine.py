@@ -1,0 +1,168 @@
+"""The engine's thread: load the model, then step the batch for as long as there is work.
+
+Requests may be submitted at once, before torch is even imported; they are the first to run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from zerotide_runtime.engine.batch import Batch, Move
+from zerotide_runtime.engine.request import FailureEvent, Sequence
+
+if TYPE_CHECKING:
+    from zerotide_runtime.engine.runner import Choice, Runner
+
+log = logging.getLogger(__name__)
+
+PREFILL_TOKENS = 512  # a step's share of prompts, so that running answers do not stall behind a long one
+
+
+class Observer(Protocol):
+    """Who is told what the engine does; called on the engine's thread."""
+
+    def loaded(self) -> None:
+        """The model is ready to run."""
+
+    def failed(self, error: BaseException) -> None:
+        """The model could not be loaded; the thread ends."""
+
+    def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
+        """One forward pass of `kind` prefill or decode brought `tokens` new tokens to `rows` sequences."""
+
+
+class Engine:
+    """Generate for many sequences at once on a thread of its own."""
+
+    def __init__(
+        self, load: Callable[[], Runner], max_rows: int, observer: Observer, clock: Callable[[], float]
+    ) -> None:
+        self._load = load
+        self._observer = observer
+        self._clock = clock
+        self._batch = Batch(max_rows)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._submitted = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Start loading."""
+        self._thread.start()
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence; its sink is called on the engine's thread."""
+        with self._changed:
+            self._submitted += 1
+            sequence.number = self._submitted
+            self._batch.waiting.append(sequence)
+            self._changed.notify()
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Forget a sequence; its row is free at the next step."""
+        with self._changed:
+            sequence.cancelled = True
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End the thread after its current step, whatever is unfinished."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread's end, at most `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def queue_sizes(self) -> tuple[int, int]:
+        """Return how many sequences wait and how many run."""
+        return len(self._batch.waiting), len(self._batch.running)
+
+    def _run(self) -> None:
+        try:
+            runner = self._load()
+        except BaseException as error:  # whatever it is, someone waits for the outcome
+            self._observer.failed(error)
+            return
+        self._observer.loaded()
+        while self._wait(runner):
+            self._admit(runner)
+            self._prefill(runner)
+            self._decode(runner)
+
+    def _wait(self, runner: Runner) -> bool:
+        """Sleep until there is work; return False when it is time to end."""
+        with self._changed:
+            self._drop_cancelled(runner)
+            if not (self._batch.running or self._batch.waiting):
+                runner.cache.clear()
+            while not (self._stopping or self._batch.running or self._batch.waiting):
+                self._changed.wait()
+            return not self._stopping
+
+    def _drop_cancelled(self, runner: Runner) -> None:
+        for sequence in [s for s in self._batch.waiting if s.cancelled]:
+            self._batch.waiting.remove(sequence)
+        for sequence in [s for s in self._batch.running if s.cancelled]:
+            self._leave(runner, sequence)
+
+    def _leave(self, runner: Runner, sequence: Sequence) -> None:
+        self._move(runner, self._batch.remove(sequence))
+
+    @staticmethod
+    def _move(runner: Runner, move: Move | None) -> None:
+        if move is not None:
+            runner.cache.move(move.source, move.target, move.length)
+
+    def _admit(self, runner: Runner) -> None:
+        """Make room for the running, at the expense of the youngest if need be, then let in who fits."""
+        with self._changed:
+            while not runner.cache.reserve(len(self._batch.running), self._batch.positions):
+                self._move(runner, self._batch.preempt())
+            for sequence in self._batch.admit(runner.cache.reserve):
+                sequence.started = sequence.started or self._clock()
+
+    def _prefill(self, runner: Runner) -> None:
+        budget = PREFILL_TOKENS
+        while budget > 0 and (sequence := self._batch.prefilling()) is not None:
+            row, before, started = self._batch.running.index(sequence), sequence.cached, self._clock()
+            try:
+                choice = runner.prefill(row, sequence, budget)
+            except Exception as error:
+                self._fail(runner, [sequence], error)
+                return
+            self._observer.stepped("prefill", 1, int(choice is not None), self._clock() - started)
+            budget -= sequence.cached - before
+            self._accept(runner, [(sequence, choice)])
+
+    def _decode(self, runner: Runner) -> None:
+        running = list(self._batch.running)
+        if not running or not runner.cache.reserve(len(running), self._batch.positions):
+            return  # the next step makes room
+        started = self._clock()
+        try:
+            choices = runner.decode(running)
+        except Exception as error:
+            self._fail(runner, running, error)
+            return
+        tokens = sum(choice is not None for choice in choices)
+        self._observer.stepped("decode", len(running), tokens, self._clock() - started)
+        self._accept(runner, list(zip(running, choices, strict=True)))
+
+    def _accept(self, runner: Runner, choices: list[tuple[Sequence, Choice | None]]) -> None:
+        for sequence, choice in choices:
+            if choice is not None:
+                event = sequence.accept(*choice)
+                if event.finish is not None:
+                    self._leave(runner, sequence)
+                sequence.sink(event)
+
+    def _fail(self, runner: Runner, sequences: list[Sequence], error: Exception) -> None:
+        """End the sequences that a failed pass was made for; the others go on."""
+        log.error("a forward pass failed: %s", error, exc_info=error)
+        for sequence in sequences:
+            self._leave(runner, sequence)
+            sequence.sink(FailureEvent(f"{type(error).__name__}: {error}"))

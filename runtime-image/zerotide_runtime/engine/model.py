@@ -1,0 +1,137 @@
+"""The llama family's forward pass, over weights that are views into the mapped file.
+
+There are no modules and no initialisation: a layer is a record of its tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.kv import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One block's weights; query, key and value are one matrix, gate and up another."""
+
+    attention_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    output: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A whole model's weights."""
+
+    embedding: Tensor
+    layers: list[Layer]
+    norm: Tensor
+    head: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where the tokens of one forward pass go: the cache rows `first`…`first + batch`, and their positions.
+
+    `positions` is [batch, tokens]; `keys` the number of cached positions to look at, the new ones included.
+    """
+
+    first: int
+    positions: Tensor
+    keys: int
+
+
+class Llama:
+    """A model ready to run."""
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        self.config = config
+        self.weights = weights
+        self._cos, self._sin = rotary_tables(config, weights.embedding.device, weights.embedding.dtype)
+
+    @torch.inference_mode()
+    def forward(self, tokens: Tensor, step: Step, cache: KVCache) -> Tensor:
+        """Run [batch, tokens] ids, filling the cache; return float32 logits of the last token, [batch, vocabulary]."""
+        hidden = F.embedding(tokens, self.weights.embedding)
+        cos, sin = self._cos[step.positions].unsqueeze(2), self._sin[step.positions].unsqueeze(2)
+        mask = self._mask(step)
+        for number, layer in enumerate(self.weights.layers):
+            normed = self._norm(hidden, layer.attention_norm)
+            hidden = hidden + self._attend(normed, layer, number, cos, sin, mask, step, cache)
+            gate, up = F.linear(self._norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
+            hidden = hidden + F.linear(F.silu(gate) * up, layer.down)
+        last = self._norm(hidden[:, -1], self.weights.norm)
+        return F.linear(last, self.weights.head).float()
+
+    def _norm(self, values: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(values, (self.config.hidden,), weight, self.config.norm_epsilon)
+
+    def _mask(self, step: Step) -> Tensor | None:
+        """Return what to add to the attention scores, [batch, 1, group * tokens, keys]; None where all is visible."""
+        batch, tokens = step.positions.shape
+        if batch == tokens == 1:
+            return None
+        seen = torch.arange(step.keys, device=step.positions.device) <= step.positions[..., None]
+        mask = torch.zeros(seen.shape, dtype=self.weights.embedding.dtype, device=seen.device)
+        mask.masked_fill_(~seen, -math.inf)
+        return mask.repeat(1, self.config.heads // self.config.kv_heads, 1).unsqueeze(1)
+
+    def _attend(
+        self,
+        hidden: Tensor,
+        layer: Layer,
+        number: int,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        step: Step,
+        cache: KVCache,
+    ) -> Tensor:
+        heads, kv_heads, width = self.config.heads, self.config.kv_heads, self.config.head_dim
+        batch, tokens, _ = hidden.shape
+        fused = F.linear(hidden, layer.qkv, layer.qkv_bias).view(batch, tokens, heads + 2 * kv_heads, width)
+        rotated = rotate(fused[:, :, : heads + kv_heads], cos, sin)
+        rows = slice(step.first, step.first + batch)
+        keys, values = cache.keys[number][rows], cache.values[number][rows]
+        index = torch.arange(batch, device=hidden.device)[:, None]
+        keys[index, :, step.positions] = rotated[:, :, heads:]
+        values[index, :, step.positions] = fused[:, :, heads + kv_heads :]
+        # The query heads that share a key head are laid out as more query positions of that head, which
+        # spares repeating the keys: [batch, kv_heads, group * tokens, width].
+        query = rotated[:, :, :heads].reshape(batch, tokens, kv_heads, heads // kv_heads, width)
+        query = query.permute(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, width)
+        mixed = F.scaled_dot_product_attention(
+            query, keys[:, :, : step.keys], values[:, :, : step.keys], attn_mask=mask
+        )
+        mixed = mixed.view(batch, kv_heads, heads // kv_heads, tokens, width).permute(0, 3, 1, 2, 4)
+        return F.linear(mixed.reshape(batch, tokens, heads * width), layer.output)
+
+
+def rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary embeddings to [batch, tokens, heads, width]; the tables are [batch, tokens, 1, width / 2]."""
+    left, right = values.chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+
+
+def rotary_tables(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines, [context, head_dim / 2]."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    frequencies = 1.0 / (config.rope_theta**exponents)
+    scaling = config.rope_scaling
+    if scaling is not None:
+        wavelengths = 2 * math.pi / frequencies
+        low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+        smooth = ((scaling.original_context / wavelengths - low) / (high - low)).clamp(0, 1)
+        frequencies = frequencies * (smooth + (1 - smooth) / scaling.factor)
+    angles = torch.outer(torch.arange(config.context, dtype=torch.float32), frequencies)
+    return angles.cos().to(device, dtype), angles.sin().to(device, dtype)

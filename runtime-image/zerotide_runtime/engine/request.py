@@ -1,0 +1,125 @@
+"""One generation as the engine sees it: its prompt, its parameters, and what it reports."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from zerotide_runtime.engine.text import Detokeniser, StopStrings
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; the defaults are greedy.
+
+    `temperature` 0 takes the likeliest token. A penalty of 1.0 (repetition) or 0.0 (the others) does nothing.
+    Repetition counts prompt and answer, frequency and presence the answer alone.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        """Tell whether chance plays no part."""
+        return self.temperature == 0.0
+
+    @property
+    def penalised(self) -> bool:
+        """Tell whether earlier tokens change the odds."""
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Why a generation ended; more than one can be true of the last token."""
+
+    length: bool = False
+    end_token: bool = False
+    stop_string: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One generated token.
+
+    `text` is what the token added to the decoded text ("" while a character is incomplete, and for special
+    tokens); `visible` is what may be shown now: it lags behind while a stop string could still match.
+    """
+
+    token: int
+    text: str
+    visible: str
+    logprob: float
+    special: bool
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True)
+class FailureEvent:
+    """The generation broke off."""
+
+    message: str
+
+
+Event = TokenEvent | FailureEvent
+
+
+@dataclass(eq=False)
+class Sequence:
+    """The state of one generation; owned by the engine's thread once submitted, `cancelled` aside.
+
+    `cached` counts the tokens whose keys and values are in the cache, `number` is its place in the
+    order of submission, `started` the engine's clock when it first left the queue.
+    """
+
+    prompt: list[int]
+    max_new_tokens: int
+    end_tokens: frozenset[int]
+    sampling: Sampling
+    stops: StopStrings
+    text: Detokeniser
+    sink: Callable[[Event], None]
+    cancelled: bool = False
+    number: int = 0
+    started: float | None = None
+    answer: list[int] = field(default_factory=list)
+    cached: int = 0
+    rng: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.sampling.seed)
+
+    @property
+    def length(self) -> int:
+        """Count all tokens so far."""
+        return len(self.prompt) + len(self.answer)
+
+    def uncached(self, limit: int) -> list[int]:
+        """Return the next tokens that are not in the cache yet, at most `limit`."""
+        start = self.cached - len(self.prompt)
+        if start >= 0:
+            return self.answer[start : start + limit]
+        return (self.prompt + self.answer)[self.cached : self.cached + limit]
+
+    def accept(self, token: int, logprob: float) -> TokenEvent:
+        """Append a token; return what to tell the client."""
+        self.answer.append(token)
+        ended = token in self.end_tokens
+        text = "" if ended else self.text.push(token)
+        full = len(self.answer) >= self.max_new_tokens
+        if ended or full:
+            text += self.text.rest()
+        visible, matched = self.stops.push(text)
+        finish = None
+        if ended or full or matched is not None:
+            finish = Finish(length=full, end_token=ended, stop_string=matched)
+            if matched is None:
+                visible += self.stops.flush()
+        return TokenEvent(token, text, visible, logprob, self.text.is_special(token), finish)

@@ -1,0 +1,54 @@
+"""Run a batch's forward passes: the only part of the engine that holds tensors."""
+
+from __future__ import annotations
+
+import torch
+
+from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.kv import KVCache
+from zerotide_runtime.engine.model import Llama, Step
+from zerotide_runtime.engine.request import Sequence
+from zerotide_runtime.engine.sampler import sample
+from zerotide_runtime.engine.tensors import TensorReader, build_weights
+from zerotide_runtime.weights.mapped import MappedWeights
+
+Choice = tuple[int, float]
+
+
+class Runner:
+    """A loaded model and its cache."""
+
+    def __init__(self, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int) -> None:
+        torch.set_num_threads(threads)
+        # CPUs without bfloat16 arithmetic run it several times slower than float32.
+        self.device, dtype = torch.device("cpu"), torch.float32
+        if torch.cuda.is_available():
+            self.device, dtype = torch.device("cuda"), torch.bfloat16
+        self.model = Llama(config, build_weights(config, TensorReader(weights, dtype, self.device)))
+        self.cache = KVCache(config, cache_tokens, dtype, self.device)
+
+    def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
+        """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
+        tokens = sequence.uncached(limit)
+        start, end = sequence.cached, sequence.cached + len(tokens)
+        ids = torch.tensor([tokens], device=self.device)
+        positions = torch.arange(start, end, device=self.device)[None]
+        logits = self.model.forward(ids, Step(row, positions, end), self.cache)
+        sequence.cached = end
+        return sample(logits, [sequence])[0] if end == sequence.length else None
+
+    def decode(self, running: list[Sequence]) -> list[Choice | None]:
+        """Compute one token of every running sequence; one that is still in its prompt gets no next token."""
+        ids = torch.tensor([sequence.uncached(1) for sequence in running], device=self.device)
+        positions = torch.tensor([[sequence.cached] for sequence in running], device=self.device)
+        keys = max(sequence.cached for sequence in running) + 1
+        logits = self.model.forward(ids, Step(0, positions, keys), self.cache)
+        for sequence in running:
+            sequence.cached += 1
+        due = [row for row, sequence in enumerate(running) if sequence.cached == sequence.length]
+        choices: list[Choice | None] = [None] * len(running)
+        if due:
+            drawn = sample(logits if len(due) == len(running) else logits[due], [running[row] for row in due])
+            for row, choice in zip(due, drawn, strict=True):
+                choices[row] = choice
+        return choices

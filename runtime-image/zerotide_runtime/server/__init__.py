@@ -1,0 +1,1 @@
+"""The serving part: HTTP on asyncio and nothing else, and the two protocols."""

@@ -1,0 +1,49 @@
+"""OpenAI's error bodies."""
+
+from __future__ import annotations
+
+from zerotide_runtime.errors import GenerationFailed, InvalidRequest, NotReady, Overloaded, RequestError
+from zerotide_runtime.server.message import Response, json_response
+from zerotide_runtime.server.openai_params import ContextTooLong
+
+
+class ModelUnknown(InvalidRequest):
+    """The request names another model than the one that is served."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model `{model}` does not exist on this server.", "model")
+
+
+class RouteUnknown(InvalidRequest):
+    """There is no such path, or not for this method."""
+
+
+# Status, type, code; the first class that fits counts.
+KINDS: tuple[tuple[type[RequestError], int, str, str | None], ...] = (
+    (ModelUnknown, 404, "invalid_request_error", "model_not_found"),
+    (RouteUnknown, 404, "invalid_request_error", "route_not_found"),
+    (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (InvalidRequest, 400, "invalid_request_error", None),
+    (Overloaded, 429, "rate_limit_error", "overloaded"),
+    (NotReady, 503, "service_unavailable", "not_ready"),
+    (GenerationFailed, 500, "server_error", "generation_failed"),
+)
+
+
+def error_status(error: RequestError) -> int:
+    """Return the HTTP status for an error."""
+    return next(status for kind, status, _, _ in KINDS if isinstance(error, kind))
+
+
+def error_content(error: RequestError) -> dict[str, object]:
+    """Return the JSON body for an error."""
+    type_, code = next((type_, code) for kind, _, type_, code in KINDS if isinstance(error, kind))
+    param = error.param if isinstance(error, InvalidRequest) else None
+    return {"error": {"message": str(error), "type": type_, "param": param, "code": code}}
+
+
+def error_response(error: RequestError) -> Response:
+    """Return the answer for an error."""
+    status = error_status(error)
+    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    return json_response(status, error_content(error), headers)

@@ -1,0 +1,89 @@
+"""Which handler answers which path, and the small routes that only tell about the server."""
+
+from __future__ import annotations
+
+from zerotide_runtime import __version__
+from zerotide_runtime.server.message import Handler, Request, Response, StreamResponse, json_response
+from zerotide_runtime.server.openai_api import OpenAI
+from zerotide_runtime.server.openai_errors import RouteUnknown, error_response
+from zerotide_runtime.server.service import Service
+from zerotide_runtime.server.tgi_api import TGI
+from zerotide_runtime.server.tgi_params import MAX_BEST_OF, MAX_STOP_SEQUENCES
+
+MODEL_PREFIX = "/v1/models/"
+
+
+class Routes:
+    """The server's one handler."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        openai, tgi = OpenAI(service), TGI(service)
+        self._model = openai.model
+        self._table: dict[str, dict[str, Handler]] = {
+            "/v1/chat/completions": {"POST": openai.chat},
+            "/v1/completions": {"POST": openai.completions},
+            "/v1/models": {"GET": openai.models},
+            "/generate": {"POST": tgi.generate},
+            "/generate_stream": {"POST": tgi.generate_stream},
+            "/": {"POST": tgi.root, "GET": self._health},
+            "/health": {"GET": self._health},
+            "/ping": {"GET": self._health},
+            "/info": {"GET": self._info},
+            "/metrics": {"GET": self._metrics},
+            "/startup": {"GET": self._startup},
+        }
+
+    async def __call__(self, request: Request) -> Response | StreamResponse:
+        """Answer a request."""
+        methods = self._table.get(request.path)
+        if methods is None and request.path.startswith(MODEL_PREFIX):
+            methods = {"GET": self._model}
+        if methods is None:
+            return _unknown(request, 404, f"There is no {request.path} here.", {})
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            allowed = ", ".join(sorted(methods))
+            return _unknown(request, 405, f"{request.path} takes {allowed}, not {request.method}.", {"allow": allowed})
+        return await handler(request)
+
+    async def _health(self, request: Request) -> Response:
+        if self._service.healthy:
+            return json_response(200, {"status": "ok"})
+        return json_response(503, {"error": "unhealthy", "error_type": "healthcheck"})
+
+    async def _info(self, request: Request) -> Response:
+        model, settings = await self._service.model(), self._service.settings
+        content = {
+            "model_id": settings.model_name,
+            "model_sha": model.assets.digest,
+            "model_pipeline_tag": "text-generation",
+            "max_concurrent_requests": settings.max_concurrent,
+            "max_best_of": MAX_BEST_OF,
+            "max_stop_sequences": MAX_STOP_SEQUENCES,
+            "max_input_tokens": model.max_total_tokens - 1,
+            "max_total_tokens": model.max_total_tokens,
+            "validation_workers": 1,
+            "max_client_batch_size": 1,
+            "router": "zerotide-runtime",
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
+        }
+        return json_response(200, content)
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(200, self._service.telemetry.page(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _startup(self, request: Request) -> Response:
+        startup = self._service.startup
+        stages = [{"name": name, "ms": round(ms, 1)} for name, ms in startup.stages().items()]
+        return json_response(200, {"process_start_unix_ms": startup.process_start_unix_ms, "stages": stages})
+
+
+def _unknown(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+    """Return the error for a path or method that is not served, in the shape of the protocol it belongs to."""
+    if request.path.startswith("/v1/"):
+        answer = error_response(RouteUnknown(message))
+        return Response(status, answer.body, headers=headers)
+    return json_response(status, {"error": message, "error_type": "validation"}, headers)

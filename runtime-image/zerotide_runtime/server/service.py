@@ -1,0 +1,118 @@
+"""What the two protocols share: the model when it is there, admission, and the making of sequences."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zerotide_runtime.assets import Assets
+from zerotide_runtime.engine.engine import Engine
+from zerotide_runtime.engine.request import Event, Sampling, Sequence
+from zerotide_runtime.engine.text import Detokeniser, StopStrings
+from zerotide_runtime.errors import NotReady, Overloaded
+from zerotide_runtime.server.generation import Generation
+from zerotide_runtime.server.message import Request
+from zerotide_runtime.server.telemetry import Telemetry
+from zerotide_runtime.settings import Settings
+from zerotide_runtime.startup import Startup
+
+PING_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One answer to generate, whichever protocol asked for it."""
+
+    prompt: list[int]
+    max_new_tokens: int
+    sampling: Sampling
+    stops: tuple[str, ...] = ()
+    keep_stop: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The model as requests need it."""
+
+    assets: Assets
+    max_total_tokens: int
+
+
+class Service:
+    """The state of one serving process, as its handlers see it."""
+
+    def __init__(self, settings: Settings, engine: Engine, startup: Startup) -> None:
+        self.settings = settings
+        self.startup = startup
+        self.telemetry = Telemetry(startup, engine.queue_sizes)
+        self.created = int(time.time())
+        self.ready = False
+        self.draining = False
+        self._engine = engine
+        self._in_hand = 0
+        self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+
+    def provide(self, assets: Assets, max_total_tokens: int) -> None:
+        """Hand over the model's small files; requests that wait for them go on."""
+        self._loaded.set_result(Loaded(assets, max_total_tokens))
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether requests are answered without delay."""
+        return self.ready and not self.draining
+
+    def admit(self, request: Request) -> None:
+        """Count a generating request until it is over; raise Overloaded or NotReady."""
+        if self.draining:
+            raise NotReady("this server is stopping")
+        if self._in_hand >= self.settings.max_concurrent:
+            raise Overloaded("Model is overloaded")
+        self._in_hand += 1
+        request.on_finish(self._leave)
+
+    def _leave(self) -> None:
+        self._in_hand -= 1
+
+    async def model(self) -> Loaded:
+        """Return the model, waiting for it where the process has only just begun."""
+        return await asyncio.shield(self._loaded)
+
+    def names(self, model: str) -> bool:
+        """Tell whether a request that names `model` means this one.
+
+        A gateway may put a namespace before the name; TGI's clients send placeholders.
+        """
+        known = {self.settings.model_name, *self.settings.aliases, "tgi", "dummy"}
+        return model in known or model.rsplit("/", 1)[-1] == self.settings.model_name
+
+    def generate(self, request: Request, model: Loaded, tasks: list[Task]) -> Generation:
+        """Start to generate; it ends with the request at the latest."""
+
+        def make(index: int, sink: Callable[[Event], None]) -> Sequence:
+            task = tasks[index]
+            return Sequence(
+                prompt=task.prompt,
+                max_new_tokens=task.max_new_tokens,
+                end_tokens=model.assets.end_tokens,
+                sampling=task.sampling,
+                stops=StopStrings(task.stops, keep=task.keep_stop),
+                text=Detokeniser(model.assets.codec),
+                sink=sink,
+            )
+
+        generation = Generation(self._engine, make, len(tasks))
+
+        def close() -> None:
+            if generation.cancel():
+                self.telemetry.cancellations.add()
+
+        request.on_finish(close)
+        return generation
+
+
+def random_seed() -> int:
+    """Return a seed for requests that bring none."""
+    return secrets.randbits(63)

@@ -1,0 +1,135 @@
+"""The command line and the environment, as one frozen record. Flags win over variables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from zerotide_runtime.errors import SettingsError
+
+DESCRIPTION = """\
+Serve a causal language model over the OpenAI and TGI protocols.
+
+The port opens at once; requests that come before the model is loaded wait for it, and /health tells."""
+
+EPILOGUE = """\
+model locations:
+  image:///models/smollm2         a folder inside this container's image
+  file:///models/smollm2          a folder of the node or of a volume, as is a plain path
+  hf://org/name@revision          a repository of the Hugging Face Hub (HF_ENDPOINT and HF_TOKEN are respected)
+
+other commands:
+  python -m zerotide_runtime publish --help      convert a model for the fastest start"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one serving process is told."""
+
+    model_uri: str
+    model_name: str
+    aliases: tuple[str, ...]
+    host: str
+    port: int
+    cache_dir: str
+    max_batch: int
+    max_concurrent: int
+    max_total_tokens: int | None
+    kv_cache_bytes: int | None
+    threads: int | None
+    max_body_bytes: int
+    grace: float
+    log_level: str
+
+
+@dataclass(frozen=True)
+class _Option:
+    """One setting: its flag, its variable, its default as text, its meaning."""
+
+    flag: str
+    variable: str
+    default: str
+    meaning: str
+
+
+OPTIONS = (
+    _Option("model-uri", "ZEROTIDE_MODEL_URI", "", "where the model lies; see below (required)"),
+    _Option("model-name", "ZEROTIDE_MODEL_NAME", "", "its name in requests (default: the last part of its location)"),
+    _Option("aliases", "ZEROTIDE_MODEL_ALIASES", "", "further names, separated by commas"),
+    _Option("host", "ZEROTIDE_HOST", "", "address to listen on (default: all)"),
+    _Option("port", "PORT", "8000", "port to listen on"),
+    _Option("cache-dir", "ZEROTIDE_CACHE_DIR", "/tmp/zerotide", "where downloaded models go"),
+    _Option("max-batch", "ZEROTIDE_MAX_BATCH", "32", "sequences that generate at once"),
+    _Option(
+        "max-concurrent-requests", "MAX_CONCURRENT_REQUESTS", "128", "requests in hand beyond which 429 is answered"
+    ),
+    _Option("max-total-tokens", "MAX_TOTAL_TOKENS", "", "prompt and answer together (default: the model's context)"),
+    _Option("kv-cache-bytes", "ZEROTIDE_KV_CACHE_BYTES", "", "key-value cache (default: what the memory limit leaves)"),
+    _Option("threads", "ZEROTIDE_THREADS", "", "computing threads (default: the CPU quota, rounded up)"),
+    _Option("max-body-bytes", "ZEROTIDE_MAX_BODY_BYTES", "2000000", "largest request body"),
+    _Option("grace", "ZEROTIDE_GRACE_SECONDS", "900", "seconds that running requests get after SIGTERM"),
+    _Option("log-level", "LOG_LEVEL", "info", "debug, info, warning or error"),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; every default is left to the environment."""
+    made = argparse.ArgumentParser(
+        prog="python -m zerotide_runtime",
+        description=DESCRIPTION,
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for option in OPTIONS:
+        default = f", default {option.default}" if option.default else ""
+        made.add_argument(f"--{option.flag}", metavar="VALUE", help=f"{option.meaning} [{option.variable}{default}]")
+    return made
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings; raise SettingsError, which names the flag, for what makes no sense."""
+    given = vars(parser().parse_args(arguments))
+    values = {}
+    for option in OPTIONS:
+        flag = given[option.flag.replace("-", "_")]
+        values[option.flag] = flag if flag is not None else environment.get(option.variable) or option.default
+    uri = values["model-uri"]
+    if not uri:
+        raise SettingsError(
+            "no model is named; set --model-uri or ZEROTIDE_MODEL_URI, for example image:///models/smollm2"
+        )
+    level = values["log-level"].lower()
+    if level not in ("debug", "info", "warning", "error"):
+        raise SettingsError(f"--log-level is {level!r}; it must be debug, info, warning or error")
+    return Settings(
+        model_uri=uri,
+        model_name=values["model-name"] or _name_of(uri),
+        aliases=tuple(alias.strip() for alias in values["aliases"].split(",") if alias.strip()),
+        host=values["host"],
+        port=_number(values, "port", 0, 65535),
+        cache_dir=values["cache-dir"],
+        max_batch=_number(values, "max-batch", 1, 1024),
+        max_concurrent=_number(values, "max-concurrent-requests", 1, 100_000),
+        max_total_tokens=_optional(values, "max-total-tokens", 2),
+        kv_cache_bytes=_optional(values, "kv-cache-bytes", 1 << 20),
+        threads=_optional(values, "threads", 1),
+        max_body_bytes=_number(values, "max-body-bytes", 1024, 1 << 30),
+        grace=float(_number(values, "grace", 0, 86_400)),
+        log_level=level,
+    )
+
+
+def _name_of(uri: str) -> str:
+    return uri.rstrip("/").rsplit("/", 1)[-1].split("@")[0]
+
+
+def _optional(values: Mapping[str, str], flag: str, low: int) -> int | None:
+    return _number(values, flag, low, 1 << 50) if values[flag] else None
+
+
+def _number(values: Mapping[str, str], flag: str, low: int, high: int) -> int:
+    text = values[flag]
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise SettingsError(f"--{flag} is {text!r}; it must be a whole number from {low} to {high}")
+    return int(text)
