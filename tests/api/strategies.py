@@ -6,6 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from zerotide.api.scalars import parse_duration, parse_quantity
+
 DURATIONS = st.sampled_from(
     ["0s", "1s", "4999ms", "5s", "15s", "60s", "61s", "1m", "5m", "9m", "15m", "1h", "1h30m", "24h", "24h1ms", "99999h"]
 )
@@ -41,19 +43,31 @@ URIS = st.sampled_from(
 )
 
 
-def duration() -> st.SearchStrategy[str]:
-    """Draw a duration, now and then one that is none."""
-    return st.one_of(DURATIONS, DURATIONS, DURATIONS, ODD_DURATIONS)
+def duration(low: str = "0s", high: str = "24h") -> st.SearchStrategy[str]:
+    """Draw a duration, mostly one between these; now and then one beyond them, or a text that is none."""
+    good = DURATIONS.filter(lambda text: parse_duration(low) <= parse_duration(text) <= parse_duration(high))
+    return seldom(good, DURATIONS, ODD_DURATIONS)
 
 
-def quantity() -> st.SearchStrategy[str]:
-    """Draw a quantity, now and then one that is none."""
-    return st.one_of(QUANTITIES, QUANTITIES, QUANTITIES, ODD_QUANTITIES)
+def quantity(low: str = "0", high: str = "9P") -> st.SearchStrategy[str]:
+    """Draw a quantity, mostly one between these; now and then one beyond them, or a text that is none."""
+    good = QUANTITIES.filter(lambda text: parse_quantity(low) <= parse_quantity(text) <= parse_quantity(high))
+    return seldom(good, QUANTITIES, ODD_QUANTITIES)
+
+
+def seldom(good: st.SearchStrategy[Any], *odd: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Draw from the first strategy, one time in twenty from the others."""
+    return st.integers(0, 19).flatmap(lambda die: st.one_of(*odd) if die == 7 else good)
+
+
+def among(*good: Any, odd: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
+    """Draw one of these values, seldom an odd one."""
+    return seldom(st.sampled_from(good), st.sampled_from(odd)) if odd else st.sampled_from(good)
 
 
 def integer(low: int, high: int) -> st.SearchStrategy[int]:
-    """Draw an integer at, within or just outside its limits."""
-    return st.one_of(st.integers(low, high), st.sampled_from([low - 1, low, high, high + 1]))
+    """Draw an integer within its limits, seldom just outside."""
+    return seldom(st.integers(low, high), st.sampled_from([low - 1, high + 1]))
 
 
 def part(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -61,48 +75,37 @@ def part(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-def text(alphabet: str, limit: int) -> st.SearchStrategy[str]:
-    """Draw a string around its largest length, empty ones included."""
-    return st.one_of(
-        st.text(alphabet, max_size=12), st.sampled_from(["a" * limit, "a" * (limit + 1), "é" * limit, "a\n"])
-    )
+def text(good: str, limit: int) -> st.SearchStrategy[str]:
+    """Draw a string of these characters that begins and ends with a letter, seldom an odd or a long one."""
+    inner = st.text(good, max_size=8).map(lambda drawn: f"a{drawn}b")
+    return seldom(inner, st.sampled_from(["", "a" * limit, "a" * (limit + 1), "é" * limit, "a\n", "-a", "a b"]))
 
 
-ENV = st.lists(
-    st.fixed_dictionaries(
-        {"name": st.sampled_from(["A", "B", "lower_1", "1BAD", "A-B", ""])},
-        optional={
-            "value": st.sampled_from(["", "x", "\n", "é" * 100]),
-            "valueFrom": part(
-                secretKeyRef=st.just({"name": "s", "key": "k"}),
-                configMapKeyRef=st.sampled_from(
-                    [{"name": "c", "key": "k", "optional": True}, {"name": "C", "key": "k"}]
-                ),
-            ),
-        },
-    ),
-    max_size=3,
+REFS = among({"name": "s", "key": "k"}, {"name": "s", "key": "k", "optional": True}, odd=({"name": "S", "key": "k"},))
+VARIABLE = st.fixed_dictionaries(
+    {"name": among("A", "B", "lower_1", odd=("1BAD", "A-B", ""))},
+    optional={
+        "value": st.sampled_from(["", "x", "\n", "é" * 100]),
+        "valueFrom": part(secretKeyRef=REFS, configMapKeyRef=REFS),
+    },
 )
-RESOURCES = st.dictionaries(
-    st.sampled_from(["cpu", "memory", "example.com/fpga", "nvidia.com/gpu", "bad key", ""]), quantity(), max_size=3
+RESOURCE_NAMES = among("cpu", "memory", "example.com/fpga", "nvidia.com/gpu", odd=("bad key", "", "a/b/c"))
+RESOURCES = st.dictionaries(RESOURCE_NAMES, quantity(), max_size=2)
+LABEL_KEYS = among(
+    "team",
+    "example.com/team",
+    odd=("zerotide.dev/endpoint", "app.kubernetes.io/name", "-x", "a/b/c", "metering.zerotide.dev/x"),
 )
-LABELS = st.dictionaries(
-    st.sampled_from(["team", "example.com/team", "zerotide.dev/endpoint", "app.kubernetes.io/name", "-x", "a/b/c"]),
-    st.sampled_from(["", "a", "A.b_c-1", "-a", "é", "a" * 64]),
-    max_size=2,
-)
-
+LABELS = st.dictionaries(LABEL_KEYS, among("", "a", "A.b_c-1", odd=("-a", "é", "a" * 64)), max_size=2)
 SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "runtime": part(
-        engine=st.sampled_from(["zerotide", "vllm", "sglang", "llamacpp", "tgi", "custom", "other"]),
-        image=st.sampled_from(["a", "localhost:5000/a/b:1", "a@sha256:0", "", ":a", "a b"]),
+        engine=among("zerotide", "vllm", "sglang", "llamacpp", "tgi", "custom", odd=("other",)),
+        image=among("a", "localhost:5000/a/b:1", "a@sha256:0", odd=("", ":a", "a b")),
         args=st.lists(text("-ab =", 4096), max_size=2),
-        env=ENV,
+        env=st.lists(VARIABLE, max_size=2),
         port=integer(1, 65535),
-        serviceAccountName=st.sampled_from(["default", "a.b", "A", "", "-a"]),
-        readiness=part(
-            type=st.sampled_from(["HTTP", "Token"]), path=st.sampled_from(["/", "/health", "x", "/a?b", ""])
-        ),
+        serviceAccountName=among("default", "a.b", odd=("A", "", "-a")),
+        readiness=part(type=among("HTTP", odd=("Token",)), path=among("/", "/health", odd=("x", "/a?b", ""))),
     ),
     "accelerator": part(className=text("abc-.", 63), count=integer(1, 64)),
     "resources": part(requests=RESOURCES, limits=RESOURCES),
@@ -111,29 +114,32 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         maxReplicas=integer(1, 3),
         pinnedReplicas=integer(0, 3),
         concurrency=part(target=integer(1, 40), limit=integer(0, 40)),
-        idle=part(policy=st.sampled_from(["Fixed", "Learned"]), timeout=duration()),
-        stabilization=part(scaleUp=duration(), scaleDown=duration()),
+        idle=part(policy=among("Fixed", odd=("Learned",)), timeout=duration("5s")),
+        stabilization=part(scaleUp=duration("0s", "1h"), scaleDown=duration("0s", "1h")),
     ),
     "hold": part(
-        whileCold=st.sampled_from(["Hold", "Reject", "Fallback"]),
-        coldTimeout=duration(),
-        busyTimeout=duration(),
+        whileCold=among("Hold", "Reject", odd=("Fallback",)),
+        coldTimeout=duration("1s", "1h"),
+        busyTimeout=duration("0s", "1h"),
         maxRequests=integer(1, 100_000),
-        maxBytes=quantity(),
-        heartbeat=duration(),
+        maxBytes=quantity("64Ki", "64Gi"),
+        heartbeat=duration("5s", "60s"),
     ),
     "start": part(
-        deadline=duration(), capacityTimeout=duration(), maxFailures=integer(1, 100), failureWindow=duration()
+        deadline=duration("10s"),
+        capacityTimeout=duration(),
+        maxFailures=integer(1, 100),
+        failureWindow=duration("1m"),
     ),
     "request": part(
-        timeout=duration(),
-        maxBodyBytes=quantity(),
-        extraPaths=st.lists(st.sampled_from(["/a", "/v1/x", "/a/", "a", "/a/../b", "/a?b"]), max_size=3),
+        timeout=duration("1s"),
+        maxBodyBytes=quantity("1Ki", "1Gi"),
+        extraPaths=st.lists(among("/a", "/v1/x", odd=("/a/", "a", "/a/../b", "/a?b")), max_size=2),
     ),
     "drain": part(timeout=duration()),
-    "access": part(auth=st.sampled_from(["APIKey", "Open", "JWT"]), maxInFlightPerConsumer=integer(1, 100_000)),
-    "cache": part(type=st.sampled_from(["None", "Node"])),
-    "billing": part(consumer=text("ab._-/", 63)),
+    "access": part(auth=among("APIKey", "Open", odd=("JWT",)), maxInFlightPerConsumer=integer(1, 100_000)),
+    "cache": part(type=among("None", odd=("Node",))),
+    "billing": part(consumer=text("ab._-", 63)),
     "suspend": st.booleans(),
     "podTemplate": part(
         metadata=part(labels=LABELS, annotations=LABELS),
@@ -142,23 +148,32 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         ),
     ),
 }
+RELATED = (("hold", "start"), ("hold", "request"), ("request", "drain"))
+"""Sections that a rule holds against each other."""
+
 MODEL = st.fixed_dictionaries(
-    {"uri": st.one_of(st.just("image:///m"), URIS)},
+    {"uri": URIS},
     optional={
         "name": text("aB/._-", 128),
-        "aliases": st.lists(st.sampled_from(["a", "b", "o/n", "-x"]), max_size=3),
-        "secretRef": st.sampled_from([{"name": "hf-token"}, {"name": ""}, {}]),
+        "aliases": st.lists(among("a", "b", "o/n", odd=("-x",)), max_size=3),
+        "secretRef": among({"name": "hf-token"}, odd=({"name": ""}, {})),
     },
 )
 
 
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a spec of which at most two sections are anything but absent, so that about half are valid."""
-    spec: dict[str, Any] = {"model": draw(MODEL) if draw(st.booleans()) else {"uri": "image:///m"}}
-    for section in draw(st.lists(st.sampled_from(sorted(SECTIONS)), max_size=2, unique=True)):
-        spec[section] = draw(SECTIONS[section])
-    return spec
+    """Draw a spec of which few sections are there, so that about half of the specs are valid."""
+    chosen = draw(
+        st.one_of(
+            st.just(("model",)),
+            st.sampled_from(sorted(SECTIONS)).map(lambda section: (section,)),
+            st.sampled_from(RELATED),
+            st.lists(st.sampled_from(sorted(SECTIONS)), max_size=3, unique=True).map(tuple),
+        )
+    )
+    spec: dict[str, Any] = {"model": draw(MODEL) if "model" in chosen else {"uri": "image:///m"}}
+    return {**spec, **{section: draw(SECTIONS[section]) for section in chosen if section != "model"}}
 
 
 def endpoint(spec: dict[str, Any], name: str = "drawn", namespace: str = "default") -> dict[str, Any]:

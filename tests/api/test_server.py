@@ -26,6 +26,7 @@ ROOT = "/apis/zerotide.dev/v1alpha1/namespaces"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 MODEL: dict[str, Any] = {"model": {"uri": "image:///m"}}
+REF = {"name": "s", "key": "k"}
 NOW = "2026-11-22T18:00:00Z"
 PLURALS = {"InferenceEndpoint": "inferenceendpoints", "APIKey": "apikeys"}
 
@@ -113,6 +114,22 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
         ({**MODEL, "hold": {"maxBytes": "1Mi"}}, "spec.hold.maxBytes: Invalid value: hold.maxBytes must not"),
         ({**MODEL, "drain": {"timeout": "1m"}}, "spec.drain.timeout: Invalid value: drain.timeout must not"),
         ({**MODEL, "resources": {"limits": {"nvidia.com/gpu": "1"}}}, "spec.resources: Invalid value: must not name"),
+        ({**MODEL, "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}, "requests must not be greater"),
+        ({**MODEL, "runtime": {"env": [{"name": "A", "valueFrom": {}}]}}, "spec.runtime.env[0].valueFrom: Invalid"),
+        (
+            {**MODEL, "runtime": {"env": [{"name": "A", "value": "", "valueFrom": {"secretKeyRef": REF}}]}},
+            "spec.runtime.env[0]: Invalid value: must not have both",
+        ),
+        ({**MODEL, "resources": {"limits": {"bad key": "1"}}}, "spec.resources.limits: Invalid value: keys must be"),
+        ({**MODEL, "runtime": {"env": [{"name": "A"}, {"name": "A"}]}}, "spec.runtime.env[1]: Duplicate value"),
+        (
+            {**MODEL, "podTemplate": {"metadata": {"labels": {"zerotide.dev/endpoint": "x"}}}},
+            "spec.podTemplate.metadata.labels: Invalid value: labels must not begin with zerotide.dev/",
+        ),
+        (
+            {**MODEL, "podTemplate": {"metadata": {"annotations": {"zerotide.dev/x": "x"}}}},
+            "spec.podTemplate.metadata.annotations: Invalid value: annotations must not begin with zerotide.dev/",
+        ),
         ({**MODEL, "access": {"auth": "JWT"}}, "spec.access.auth: Unsupported value"),
         ({**MODEL, "cache": {"type": "Node"}}, "spec.cache.type: Unsupported value"),
         ({**MODEL, "replica": 1}, 'unknown field "spec.replica"'),
@@ -123,6 +140,7 @@ def test_a_refusal_names_the_field_and_the_rule(server: Server, spec: dict[str, 
     said = refusal(server, endpoint(spec))
     assert said is not None
     assert words in said
+    assert not accepts(InferenceEndpoint, endpoint(spec))
 
 
 @pytest.mark.parametrize("name", ["1a", "a.b", "a" * 47])
