@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from e2e.cluster.layout import Layout, Record, listen, process_start
 from e2e.cluster.shell import run
 from e2e.cluster.timing import Stages
 from e2e.images.archive import ensure_pause
+from e2e.images.load import push_into
 from e2e.tools import folder_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,18 +228,15 @@ class Cluster:
         return ["nsenter", network, "--", "unshare", "--mount", "--", "sh", "-c", names, "sh", *command]
 
     def load_image(self, source: Path | str) -> None:
-        """Import an image archive (OCI or Docker, a file), or an image of the local buildah storage by name.
+        """Import an image archive (OCI or Docker, a file), or an image of the project's own storage by name.
 
         Raises CommandFailed, NotRunning.
         """
         _ = self.record
         if Path(source).is_file():
             run(*self.ctr("images", "import", "--digests=false", str(source)))
-            return
-        with tempfile.TemporaryDirectory(dir=self._layout.run) as folder:
-            archive = f"{folder}/image.tar"
-            run("buildah", "push", "--quiet", "--disable-compression", str(source), f"oci-archive:{archive}:{source}")
-            run(*self.ctr("images", "import", "--digests=false", archive))
+        else:
+            push_into(self, str(source))
 
     def ctr(self, *arguments: str) -> list[str]:
         """Return a ctr command line for the cluster's images."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.render import PAUSE_IMAGE
+from e2e.images.table import in_cluster
 from e2e.tools.table import cache
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def static_image(reference: str, source: Path, config: dict[str, Any]) -> Path:
     compile_static(source, program)
     part = archive.with_suffix(f".{os.getpid()}.part")
     try:
-        write_archive(part, reference, source.stem, program.read_bytes(), config)
+        write_archive(part, in_cluster(reference), source.stem, program.read_bytes(), config)
         part.rename(archive)
     finally:
         program.unlink()

@@ -7,6 +7,7 @@
  *   RESPONSE_MS      before each answer, and between the chunks of a stream
  *   EXIT_CODE        exit with it at once: a crash loop
  *   EAT_MB           allocate and touch memory at once: out of memory
+ *   SHUTDOWN_MS      from SIGTERM to its end, serving the connections it has: a slow end
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -202,6 +203,10 @@ static int serve_one(struct input *in) {
 }
 
 static void *serve(void *argument) {
+  /* Signals are for the first thread, so that connections are served during a slow end. */
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, NULL);
   struct input *in = argument;
   while (serve_one(in)) {
   }
@@ -210,7 +215,12 @@ static void *serve(void *argument) {
   return NULL;
 }
 
-static void stop(int signal) { _exit(0); }
+static long shutdown_ms;
+
+static void stop(int signal) {
+  sleep_ms(shutdown_ms);
+  _exit(0);
+}
 
 static void eat(size_t size) {
   char *memory = malloc(size);
@@ -221,6 +231,7 @@ static void eat(size_t size) {
 int main(void) {
   signal(SIGTERM, stop);
   signal(SIGINT, stop);
+  shutdown_ms = setting("SHUTDOWN_MS", 0);
   if (getenv("EXIT_CODE")) return (int)setting("EXIT_CODE", 1);
   eat((size_t)setting("EAT_MB", 0) << 20);
   sleep_ms(setting("DELAY_MS", 0));

@@ -1,0 +1,35 @@
+"""Command line of the images: `python3 -m e2e.images build operator --load zerotide`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from e2e.cluster import Cluster, ClusterError
+from e2e.images.build import build
+from e2e.images.table import IMAGES
+from e2e.tools import ToolError
+
+
+def main() -> int:
+    """Run one command and return its exit status."""
+    top = argparse.ArgumentParser(prog="python3 -m e2e.images", description="The project's images, without Docker.")
+    commands = top.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", help="build what changed")
+    builder.add_argument("names", nargs="+", choices=[*IMAGES, "all"], metavar="NAME", help=", ".join([*IMAGES, "all"]))
+    builder.add_argument("--load", action="append", default=[], metavar="CLUSTER", help="import them into this cluster, if it runs")
+    arguments = top.parse_args()
+    names = list(IMAGES) if "all" in arguments.names else arguments.names
+    clusters = [Cluster(name) for name in arguments.load]
+    try:
+        for cluster in [cluster for cluster in clusters if not cluster.running]:
+            print(f"  cluster {cluster.name} does not run: nothing is loaded into it")
+        build(names, [cluster for cluster in clusters if cluster.running])
+    except (ClusterError, ToolError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""buildah with a storage of its own, in the project's cache; and the local Debian base.
+
+Images are pushed, uncompressed, into OCI layouts in the cache: layers that did not change are not written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from e2e.cluster.errors import CommandFailed
+from e2e.cluster.shell import run
+from e2e.images.table import BASE
+from e2e.tools.table import cache
+
+SUITE = "bookworm"
+PACKAGES = ("python3", "python3-venv", "ca-certificates")
+UNNEEDED = ("doc", "man", "locale", "info", "lintian", "bug", "zoneinfo")
+
+
+def folder() -> Path:
+    """Return the folder of everything that has to do with images."""
+    return cache() / "images"
+
+
+def buildah(*arguments: str) -> list[str]:
+    """Return a buildah command line on the project's own storage."""
+    storage = folder() / "storage"
+    return ["buildah", "--root", str(storage), "--runroot", str(storage / "run"), *arguments]
+
+
+def image_id(reference: str) -> str:
+    """Return the id of a built image; empty when there is none."""
+    done = subprocess.run(buildah("images", "-q", "--no-trunc", reference), capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def ensure_base(say: Any = print) -> str:
+    """Make the Debian base once and return its id. Raises CommandFailed."""
+    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNNEEDED]
+    options = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *excluded]
+    key = hashlib.sha256(" ".join([SUITE, *options]).encode()).hexdigest()[:12]
+    mark = folder() / "base.key"
+    if mark.exists() and mark.read_text() == key and (known := image_id(BASE)):
+        return known
+    folder().mkdir(parents=True, exist_ok=True)
+    archive = folder() / f"base-{SUITE}-{key}.tar"
+    if not archive.exists():
+        say("  base: installing a minimal Debian with Python, about 40 s …")
+        part = archive.with_suffix(f".{os.getpid()}.tar")
+        run("mmdebstrap", "--quiet", *options, SUITE, str(part))
+        part.rename(archive)
+    container = run(*buildah("from", "scratch")).strip()
+    try:
+        run(*buildah("add", "--quiet", container, str(archive), "/"))
+        run(*buildah("config", "--cmd", "/bin/bash", "--env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", container))
+        run(*buildah("commit", "--quiet", container, BASE))
+    finally:
+        run(*buildah("rm", container))
+    mark.write_text(key)
+    return image_id(BASE)
+
+
+def bud(context: Path, dockerfile: str, reference: str, arguments: dict[str, str]) -> None:
+    """Build a Dockerfile with what the local machine needs for it: no registry, pip as the machine has it.
+
+    Raises CommandFailed with the end of the build's output, which lies whole in the log folder.
+    """
+    flags = ["--layers", "--pull-never", "--network", "host", "--isolation", "chroot", "--tag", f"localhost/{reference}"]
+    for name, value in arguments.items():
+        flags += ["--build-arg", f"{name}={value}"]
+    for source, target, mode in pip_mounts():
+        flags += ["--volume", f"{source}:{target}:{mode}"]
+    log = folder() / "log" / f"{reference.replace('/', '-').replace(':', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        command = buildah("bud", *flags, "--file", str(context / dockerfile), str(context))
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+    if code != 0:
+        raise CommandFailed(f"building {reference} failed, see {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:]))
+
+
+def pip_mounts() -> list[tuple[str, str, str]]:
+    """List what lets pip work inside a build as it does on this machine, as (source, target, mode).
+
+    A Dockerfile never depends on it: its own pip commands stay ordinary.
+    """
+    settings = pip_settings()
+    wheels = cache() / "wheels"
+    links = settings.get("find-links", "").split()
+    if wheels.is_dir():
+        links.append(str(wheels))
+    if links:
+        settings["find-links"] = "\n    " + "\n    ".join(links)
+    configuration = folder() / "pip.conf"
+    configuration.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
+    cached = folder() / "pip-cache"
+    cached.mkdir(exist_ok=True)
+    mounts = [(str(configuration), "/etc/pip.conf", "ro"), (str(cached), "/root/.cache/pip", "rw")]
+    paths = {value for value in (*links, settings.get("cert", "")) if value.startswith("/") and Path(value).exists()}
+    return mounts + [(path, path, "ro") for path in sorted(paths)]
+
+
+def pip_settings() -> dict[str, str]:
+    """Return the machine's own pip configuration, from its files and its environment."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
+    settings = {}
+    for line in listed.stdout.splitlines():
+        name, found, value = line.partition("=")
+        if found:
+            settings[name.rpartition(".")[2]] = value.strip("'\"")
+    return settings
+
+
+def layout_of(reference: str) -> Path:
+    """Return the OCI layout of a pushed image."""
+    return folder() / "oci" / reference.replace("/", "-").replace(":", "-")
+
+
+def push(reference: str) -> dict[str, Any]:
+    """Write a built image into its OCI layout and return its manifest descriptor. Raises CommandFailed."""
+    layout = layout_of(reference)
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    tag = reference.rpartition(":")[2]
+    run(*buildah("push", "--quiet", "--disable-compression", f"localhost/{reference}", f"oci:{layout}:{tag}"))
+    index = json.loads((layout / "index.json").read_text())
+    newest: dict[str, Any] = index["manifests"][-1]
+    (layout / "index.json").write_text(json.dumps({**index, "manifests": [newest]}))
+    keep = {newest["digest"], *(blob["digest"] for blob in blobs(layout, newest))}
+    for blob in (layout / "blobs" / "sha256").iterdir():
+        if f"sha256:{blob.name}" not in keep:
+            blob.unlink()
+    return newest
+
+
+def blob_path(layout: Path, digest: str) -> Path:
+    """Return the file of a blob."""
+    return layout / "blobs" / digest.replace(":", "/")
+
+
+def blobs(layout: Path, manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the configuration and the layers that a manifest names."""
+    content = json.loads(blob_path(layout, manifest["digest"]).read_text())
+    return [content["config"], *content["layers"]]
+
+
+def compressed_size(layout: Path, manifest: dict[str, Any]) -> int:
+    """Return how many bytes a registry would send (gzip, level 6), measured once for each layer."""
+    known_file = folder() / "compressed.json"
+    known: dict[str, int] = json.loads(known_file.read_text()) if known_file.exists() else {}
+    total = 0
+    for blob in blobs(layout, manifest):
+        if blob["digest"] not in known:
+            known[blob["digest"]] = _gzip_size(blob_path(layout, blob["digest"]))
+        total += known[blob["digest"]]
+    known_file.write_text(json.dumps(known))
+    return total
+
+
+def _gzip_size(path: Path) -> int:
+    squeeze, size = zlib.compressobj(6, wbits=31), 0
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            size += len(squeeze.compress(data))
+    return size + len(squeeze.flush())
+
+
+def archived_digest(archive: Path) -> str:
+    """Return the digest of the only image in an OCI archive."""
+    with tarfile.open(archive) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        return str(json.loads(index.read())["manifests"][0]["digest"])
