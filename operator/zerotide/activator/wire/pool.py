@@ -39,6 +39,16 @@ class Pool:
         connection.send(request, sink)
         return connection
 
+    async def warm(self, timeout: float) -> bool:
+        """Have one idle connection at least; tell whether it had to be made.
+
+        Raises ConnectFailed.
+        """
+        if any(connection.open for connection in self._idle):
+            return False
+        self._give_back(await self._connect(timeout))
+        return True
+
     def close(self) -> None:
         """Close idle connections, and those that are in use once they are idle."""
         self._closed = True

@@ -1,0 +1,89 @@
+"""Who calls: API keys are checked before the body is read and before anything is looked up or woken."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from zerotide.api.apikey import APIKey, digest, parse_key
+from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.failures import InvalidKey
+
+_NOBODY = "sha256:" + "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody with a valid key."""
+
+    namespace: str
+    key_id: str
+    consumer: str
+    endpoints: frozenset[str] | None
+    """Names that the key opens in its namespace, None for all."""
+    max_in_flight: int | None
+
+    def may_call(self, namespace: str, name: str) -> bool:
+        """Tell whether the key opens an endpoint."""
+        return namespace == self.namespace and (self.endpoints is None or name in self.endpoints)
+
+
+class Keyring:
+    """All APIKeys, by name; two namespaces may use one name, so a name leads to several keys."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[str, APIKey]] = {}
+
+    def set(self, key: APIKey) -> None:
+        """Add a key, or the newer version of one."""
+        self._keys.setdefault(key.metadata.name, {})[key.metadata.namespace] = key
+
+    def remove(self, namespace: str, name: str) -> None:
+        """Forget a key: from now on it opens nothing."""
+        keys = self._keys.get(name, {})
+        keys.pop(namespace, None)
+        if not keys:
+            self._keys.pop(name, None)
+
+    def find(self, text: str, now_us: int) -> Caller | None:
+        """Return who holds a key, None where it is none, unknown, suspended, expired or revoked.
+
+        The secret is hashed once, and compared in constant time, whether the key is known or not.
+        """
+        try:
+            parsed = parse_key(text)
+        except InvalidKey:
+            return None
+        presented = digest(parsed.secret)
+        found = None
+        for key in self._keys.get(parsed.name, {}).values() or (None,):
+            expected = key.spec.digest if key is not None else _NOBODY
+            if hmac.compare_digest(presented, expected) and key is not None and key.is_live(now_us):
+                found = key
+        return _caller(found) if found is not None else None
+
+
+def credential(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the key that a request carries: a bearer token, or `x-api-key`; empty where there is none."""
+    values: Mapping[bytes, bytes] = dict(reversed(list(headers)))
+    scheme, _, token = values.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return values.get(b"x-api-key", b"").decode("latin-1").strip()
+
+
+def refuse() -> Rejection:
+    """Return the answer to a caller without a valid key; it never says what was wrong with it."""
+    return Rejection(ErrorCode.INVALID_API_KEY, "a valid API key is needed: send it as `Authorization: Bearer zt_…`")
+
+
+def _caller(key: APIKey) -> Caller:
+    spec = key.spec
+    return Caller(
+        namespace=key.metadata.namespace,
+        key_id=key.metadata.name,
+        consumer=key.consumer,
+        endpoints=None if spec.endpoints is None else frozenset(spec.endpoints),
+        max_in_flight=spec.max_in_flight,
+    )

@@ -1,0 +1,141 @@
+"""What a JSON body asks for, and the few changes that are made to it, with every other byte left as it was."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from zerotide.api.errors import ErrorCode, Rejection
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_USAGE_PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
+_READ = ("model", "stream", "stream_options")
+
+
+class Member(NamedTuple):
+    """A value of the body's object, and where in the text it stands."""
+
+    value: Any
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What of a body matters here; `body` is what goes to the replica."""
+
+    body: bytes
+    model: str = ""
+    stream: bool = False
+    adds_usage: bool = False
+    """Whether the replica is asked for a usage chunk that the client did not ask for."""
+
+
+def members(text: str) -> dict[str, Member]:
+    """Return the members of a JSON object with their places.
+
+    Raises ValueError for text that is no JSON object by RFC 8259.
+    """
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    index = _skip(text, 0)
+    if not text.startswith("{", index):
+        raise ValueError("the body is not a JSON object")
+    found: dict[str, Member] = {}
+    index = _skip(text, index + 1)
+    if text.startswith("}", index):
+        return _ended(text, index + 1, found)
+    while True:
+        if not text.startswith('"', index):
+            raise ValueError(f"a member's name is expected at character {index}")
+        name, index = decoder.raw_decode(text, index)
+        index = _skip(text, index)
+        if not text.startswith(":", index):
+            raise ValueError(f"`:` is expected at character {index}")
+        start = _skip(text, index + 1)
+        value, end = decoder.raw_decode(text, start)
+        if name in found and name in _READ:
+            raise ValueError(f"the member `{name}` is given twice")
+        found[name] = Member(value, start, end)
+        index = _skip(text, end)
+        if text.startswith("}", index):
+            return _ended(text, index + 1, found)
+        if not text.startswith(",", index):
+            raise ValueError(f"`,` or `}}` is expected at character {index}")
+        index = _skip(text, index + 1)
+
+
+def read_json(body: bytes, path: str) -> tuple[str, Mapping[str, Member]]:
+    """Return the text of a JSON body and its members.
+
+    Raises invalid_request where it is none; nothing is woken for it.
+    """
+    try:
+        text = body.decode("utf-8")
+        return text, members(text)
+    except RecursionError:
+        raise Rejection(ErrorCode.INVALID_REQUEST, "the body is nested too deeply") from None
+    except ValueError as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise Rejection(ErrorCode.INVALID_REQUEST, f"the body is not valid JSON for {path}: {reason}") from None
+
+
+def model_of(found: Mapping[str, Member]) -> str:
+    """Return the model that a body asks for, empty where it says none.
+
+    Raises invalid_request where it is no string.
+    """
+    member = found.get("model")
+    if member is None or member.value is None:
+        return ""
+    if not isinstance(member.value, str):
+        raise Rejection(ErrorCode.INVALID_REQUEST, "`model` must be a string", param="model")
+    return member.value
+
+
+def prepare(text: str, found: Mapping[str, Member], path: str, model_name: str) -> Payload:
+    """Return the payload for the endpoint whose model is called `model_name` by its engine.
+
+    An alias is replaced by that name, and streams of completions are asked to end with their usage.
+    """
+    edits: list[tuple[int, int, str]] = []
+    model = found.get("model")
+    if model is not None and isinstance(model.value, str) and model.value != model_name:
+        edits.append((model.start, model.end, json.dumps(model_name)))
+    stream = path == "/generate_stream" or ((member := found.get("stream")) is not None and member.value is True)
+    adds = stream and path in _USAGE_PATHS and _ask_for_usage(text, found, edits)
+    for start, end, replacement in sorted(edits, reverse=True):
+        text = text[:start] + replacement + text[end:]
+    return Payload(text.encode(), model_of(found), stream, adds)
+
+
+def _ask_for_usage(text: str, found: Mapping[str, Member], edits: list[tuple[int, int, str]]) -> bool:
+    options = found.get("stream_options")
+    if options is None:
+        start = _skip(text, 0) + 1
+        edits.append((start, start, '"stream_options":{"include_usage":true},'))
+        return True
+    if options.value is None:
+        edits.append((options.start, options.end, '{"include_usage":true}'))
+        return True
+    if not isinstance(options.value, dict) or options.value.get("include_usage") is True:
+        return False
+    edits.append((options.start, options.end, json.dumps({**options.value, "include_usage": True})))
+    return True
+
+
+def _skip(text: str, index: int) -> int:
+    match = _SPACE.match(text, index)
+    return match.end() if match else index
+
+
+def _ended(text: str, index: int, found: dict[str, Member]) -> dict[str, Member]:
+    if _skip(text, index) != len(text):
+        raise ValueError(f"nothing may follow the object at character {index}")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

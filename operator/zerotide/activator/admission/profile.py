@@ -1,0 +1,132 @@
+"""What of an InferenceEndpoint matters to a request, computed once per change of the object."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from zerotide.api.conditions import ConditionType, Reason
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.errors import ErrorCode, Rejection, code_of_reason
+from zerotide.api.failures import InvalidTime
+from zerotide.api.scalars import parse_duration, parse_time
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why an endpoint takes no requests; `due_us` is when it will again, where that is known."""
+
+    code: ErrorCode
+    message: str
+    due_us: int | None = None
+
+    def rejection(self, now_us: int) -> Rejection:
+        """Return the answer to a request."""
+        ready_in = None if self.due_us is None else max(self.due_us - now_us, 0)
+        return Rejection(self.code, self.message, ready_in_us=ready_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """An endpoint as requests see it; times in seconds, sizes in bytes."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    created: str
+    model_name: str
+    model_names: tuple[str, ...]
+    owner: str
+    open: bool
+    consumer_limit: int
+    port: int
+    readiness_path: str
+    limit: int
+    """Requests in flight per replica, 0 for any number."""
+    holds: bool
+    cold_timeout: float
+    busy_timeout: float
+    max_requests: int
+    max_bytes: int
+    heartbeat: float
+    request_timeout: float
+    max_body_bytes: int
+    extra_paths: frozenset[str]
+    state: str
+    blocked: Blocked | None
+    asleep: bool
+    """Whether no replica is wanted now."""
+    wake_id: str
+    wake_handled: bool
+    """Whether the newest wake request was acted upon, or there is none."""
+    start_p90_us: int | None
+
+    @property
+    def key(self) -> str:
+        """Return `namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+
+def profile_of(endpoint: InferenceEndpoint) -> Profile:
+    """Return the profile of an endpoint."""
+    spec, status, metadata = endpoint.spec, endpoint.status, endpoint.metadata
+    wake = status.wake_request
+    starts = status.cold_starts
+    return Profile(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        resource_version=metadata.resource_version,
+        created=metadata.creation_timestamp or "",
+        model_name=endpoint.model_name,
+        model_names=endpoint.model_names,
+        owner=endpoint.owner,
+        open=spec.access.auth == "Open",
+        consumer_limit=spec.access.max_in_flight_per_consumer,
+        port=spec.runtime.port,
+        readiness_path=spec.runtime.readiness.path,
+        limit=spec.scaling.concurrency.limit,
+        holds=spec.hold.while_cold == "Hold",
+        cold_timeout=spec.hold.cold_timeout.seconds,
+        busy_timeout=spec.hold.busy_timeout.seconds,
+        max_requests=spec.hold.max_requests,
+        max_bytes=spec.hold.max_bytes.units,
+        heartbeat=spec.hold.heartbeat.seconds,
+        request_timeout=spec.request.timeout.seconds,
+        max_body_bytes=spec.request.max_body_bytes.units,
+        extra_paths=frozenset(spec.request.extra_paths),
+        state=status.state or "Asleep",
+        blocked=blocked(endpoint),
+        asleep=not status.desired_replicas,
+        wake_id=wake.id if wake else "",
+        wake_handled=wake is None or wake.id == status.handled_wake_request,
+        start_p90_us=parse_duration(starts.p90) if starts and starts.p90 else None,
+    )
+
+
+def blocked(endpoint: InferenceEndpoint) -> Blocked | None:
+    """Tell why an endpoint takes no requests, None where it does.
+
+    The spec says it at once; a condition that was made for an older spec says nothing about this one.
+    """
+    if endpoint.spec.suspend:
+        return Blocked(ErrorCode.SUSPENDED, f"endpoint {endpoint.key} is suspended")
+    accepting = endpoint.status.condition(ConditionType.ACCEPTING.value)
+    if accepting is None or accepting.status != "False":
+        return None
+    if (accepting.observed_generation or 0) < endpoint.metadata.generation or accepting.reason == Reason.SUSPENDED:
+        return None
+    code = code_of_reason(accepting.reason)
+    message = f"endpoint {endpoint.key}: {accepting.message or accepting.reason}"
+    return Blocked(code, message, _due(accepting.message) if code is ErrorCode.START_BACKOFF else None)
+
+
+def _due(message: str) -> int | None:
+    match = _TIME.search(message)
+    try:
+        return parse_time(match[0]) if match else None
+    except InvalidTime:
+        return None

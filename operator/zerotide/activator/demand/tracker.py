@@ -1,0 +1,102 @@
+"""Count what each endpoint is asked for, and tell listeners what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from zerotide.api.demand import Demand, Wake
+
+
+class Listener(Protocol):
+    """Somebody who follows the demand."""
+
+    def changed(self, endpoint: str, urgent: bool) -> None:
+        """Note that the demand of an endpoint changed; urgent where it began, or ended."""
+
+    def woke(self, wake: Wake) -> None:
+        """Note that a wake was completed."""
+
+
+class _Counts:
+    __slots__ = ("arrivals", "held", "in_flight", "last_us", "uid")
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.held = self.in_flight = self.arrivals = self.last_us = 0
+
+
+class Tracker:
+    """The demand of all endpoints since the process's start, by `namespace/name`."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
+        self._counts: dict[str, _Counts] = {}
+        self.listeners: set[Listener] = set()
+
+    def arrived(self, endpoint: str, uid: str) -> None:
+        """Count an admitted request."""
+        counts = self._of(endpoint, uid)
+        idle = not counts.held and not counts.in_flight
+        counts.arrivals += 1
+        counts.last_us = self._now_us()
+        self._tell(endpoint, idle)
+
+    def held(self, endpoint: str, uid: str, change: int) -> None:
+        """Count requests that begin (1) or cease (-1) to be held."""
+        counts = self._of(endpoint, uid)
+        before, counts.held = counts.held, max(counts.held + change, 0)
+        self._tell(endpoint, not before or not counts.held)
+
+    def in_flight(self, endpoint: str, uid: str, change: int) -> None:
+        """Count requests that begin (1) or cease (-1) to be in flight."""
+        counts = self._of(endpoint, uid)
+        before, counts.in_flight = counts.in_flight, max(counts.in_flight + change, 0)
+        self._tell(endpoint, not before or not counts.in_flight)
+
+    def ended(self, endpoint: str, uid: str) -> None:
+        """Note the end of an admitted request, whatever came of it."""
+        self._of(endpoint, uid).last_us = self._now_us()
+        self._tell(endpoint, False)
+
+    def woke(self, wake: Wake) -> None:
+        """Tell of a completed wake."""
+        for listener in list(self.listeners):
+            listener.woke(wake)
+
+    def demand(self, endpoint: str) -> Demand | None:
+        """Return the demand of an endpoint, None where there never was any."""
+        counts = self._counts.get(endpoint)
+        if counts is None:
+            return None
+        return Demand(
+            endpoint=endpoint,
+            uid=counts.uid,
+            held=counts.held,
+            in_flight=counts.in_flight,
+            arrivals=counts.arrivals,
+            last_activity_us=counts.last_us,
+        )
+
+    def demands(self) -> Iterator[Demand]:
+        """Yield the demand of every endpoint."""
+        for endpoint in self._counts:
+            demand = self.demand(endpoint)
+            if demand is not None:
+                yield demand
+
+    def forget(self, endpoint: str, uid: str) -> None:
+        """Drop an endpoint that was deleted."""
+        counts = self._counts.get(endpoint)
+        if counts is not None and counts.uid == uid and not counts.held and not counts.in_flight:
+            del self._counts[endpoint]
+
+    def _of(self, endpoint: str, uid: str) -> _Counts:
+        counts = self._counts.get(endpoint)
+        if counts is None or (counts.uid != uid and not counts.held and not counts.in_flight):
+            counts = self._counts[endpoint] = _Counts(uid)
+        return counts
+
+    def _tell(self, endpoint: str, urgent: bool) -> None:
+        for listener in self.listeners:
+            listener.changed(endpoint, urgent)

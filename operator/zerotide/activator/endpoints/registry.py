@@ -1,0 +1,215 @@
+"""Keep endpoints, keys and replicas as the objects say, whatever order the changes come in.
+
+Pods may come before their endpoint and endpoints before their pods; a deletion that a watch missed comes with the
+next list. Everything here happens in the event loop's thread and never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from zerotide.activator.admission.callers import Keyring
+from zerotide.activator.admission.catalogue import Catalogue
+from zerotide.activator.admission.gate import Bounds
+from zerotide.activator.admission.naming import Name
+from zerotide.activator.admission.profile import Profile, profile_of
+from zerotide.activator.admission.shares import share, share_of_limit
+from zerotide.activator.endpoints.dialler import dial
+from zerotide.activator.endpoints.endpoint import Endpoint, Replica
+from zerotide.activator.endpoints.peers import ready_members
+from zerotide.activator.endpoints.pods import Candidate, candidate_of, endpoint_of
+from zerotide.activator.wire import Limits, Pool
+from zerotide.api.apikey import APIKey
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.failures import InvalidObject
+from zerotide.kube import Change
+
+log = logging.getLogger(__name__)
+
+
+class Hooks(Protocol):
+    """What else must know of changes."""
+
+    def changed(self, endpoint: Endpoint) -> None:
+        """Look at an endpoint whose object changed."""
+
+    def gone(self, endpoint: Endpoint) -> None:
+        """Drop what was kept of an endpoint that was deleted."""
+
+
+class Registry:
+    """All that is known of the cluster, and the replicas that are dialled for it."""
+
+    def __init__(self, me: str, now_us: Callable[[], int], now: Callable[[], float], limits: Limits) -> None:
+        self.catalogue = Catalogue()
+        self.keyring = Keyring()
+        self.endpoints: dict[Name, Endpoint] = {}
+        self.hooks: list[Hooks] = []
+        self._me, self._now_us, self._now, self._limits = me, now_us, now, limits
+        self._members: frozenset[str] = frozenset((me,))
+        self._candidates: dict[Name, dict[str, tuple[Candidate, int]]] = {}
+        self._homes: dict[tuple[str, str], tuple[Name, str]] = {}
+        self._peers: dict[tuple[str, str], Any] = {}
+
+    # Changes
+
+    def endpoint_changed(self, change: Change) -> None:
+        """Take in a change of an InferenceEndpoint."""
+        metadata = change.object["metadata"]
+        name = Name(metadata.get("namespace", ""), metadata["name"])
+        if change.type == "deleted" or metadata.get("deletionTimestamp"):
+            self._remove(name)
+            return
+        try:
+            profile = profile_of(InferenceEndpoint.parse(change.object))
+        except InvalidObject as error:
+            log.error("an endpoint cannot be read", extra={"endpoint": str(name), "error": str(error)})
+            return
+        self.set_profile(profile)
+
+    def set_profile(self, profile: Profile) -> None:
+        """Take in an endpoint's new profile."""
+        name = Name(profile.namespace, profile.name)
+        endpoint = self.endpoints.get(name)
+        if endpoint is not None and endpoint.profile.uid != profile.uid:
+            self._remove(name)
+            endpoint = None
+        if endpoint is None:
+            endpoint = self.endpoints[name] = Endpoint(profile, self._bounds(profile))
+        endpoint.profile = profile
+        self.catalogue.set(profile)
+        endpoint.gate.rebound(self._bounds(profile))
+        blocked = profile.blocked
+        if blocked is not None:
+            endpoint.demand_us = None
+            endpoint.gate.refuse_all(lambda: blocked.rejection(self._now_us()))
+        self._dial(name)
+        for hook in self.hooks:
+            hook.changed(endpoint)
+
+    def key_changed(self, change: Change) -> None:
+        """Take in a change of an APIKey."""
+        metadata = change.object["metadata"]
+        if change.type == "deleted":
+            self.keyring.remove(metadata.get("namespace", ""), metadata["name"])
+            return
+        try:
+            self.keyring.set(APIKey.parse(change.object))
+        except InvalidObject as error:
+            self.keyring.remove(metadata.get("namespace", ""), metadata["name"])
+            log.error("an API key cannot be read", extra={"key": metadata["name"], "error": str(error)})
+
+    def pod_changed(self, change: Change) -> None:
+        """Take in a change of a model pod."""
+        pod = change.object
+        key = (pod["metadata"].get("namespace", ""), pod["metadata"]["name"])
+        before = self._homes.pop(key, None)
+        name = endpoint_of(pod)
+        candidate = candidate_of(pod) if change.type == "set" else None
+        if before is not None and (candidate is None or before != (name, candidate.uid)):
+            self._candidates.get(before[0], {}).pop(before[1], None)
+            self._dial(before[0])
+        if name is not None and candidate is not None:
+            self._homes[key] = (name, candidate.uid)
+            known = self._candidates.setdefault(name, {}).get(candidate.uid)
+            if known is None or known[0] != candidate:
+                self._candidates[name][candidate.uid] = (candidate, self._now_us())
+                self._dial(name)
+
+    def peer_changed(self, change: Change) -> None:
+        """Take in a change of an activator's pod: bounds are shared among those that are ready."""
+        metadata = change.object["metadata"]
+        key = (metadata.get("namespace", ""), metadata["name"])
+        if change.type == "deleted":
+            self._peers.pop(key, None)
+        else:
+            self._peers[key] = change.object
+        self.set_members(ready_members(self._peers.values()))
+
+    def set_members(self, members: Iterable[str]) -> None:
+        """Share bounds among these activators."""
+        members = frozenset(members)
+        if members == self._members:
+            return
+        self._members = members
+        for endpoint in self.endpoints.values():
+            endpoint.gate.rebound(self._bounds(endpoint.profile))
+
+    def share_of_limit(self, limit: int) -> int:
+        """Return this activator's part of a limit of concurrency."""
+        return share_of_limit(limit, self._me, self._members)
+
+    # Replicas
+
+    def suspect(self, endpoint: Endpoint, replica: Replica) -> None:
+        """Send nothing to a replica that failed until it answers again."""
+        if endpoint.replicas.get(replica.uid) is replica and (replica.dialling is None or replica.dialling.done()):
+            endpoint.gate.close(replica.uid)
+            self._start_dialling(endpoint, replica)
+
+    def close(self) -> None:
+        """Dial nothing any more."""
+        for endpoint in self.endpoints.values():
+            for replica in endpoint.replicas.values():
+                replica.close()
+
+    def _dial(self, name: Name) -> None:
+        endpoint = self.endpoints.get(name)
+        if endpoint is None:
+            return
+        candidates = self._candidates.get(name, {})
+        for uid, replica in list(endpoint.replicas.items()):
+            known = candidates.get(uid)
+            if known is None or known[0] != replica.candidate:
+                endpoint.gate.close(uid)
+                replica.close()
+                del endpoint.replicas[uid]
+        for uid, (candidate, seen_us) in candidates.items():
+            if uid not in endpoint.replicas:
+                pool = Pool(candidate.address, candidate.port_for(endpoint.profile), self._limits)
+                replica = endpoint.replicas[uid] = Replica(candidate, pool, seen_us)
+                self._start_dialling(endpoint, replica)
+
+    def _start_dialling(self, endpoint: Endpoint, replica: Replica) -> None:
+        replica.dialling = asyncio.get_running_loop().create_task(self._until_ready(endpoint, replica))
+
+    async def _until_ready(self, endpoint: Endpoint, replica: Replica) -> None:
+        def connected() -> None:
+            replica.connect_us = replica.connect_us or self._now_us()
+
+        await dial(replica.pool, replica.candidate.path_for(endpoint.profile), endpoint.profile.key, connected)
+        replica.ready_us = replica.ready_us or self._now_us()
+        endpoint.started(replica)
+        endpoint.gate.open(replica.uid, replica, self._now())
+        log.info("replica ready", extra={"endpoint": endpoint.profile.key, "pod": replica.candidate.name})
+
+    # Endpoints
+
+    def _remove(self, name: Name) -> None:
+        self.catalogue.remove(*name)
+        endpoint = self.endpoints.pop(name, None)
+        if endpoint is None:
+            return
+        for replica in endpoint.replicas.values():
+            endpoint.gate.close(replica.uid)
+            replica.close()
+        endpoint.replicas.clear()
+        endpoint.gate.refuse_all(
+            lambda: Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {name} was deleted while the request waited")
+        )
+        for hook in self.hooks:
+            hook.gone(endpoint)
+
+    def _bounds(self, profile: Profile) -> Bounds:
+        return Bounds(
+            max_requests=share(profile.max_requests, self._me, self._members),
+            max_bytes=share(profile.max_bytes, self._me, self._members),
+            per_replica=self.share_of_limit(profile.limit) if profile.limit else 0,
+            cold_timeout=profile.cold_timeout,
+            busy_timeout=profile.busy_timeout,
+            holds=profile.holds,
+        )

@@ -1,0 +1,114 @@
+"""Ask the operator to wake an endpoint: one wake request per burst, over all activators.
+
+The request is applied to the version of the object that was looked at, so of two activators that ask at once only
+one is heard; the other looks again and finds that the wish stands. A client that leaves takes nothing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+
+from zerotide.activator.admission.naming import Name
+from zerotide.activator.admission.profile import Profile, profile_of
+from zerotide.activator.admission.waking import must_ask
+from zerotide.activator.endpoints.endpoint import Endpoint
+from zerotide.activator.endpoints.registry import Registry
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.failures import InvalidObject
+from zerotide.api.names import MANAGER_ACTIVATOR
+from zerotide.api.scalars import format_micro_time
+from zerotide.kube import Client, Conflict, KubeError, NotFound, Object
+from zerotide.kube.resources import INFERENCE_ENDPOINTS
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+PATIENCE = 60.0
+"""Seconds for which an API server that does not answer is asked again although nobody waits any more."""
+
+
+class Waker:
+    """Write wake requests, one task per endpoint that needs one."""
+
+    def __init__(self, client: Client, registry: Registry, me: str, now_us: Callable[[], int]) -> None:
+        self._client, self._registry, self._me, self._now_us = client, registry, me, now_us
+        self._asking: dict[Name, asyncio.Task[None]] = {}
+        registry.hooks.append(self)
+
+    def want(self, endpoint: Endpoint) -> None:
+        """Ask for a wake unless a wish stands already."""
+        name = Name(endpoint.profile.namespace, endpoint.profile.name)
+        if name in self._asking or not must_ask(endpoint.profile):
+            return
+        task = asyncio.get_running_loop().create_task(self._ask(name))
+        self._asking[name] = task
+        task.add_done_callback(lambda _: self._asking.pop(name, None))
+
+    def changed(self, endpoint: Endpoint) -> None:
+        """Ask again where an endpoint fell asleep while somebody waits."""
+        if endpoint.gate.held:
+            self.want(endpoint)
+
+    def gone(self, endpoint: Endpoint) -> None:
+        """Stop asking for an endpoint that was deleted."""
+        task = self._asking.get(Name(endpoint.profile.namespace, endpoint.profile.name))
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """Stop asking."""
+        for task in self._asking.values():
+            task.cancel()
+
+    async def _ask(self, name: Name) -> None:
+        loop = asyncio.get_running_loop()
+        give_up_at, pause = loop.time() + PATIENCE, FIRST_PAUSE
+        while True:
+            endpoint = self._registry.endpoints.get(name)
+            if endpoint is None or not must_ask(endpoint.profile):
+                return
+            if loop.time() > give_up_at and not endpoint.gate.held:
+                return
+            try:
+                self._learn(await self._apply(endpoint.profile), endpoint)
+                return
+            except Conflict:
+                await self._look_again(name, endpoint)
+            except NotFound:
+                return
+            except KubeError as error:
+                log.warning("a wake request was not taken", extra={"endpoint": str(name), "error": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _apply(self, profile: Profile) -> Object:
+        request = {"id": uuid.uuid4().hex, "time": format_micro_time(self._now_us()), "by": self._me}
+        metadata = {
+            "namespace": profile.namespace,
+            "name": profile.name,
+            "uid": profile.uid,
+            "resourceVersion": profile.resource_version,
+        }
+        body = {"metadata": metadata, "status": {"wakeRequest": request}}
+        return await self._client.apply(INFERENCE_ENDPOINTS, body, MANAGER_ACTIVATOR, subresource="status")
+
+    async def _look_again(self, name: Name, endpoint: Endpoint) -> None:
+        try:
+            self._learn(await self._client.get(INFERENCE_ENDPOINTS, name.name, name.namespace), endpoint)
+        except NotFound:
+            return
+        except KubeError:
+            await asyncio.sleep(FIRST_PAUSE)
+
+    def _learn(self, obj: Object, endpoint: Endpoint) -> None:
+        """Take in what the API server answered, ahead of the watch."""
+        try:
+            profile = profile_of(InferenceEndpoint.parse(obj))
+        except InvalidObject:
+            return
+        current = self._registry.endpoints.get(Name(profile.namespace, profile.name))
+        if current is endpoint and profile.uid == endpoint.profile.uid:
+            self._registry.set_profile(profile)
