@@ -1,0 +1,5 @@
+"""Run the exporter: `python -m zerotide.exporter`."""
+
+from zerotide.exporter.main import main
+
+main()

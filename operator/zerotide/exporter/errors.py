@@ -1,0 +1,40 @@
+"""What can go wrong in the exporter.
+
+ExporterError
+├── SettingsError         flags or environment that make no sense
+├── PriceFileError        a price file that cannot be read or is no price book
+└── StoreError
+    ├── StoreUnavailable      the ledger cannot be written now (disk full, locked, closed): try again
+    ├── StoreDamaged          the file is not a ledger, or is broken
+    └── StoreTooNew           the ledger was written by a newer version
+"""
+
+from __future__ import annotations
+
+
+class ExporterError(Exception):
+    """Anything that the exporter itself reports."""
+
+
+class SettingsError(ExporterError):
+    """Flags or environment that make no sense."""
+
+
+class PriceFileError(ExporterError):
+    """A price file that cannot be read or is no price book."""
+
+
+class StoreError(ExporterError):
+    """The ledger's storage failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The ledger cannot be written or read now; trying again later can help."""
+
+
+class StoreDamaged(StoreError):
+    """The file is not a ledger, or is broken: restore it from a backup."""
+
+
+class StoreTooNew(StoreError):
+    """The ledger was written by a newer version of Zerotide."""

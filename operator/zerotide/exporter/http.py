@@ -1,0 +1,118 @@
+"""The exporter's HTTP interface: usage in, reports, metrics and health out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from aiohttp import web
+from prometheus_client import exposition
+from prometheus_client.registry import CollectorRegistry
+
+from zerotide.api.failures import InvalidTime
+from zerotide.api.scalars import parse_time
+from zerotide.billing.compose import coldstart_report, cost_report, segment_report
+from zerotide.billing.errors import InvalidPeriod
+from zerotide.billing.ledger import Ledger, folded
+from zerotide.billing.prices import PriceIndex
+from zerotide.billing.rating import Period
+from zerotide.billing.reports import Report
+from zerotide.exporter.access import Access
+from zerotide.exporter.answers import Refusal, answer_errors
+from zerotide.exporter.intake import MAX_BODY, read_delivery
+from zerotide.exporter.store import Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube.clock import Clock
+
+Compose = Callable[[list[Ledger], PriceIndex, Period, int], Report]
+
+REPORTS: Mapping[str, Compose] = {"cost": cost_report, "coldstarts": coldstart_report, "segments": segment_report}
+
+
+class Interface:
+    """Answer requests; `writer` takes records, `reader` serves reports meanwhile.
+
+    `problems` returns what keeps the exporter from being alive or ready, empty when nothing does.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: Threaded[Store],
+        reader: Threaded[Store],
+        index: PriceIndex,
+        access: Access,
+        clock: Clock,
+        registry: CollectorRegistry,
+        alive: Callable[[], str],
+        ready: Callable[[], str],
+    ) -> None:
+        self._writer, self._reader, self._index, self._access = writer, reader, index, access
+        self._clock, self._registry = clock, registry
+        self._alive, self._ready = alive, ready
+
+    def application(self) -> web.Application:
+        """Return the application with all routes."""
+        app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)
+        app.router.add_post("/internal/usage", self._take_usage)
+        for name, compose in REPORTS.items():
+            app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", partial(self._health, self._alive))
+        app.router.add_get("/readyz", partial(self._health, self._ready))
+        return app
+
+    async def _take_usage(self, request: web.Request) -> web.Response:
+        """Answer 204 once every record is durable; 200 with the refused lines, which are kept, where there are any."""
+        await self._access.check_delivery(request)
+        delivery = read_delivery(await request.read())
+        now_us = self._clock.now_us()
+        new = await self._writer.run(lambda store: store.add_usage(delivery.records, delivery.refused, now_us))
+        if not delivery.refused:
+            return web.Response(status=204)
+        lines = zip(delivery.lines, delivery.refused, strict=True)
+        return web.json_response(
+            {
+                "recorded": len(delivery.records),
+                "new": new,
+                "refused": [{"line": number, "error": each.error} for number, each in lines],
+                "message": "refused lines are kept in the ledger's table `refused`: do not send them again",
+            }
+        )
+
+    async def _report(self, compose: Compose, request: web.Request) -> web.Response:
+        namespace, endpoint = request.query.get("namespace", ""), request.query.get("endpoint", "")
+        await self._access.check_reader(request, namespace)
+        now_us = self._clock.now_us()
+        start, end = _instant(request, "from", 0), _instant(request, "to", now_us)
+
+        def answer(store: Store) -> str:
+            period = Period(start, end).checked()
+            ledgers = [folded(records, now_us) for records in store.records(namespace, endpoint, period)]
+            return compose(ledgers, self._index, period, now_us).model_dump_json(by_alias=True)
+
+        try:
+            return web.Response(text=await self._reader.run(answer), content_type="application/json")
+        except InvalidPeriod as error:
+            raise Refusal(400, "BadRequest", str(error)) from error
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+    async def _health(self, problem: Callable[[], str], request: web.Request) -> web.Response:
+        found = problem()
+        return web.Response(text=found or "ok", status=503 if found else 200)
+
+
+def _instant(request: web.Request, name: str, otherwise: int) -> int:
+    """Read a time from the query: RFC 3339, or microseconds since the epoch."""
+    text = request.query.get(name, "")
+    if not text:
+        return otherwise
+    if text.isdecimal() and len(text) <= 18:
+        return int(text)
+    try:
+        return parse_time(text)
+    except InvalidTime as error:
+        raise Refusal(400, "BadRequest", f"{name}: {error}") from error

@@ -1,0 +1,72 @@
+"""Show the ledger's counters to Prometheus: read from what is stored, never counted in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from zerotide import __version__
+from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS
+from zerotide.exporter.sqlite import TOKENS
+from zerotide.exporter.store import Series
+
+_WHERE = ("namespace", "inference_endpoint")
+COUNTERS = {
+    GPU_SECONDS: (
+        "zerotide_gpu_seconds",
+        "Accelerator time that is settled, in device-seconds, by what the replica did with it.",
+        (*_WHERE, "phase", "accelerator"),
+    ),
+    CPU_SECONDS: (
+        "zerotide_cpu_seconds",
+        "Core-seconds that replicas without accelerators had allocated, settled, by what they did with them.",
+        (*_WHERE, "phase"),
+    ),
+    TOKENS: ("zerotide_tokens", "Tokens of delivered answers; the types are disjoint.", (*_WHERE, "type")),
+    COST: (
+        "zerotide_cost",
+        "Cost of settled time at the price book's rates.",
+        (*_WHERE, "currency", "phase"),
+    ),
+}
+
+
+class LedgerCollector(Collector):
+    """Collect the counters that were stored last, and gauges that are asked for at each scrape."""
+
+    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+        self._gauges = gauges
+        self._series: Mapping[Series, Fraction] = {}
+
+    def publish(self, series: Mapping[Series, Fraction]) -> None:
+        """Show these counters from now on; they must be stored already."""
+        self._series = series
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing, so that registering asks for no values."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every metric of the exporter."""
+        families = {
+            name: CounterMetricFamily(stem, text, labels=list(labels))
+            for name, (stem, text, labels) in COUNTERS.items()
+        }
+        for (name, labels), value in self._series.items():
+            families[name].add_metric(labels, float(value))
+        yield from families.values()
+        for name, (text, read) in self._gauges.items():
+            yield GaugeMetricFamily(name, text, value=read())
+        info = GaugeMetricFamily("zerotide_build_info", "Version of the exporter.", labels=["component", "version"])
+        info.add_metric(["exporter", __version__], 1)
+        yield info
+
+
+def registry(collector: Collector) -> CollectorRegistry:
+    """Return a registry of this collector alone."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(collector)
+    return made

@@ -1,0 +1,22 @@
+"""Load the price file: the installation's own, or the one that ships with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from zerotide.billing.errors import PriceBookError
+from zerotide.billing.prices import PriceIndex, read_price_book
+from zerotide.exporter.errors import PriceFileError
+
+
+def load_prices(path: Path | None) -> PriceIndex:
+    """Return the prices of a file (None: the shipped one). Raises PriceFileError, which names the file."""
+    name = str(path) if path else "the shipped price file"
+    try:
+        text = path.read_text() if path else files("zerotide.billing").joinpath("prices.yaml").read_text()
+        return PriceIndex(read_price_book(yaml.safe_load(text)))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, PriceBookError) as error:
+        raise PriceFileError(f"{name}: {error}") from error

@@ -1,0 +1,84 @@
+"""The tables of the SQLite ledger, version by version.
+
+`PRAGMA user_version` counts the steps that a file has been through. A step, once released, is never edited: a change
+is a new step.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from zerotide.exporter.errors import StoreTooNew
+
+STEPS: tuple[str, ...] = (
+    """
+    CREATE TABLE fact (
+        cluster TEXT NOT NULL, pod_uid TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, t_us INTEGER NOT NULL,
+        observed_us INTEGER NOT NULL,
+        PRIMARY KEY (cluster, pod_uid, kind, key, t_us)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE pod (
+        cluster TEXT NOT NULL, pod_uid TEXT NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
+        created_us INTEGER NOT NULL, settled_us INTEGER NOT NULL DEFAULT 0, final INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (cluster, pod_uid)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX pod_of_endpoint ON pod (namespace, endpoint, created_us);
+    CREATE INDEX pod_not_final ON pod (final) WHERE final = 0;
+
+    CREATE TABLE intent (
+        request_id TEXT NOT NULL, attempt INTEGER NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
+        pod_uid TEXT NOT NULL, forwarded_us INTEGER NOT NULL, record TEXT NOT NULL, received_us INTEGER NOT NULL,
+        PRIMARY KEY (request_id, attempt)
+    ) STRICT;
+    CREATE INDEX intent_of_pod ON intent (pod_uid, forwarded_us);
+    CREATE INDEX intent_of_endpoint ON intent (namespace, endpoint, forwarded_us);
+
+    CREATE TABLE settlement (
+        request_id TEXT NOT NULL, attempt INTEGER NOT NULL, ended_us INTEGER NOT NULL, record TEXT NOT NULL,
+        received_us INTEGER NOT NULL,
+        PRIMARY KEY (request_id, attempt)
+    ) STRICT;
+
+    CREATE TABLE refused (
+        digest TEXT NOT NULL PRIMARY KEY, line BLOB NOT NULL, error TEXT NOT NULL, received_us INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE endpoint (
+        uid TEXT NOT NULL PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, created_us INTEGER NOT NULL,
+        owner TEXT NOT NULL, request_timeout_us INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX endpoint_by_name ON endpoint (namespace, name);
+
+    CREATE TABLE floor (
+        endpoint_uid TEXT NOT NULL, generation INTEGER NOT NULL, replicas INTEGER NOT NULL, from_us INTEGER NOT NULL,
+        PRIMARY KEY (endpoint_uid, generation)
+    ) STRICT;
+
+    CREATE TABLE wake (
+        endpoint_uid TEXT NOT NULL, wake_id TEXT NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
+        time_us INTEGER NOT NULL, cause TEXT NOT NULL, total_us INTEGER NOT NULL, stages TEXT NOT NULL,
+        PRIMARY KEY (endpoint_uid, wake_id)
+    ) STRICT;
+    CREATE INDEX wake_of_endpoint ON wake (namespace, endpoint, time_us);
+
+    CREATE TABLE series (
+        name TEXT NOT NULL, labels TEXT NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (name, labels)
+    ) STRICT;
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection, steps: tuple[str, ...] = STEPS) -> None:
+    """Take a ledger to the newest version, each step in a transaction of its own.
+
+    Raises StoreTooNew for a file that has been through more steps than this version knows.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(steps):
+        raise StoreTooNew(
+            f"the ledger has schema version {version}, this exporter knows {len(steps)}: run the newer exporter again"
+        )
+    for number, step in enumerate(steps[version:], version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE;{step};PRAGMA user_version = {number};COMMIT;")

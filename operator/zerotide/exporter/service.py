@@ -1,0 +1,152 @@
+"""The running exporter: its parts, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from fractions import Fraction
+
+from aiohttp import web
+
+from zerotide.api.names import LABEL_ENDPOINT
+from zerotide.api.scalars import SECOND
+from zerotide.exporter.access import Access
+from zerotide.exporter.endpoints import EndpointWatch, class_name
+from zerotide.exporter.http import Interface
+from zerotide.exporter.metrics import LedgerCollector, registry
+from zerotide.exporter.nodes import NodeWatch
+from zerotide.exporter.pods import PodMeter
+from zerotide.exporter.pricefile import load_prices
+from zerotide.exporter.settings import Settings
+from zerotide.exporter.settle import settle
+from zerotide.exporter.sqlite import SQLiteStore
+from zerotide.exporter.store import Series, Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube import Client, Object
+from zerotide.kube.clock import Clock
+
+log = logging.getLogger(__name__)
+
+STALE_S = 180.0
+"""A watch that gave no sign of life for so long is dead: three times as long as a healthy one is ever silent."""
+CONTEXT_WAIT_S = 10.0
+"""How long pods wait for the first list of nodes and endpoints, which say what devices cost."""
+
+
+class Service:
+    """One exporter. Use `start`, wait for whatever ends it, then `stop`."""
+
+    def __init__(self, settings: Settings, client: Client, clock: Clock) -> None:
+        self._settings, self._client, self._clock = settings, client, clock
+        self._index = load_prices(settings.prices)
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    async def start(self) -> None:
+        """Open the ledger, listen, and begin to follow the cluster. Raises StoreError and OSError."""
+        self._writer = await self._open("ledger-writer")
+        self._reader = await self._open("ledger-reader")
+        self._endpoints = EndpointWatch(self._client, self._writer, self._clock)
+        self._nodes = NodeWatch(self._client, self._settings.cluster)
+        self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
+        self._collector = LedgerCollector(
+            {
+                "zerotide_ledger_lag_seconds": (
+                    "Age of the oldest fact that is not recorded yet, 0 when all are.",
+                    lambda: self._meter.lag_us / SECOND,
+                ),
+                "zerotide_pods_awaiting_release": (
+                    "Finished pods that still carry the meter's finalizer.",
+                    lambda: self._meter.awaiting_release,
+                ),
+            }
+        )
+        self._collector.publish(await self._writer.run(lambda store: store.series()))
+        await self._listen()
+        for name, run in (
+            ("endpoints", self._endpoints.reflector.run()),
+            ("nodes", self._nodes.reflector.run()),
+            ("endpoint records", self._endpoints.run()),
+            ("pods", self._follow_pods()),
+            ("settle", self._settle()),
+        ):
+            self._tasks.append(asyncio.create_task(run, name=name))
+
+    async def ended(self) -> None:
+        """Return, or raise its failure, when any part of the exporter ends; none should."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Stop following, answer what was asked, record what was seen, close the ledger."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+        await self._endpoints.flush()
+        await self._meter.flush()
+        await self._reader.close()
+        await self._writer.close()
+
+    async def _open(self, name: str) -> Threaded[Store]:
+        return await Threaded.open(lambda: SQLiteStore(self._settings.ledger), name)
+
+    async def _listen(self) -> None:
+        interface = Interface(
+            writer=self._writer,
+            reader=self._reader,
+            index=self._index,
+            access=Access(self._client, self._settings.activator_user),
+            clock=self._clock,
+            registry=registry(self._collector),
+            alive=self._dead,
+            ready=self._unready,
+        )
+        runner = web.AppRunner(interface.application(), access_log=None, shutdown_timeout=10)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self._settings.listen, self._settings.port).start()
+        self.port = runner.addresses[0][1]
+        log.info("listening", extra={"port": self.port, "ledger": str(self._settings.ledger)})
+
+    async def _follow_pods(self) -> None:
+        try:
+            async with asyncio.timeout(CONTEXT_WAIT_S):
+                await self._endpoints.reflector.synced.wait()
+                await self._nodes.reflector.synced.wait()
+        except TimeoutError:
+            log.warning("nodes or endpoints cannot be listed: devices may be billed under the default class")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._meter.run())
+            tasks.create_task(self._nodes.run(self._meter))
+
+    async def _settle(self) -> None:
+        await self._meter.reflector.synced.wait()
+        while True:
+            self._collector.publish(await self._writer.insist(self._settled_now))
+            await asyncio.sleep(self._settings.settle_interval_us / SECOND)
+
+    def _settled_now(self, store: Store) -> Mapping[Series, Fraction]:
+        return settle(store, self._index, self._clock.now_us() - self._settings.settle_lag_us)
+
+    def _context(self, pod: Object) -> tuple[str, Object | None]:
+        metadata = pod["metadata"]
+        name = (metadata.get("labels") or {}).get(LABEL_ENDPOINT, "")
+        endpoint = self._endpoints.reflector.store.get((metadata.get("namespace", ""), name))
+        node = self._nodes.reflector.store.get(("", (pod.get("spec") or {}).get("nodeName", "")))
+        return class_name(endpoint), node
+
+    def _dead(self) -> str:
+        for reflector in (self._meter.reflector, self._endpoints.reflector, self._nodes.reflector):
+            if reflector.age() > STALE_S:
+                return f"no sign of life from the API server on {reflector.resource.plural} for {reflector.age():.0f} s"
+        return ""
+
+    def _unready(self) -> str:
+        if not self._meter.reflector.synced.is_set():
+            return "pods are not listed yet"
+        return "the ledger takes no writes" if self._writer.failing else self._dead()

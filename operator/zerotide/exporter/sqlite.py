@@ -1,0 +1,210 @@
+"""The embedded ledger: one SQLite file in WAL mode, where every commit has reached the disk when it returns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from zerotide.api.usage import Intent, Settlement
+from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
+from zerotide.billing.ledger import Records, Wake
+from zerotide.billing.rating import Period
+from zerotide.billing.usage import Attempt, join
+from zerotide.exporter import reading
+from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.schema import migrate
+from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
+
+TOKENS = "tokens"
+
+
+class SQLiteStore:
+    """Keep a ledger in one file; use it from one thread at a time. A second one may read the same file meanwhile."""
+
+    def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+        self._path = path
+        with self._guarded():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_timeout_s)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # NORMAL may roll back committed transactions when power is lost; a bill must not.
+            self._db.execute("PRAGMA synchronous = FULL")
+            migrate(self._db)
+
+    def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
+        """Record facts about pods."""
+        facts = list(facts)
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO fact VALUES (?, ?, ?, ?, ?, ?)", [(*fact, observed_us) for fact in facts]
+            )
+            for fact in facts:
+                if fact.kind == Kind.POD:
+                    identity = decode_identity(fact.key)
+                    self._db.execute(
+                        "INSERT OR IGNORE INTO pod (cluster, pod_uid, namespace, endpoint, created_us)"
+                        " VALUES (?, ?, ?, ?, ?)",
+                        (fact.cluster, fact.pod_uid, identity.namespace, identity.endpoint, fact.t_us),
+                    )
+
+    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+        """Record requests, count the tokens of those that are complete now, and return how many were new."""
+        new = 0
+        with self._transaction():
+            for record in records:
+                if self._add_record(record, received_us):
+                    new += 1
+                    self._count_tokens(record)
+            for each in refused:
+                digest = hashlib.sha256(each.line).hexdigest()
+                row = (digest, each.line, each.error, received_us)
+                self._db.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?)", row)
+        return new
+
+    def add_endpoint(self, endpoint: EndpointRecord) -> None:
+        """Record an endpoint and the replicas that it keeps; of several stamps for a floor the earliest stays."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET"
+                " owner = excluded.owner, request_timeout_us = excluded.request_timeout_us",
+                endpoint[:6],
+            )
+            self._db.execute(
+                "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (endpoint_uid, generation) DO UPDATE SET"
+                " from_us = min(from_us, excluded.from_us)",
+                (endpoint.uid, endpoint.generation, endpoint.floor, endpoint.floor_from_us),
+            )
+
+    def add_wake(self, wake: Wake) -> None:
+        """Record a finished wake."""
+        with self._transaction():
+            row = (*wake[:7], json.dumps(wake.stages))
+            self._db.execute("INSERT OR IGNORE INTO wake VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def living(self, cluster: str) -> dict[str, frozenset[str]]:
+        """Return the pods of which no end is known, with the kinds of facts recorded about each."""
+        rows = self._rows(
+            "SELECT pod_uid, group_concat(DISTINCT kind) FROM pod JOIN fact USING (cluster, pod_uid)"
+            " WHERE cluster = ? AND final = 0 GROUP BY pod_uid",
+            (cluster,),
+        )
+        kinds = {pod_uid: frozenset(found.split(",")) for pod_uid, found in rows}
+        return {pod_uid: found for pod_uid, found in kinds.items() if not found & END_RANK.keys()}
+
+    def unsettled(self) -> list[OpenPod]:
+        """Return the pods whose time is not yet fully counted."""
+        query = "SELECT cluster, pod_uid, namespace, endpoint, settled_us FROM pod WHERE final = 0"
+        return [OpenPod(*row) for row in self._rows(query)]
+
+    def records(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what is known of endpoints (empty: any) that bears on a period."""
+        with self._snapshot():
+            return reading.records(self._db, namespace, endpoint, period)
+
+    def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
+        """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
+        with self._snapshot():
+            return reading.pod_records(self._db, pods, since_us)
+
+    def settle(self, pods: Iterable[Settled], increments: Mapping[Series, Fraction]) -> None:
+        """Add to counters and note how far pods are counted, in one transaction."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE pod SET settled_us = ?, final = ? WHERE cluster = ? AND pod_uid = ?",
+                [(pod.until_us, int(pod.final), pod.cluster, pod.pod_uid) for pod in pods],
+            )
+            self._add_to_series(increments)
+
+    def series(self) -> dict[Series, Fraction]:
+        """Return the counters."""
+        rows = self._rows("SELECT name, labels, value FROM series")
+        return {(name, tuple(json.loads(labels))): Fraction(value) for name, labels, value in rows}
+
+    def refused(self) -> int:
+        """Return how many refused lines are kept."""
+        return int(self._rows("SELECT count(*) FROM refused")[0][0])
+
+    def facts(self) -> set[Fact]:
+        """Return every fact, for audits."""
+        return {Fact(*row) for row in self._rows("SELECT cluster, pod_uid, kind, key, t_us FROM fact")}
+
+    def attempts(self) -> list[Attempt]:
+        """Return every attempt, for audits."""
+        with self._guarded():
+            return reading.attempts(self._db, "1 = 1", ())
+
+    def close(self) -> None:
+        """Close the file; later calls raise StoreUnavailable."""
+        self._db.close()
+
+    def _add_record(self, record: Intent | Settlement, received_us: int) -> bool:
+        text = record.model_dump_json(by_alias=True)
+        row: tuple[Any, ...]
+        if isinstance(record, Intent):
+            query = "INSERT OR IGNORE INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            where = (record.namespace, record.endpoint, record.pod_uid)
+            row = (record.request_id, record.attempt, *where, record.forwarded_us, text, received_us)
+        else:
+            query = "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?)"
+            row = (record.request_id, record.attempt, record.ended_us, text, received_us)
+        return self._db.execute(query, row).rowcount == 1
+
+    def _count_tokens(self, record: Intent | Settlement) -> None:
+        """Count an attempt's tokens when the second of its two records arrives, whichever that is."""
+        key = (record.request_id, record.attempt)
+        pair = self._db.execute(
+            "SELECT intent.record, settlement.record FROM intent JOIN settlement USING (request_id, attempt)"
+            " WHERE request_id = ? AND attempt = ?",
+            key,
+        ).fetchone()
+        if pair is None:
+            return
+        (attempt,) = join([Intent.model_validate_json(pair[0])], {key: Settlement.model_validate_json(pair[1])})
+        if attempt.delivered:
+            fresh = attempt.input_tokens - attempt.cached_tokens
+            counts = (("input", fresh), ("cached_input", attempt.cached_tokens), ("output", attempt.output_tokens))
+            self._add_to_series(
+                {(TOKENS, (attempt.namespace, attempt.endpoint, type_)): Fraction(n) for type_, n in counts if n}
+            )
+
+    def _add_to_series(self, increments: Mapping[Series, Fraction]) -> None:
+        for (name, labels), increment in increments.items():
+            key = (name, json.dumps(labels))
+            known = self._db.execute("SELECT value FROM series WHERE name = ? AND labels = ?", key).fetchone()
+            value = increment + (Fraction(known[0]) if known else 0)
+            self._db.execute("INSERT OR REPLACE INTO series VALUES (?, ?, ?)", (*key, str(value)))
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._guarded():
+            return self._db.execute(query, values).fetchall()
+
+    def _snapshot(self) -> AbstractContextManager[None]:
+        """Let several reads see one state, whatever another connection writes meanwhile."""
+        return self._transaction("BEGIN DEFERRED")
+
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        with self._guarded():
+            self._db.execute(begin)
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError, OSError) as error:
+            raise StoreUnavailable(f"{self._path}: {error}: check the volume's space and health") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(f"{self._path}: {error}: restore it from a backup") from error

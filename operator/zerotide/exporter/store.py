@@ -1,0 +1,99 @@
+"""What the exporter needs of a ledger's storage, however it is kept.
+
+Every write is one durable transaction that can be repeated without effect: records have keys, and a key that is there
+already is left alone. Methods block; `threads.Threaded` runs them beside the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple, Protocol
+
+from zerotide.api.usage import Intent, Settlement
+from zerotide.billing.facts import Fact
+from zerotide.billing.ledger import Records, Wake
+from zerotide.billing.rating import Period
+
+Series = tuple[str, tuple[str, ...]]
+"""A counter's name and the values of its labels."""
+
+
+class EndpointRecord(NamedTuple):
+    """An endpoint as it was last seen; `floor` replicas are kept since `floor_from_us` by this generation."""
+
+    uid: str
+    namespace: str
+    name: str
+    created_us: int
+    owner: str
+    request_timeout_us: int
+    generation: int
+    floor: int
+    floor_from_us: int
+
+
+class Refused(NamedTuple):
+    """A line of a usage log that is no record, kept for a person to look at."""
+
+    line: bytes
+    error: str
+
+
+class OpenPod(NamedTuple):
+    """A pod whose time is not yet fully counted; it is settled up to `settled_us` (0: not at all)."""
+
+    cluster: str
+    pod_uid: str
+    namespace: str
+    endpoint: str
+    settled_us: int
+
+
+class Settled(NamedTuple):
+    """How far a pod was counted; `final` pods are never looked at again."""
+
+    cluster: str
+    pod_uid: str
+    until_us: int
+    final: bool
+
+
+class Store(Protocol):
+    """A ledger's storage; raises StoreError."""
+
+    def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
+        """Record facts about pods."""
+
+    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+        """Record requests, count the tokens of those that are complete now, and return how many were new."""
+
+    def add_endpoint(self, endpoint: EndpointRecord) -> None:
+        """Record an endpoint and the replicas that it keeps."""
+
+    def add_wake(self, wake: Wake) -> None:
+        """Record a finished wake."""
+
+    def living(self, cluster: str) -> dict[str, frozenset[str]]:
+        """Return the pods of which no end is known, with the kinds of facts recorded about each."""
+
+    def unsettled(self) -> list[OpenPod]:
+        """Return the pods whose time is not yet fully counted."""
+
+    def records(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what is known of endpoints (empty: any) that bears on a period."""
+
+    def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
+        """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
+
+    def settle(self, pods: Iterable[Settled], increments: Mapping[Series, Fraction]) -> None:
+        """Add to counters and note how far pods are counted, in one transaction."""
+
+    def series(self) -> dict[Series, Fraction]:
+        """Return the counters."""
+
+    def refused(self) -> int:
+        """Return how many refused lines are kept."""
+
+    def close(self) -> None:
+        """Close the storage; later calls raise StoreUnavailable."""
