@@ -41,6 +41,8 @@ class Pod:
     spec_digest: str
     created_us: int
     stage: Stage
+    running: bool
+    """Whether the model's container runs, be it ready or not."""
     leaving: bool
     ended: bool
     scheduled_us: int | None = None
@@ -85,6 +87,7 @@ def read(obj: Mapping[str, Any]) -> Pod:
         spec_digest=(metadata.get("annotations") or {}).get(ANNOTATION_SPEC_DIGEST, ""),
         created_us=_time(metadata.get("creationTimestamp")) or 0,
         stage=_stage(ready, scheduled, state),
+        running="running" in state,
         leaving="deletionTimestamp" in metadata,
         ended=status.get("phase") in ("Succeeded", "Failed"),
         scheduled_us=_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,

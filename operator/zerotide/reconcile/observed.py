@@ -1,0 +1,56 @@
+"""Everything that a plan is made from: one endpoint, its children and pods, and what is known around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zerotide.api.endpoint import InferenceEndpoint, LastWake
+from zerotide.reconcile.child import Kind
+from zerotide.reconcile.ownership import Owner, owner
+from zerotide.reconcile.pods import Pod
+from zerotide.scaling.demand import Load
+from zerotide.scaling.window import Window
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One endpoint as the caches have it.
+
+    `children` are the live objects of its name that carry its label, whoever controls them. `conflicts` are kinds
+    whose creation the API server refused because an object without the label has the name. `pulls` counts back-offs
+    of image pulls and `mounts` holds the last message of a volume that does not mount, both by pod uid. `activators`
+    are the addresses of the ready ones. `written_us` is when this process wrote the status last, 0 for never.
+    `finished` is the newest finished wake, if it is not in the status yet.
+    """
+
+    endpoint: InferenceEndpoint
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """The status as the API server sent it."""
+    children: Mapping[Kind, Object] = field(default_factory=dict)
+    conflicts: frozenset[Kind] = frozenset()
+    pods: tuple[Pod, ...] = ()
+    nodes: tuple[Object, ...] = ()
+    pulls: Mapping[str, int] = field(default_factory=dict)
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    activators: tuple[str, ...] = ()
+    load: Load = field(default_factory=Load)
+    window: Window = field(default_factory=Window)
+    finished: LastWake | None = None
+    written_us: int = 0
+
+    def owner_of(self, kind: Kind) -> Owner | None:
+        """Return whose the live object of a kind is, None where there is none."""
+        live, meta = self.children.get(kind), self.endpoint.metadata
+        return owner(live, meta.name, meta.uid) if live is not None else None
+
+    def own(self, kind: Kind) -> Object | None:
+        """Return the live object of a kind if it is this endpoint's."""
+        return self.children[kind] if self.owner_of(kind) is Owner.OURS else None
+
+    def taken(self, kind: Kind) -> bool:
+        """Tell whether the name is somebody else's for this kind, or a predecessor's that is going."""
+        return kind in self.conflicts or self.owner_of(kind) in (Owner.FOREIGN, Owner.PREDECESSOR)

@@ -1,0 +1,113 @@
+"""Plan what remains after steering: the other children, the status, what people are told, when to look again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zerotide.api.conditions import Reason, State
+from zerotide.api.scalars import MILLISECOND, SECOND
+from zerotide.reconcile import status as statuses
+from zerotide.reconcile.child import Child, Kind
+from zerotide.reconcile.config import Config
+from zerotide.reconcile.drift import difference
+from zerotide.reconcile.network_policy import network_policy
+from zerotide.reconcile.observed import Observed
+from zerotide.reconcile.pdb import disruption_budget
+from zerotide.reconcile.rendering import Rendering
+from zerotide.reconcile.service import service
+from zerotide.reconcile.service_account import service_account
+from zerotide.reconcile.slices import endpoint_slice
+from zerotide.reconcile.states import Verdict, verdict
+from zerotide.reconcile.steer import Apply, Create, Steering
+
+Object = dict[str, Any]
+
+PREDECESSOR_US = 300 * MILLISECOND
+CONFLICT_US = 15 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object of ours that is no longer wanted."""
+
+    kind: Kind
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is told as an Event about the endpoint."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Writes for everything but the Deployment; the status to write now, if any; when to look again, if ever."""
+
+    writes: tuple[Create | Apply | Delete, ...]
+    status: Object | None
+    notices: tuple[Notice, ...]
+    verdict: Verdict
+    again_us: int | None
+
+
+def plan(observed: Observed, rendering: Rendering, steering: Steering, config: Config, now_us: int) -> Plan:
+    """Return the plan that follows a steering; planning again once it is carried out writes nothing."""
+    outcome = verdict(observed, steering, now_us)
+    new = statuses.build(observed, steering, outcome, now_us)
+    when = statuses.due(observed.status, new, observed.written_us, now_us)
+    write = when is not None and when <= now_us
+    times = [steering.decision.until_us, steering.situation.due_us, None if write else when]
+    if steering.situation.waiting_for_predecessor:
+        times.append(now_us + PREDECESSOR_US)
+    if outcome.reason is Reason.NAME_CONFLICT:
+        times.append(now_us + CONFLICT_US)
+    return Plan(
+        writes=tuple(_children(observed, config)),
+        status=new if write else None,
+        notices=tuple(_notices(observed, steering, outcome)) if write else (),
+        verdict=outcome,
+        again_us=min((time for time in times if time is not None), default=None),
+    )
+
+
+def _children(observed: Observed, config: Config) -> Iterator[Create | Apply | Delete]:
+    endpoint = observed.endpoint
+    desired: dict[Kind, Child | None] = {
+        Kind.SERVICE_ACCOUNT: service_account(endpoint),
+        Kind.NETWORK_POLICY: network_policy(endpoint, config.system_namespace),
+        Kind.SERVICE: service(endpoint),
+        Kind.ENDPOINT_SLICE: endpoint_slice(endpoint, observed.activators),
+        Kind.POD_DISRUPTION_BUDGET: disruption_budget(endpoint),
+    }
+    for kind, wanted in desired.items():
+        live = observed.own(kind)
+        if live is not None and "deletionTimestamp" in live["metadata"]:
+            continue
+        if wanted is None:
+            if live is not None:
+                yield Delete(kind, str(live["metadata"]["uid"]))
+        elif live is None:
+            if not observed.taken(kind):
+                yield Create(wanted)
+        elif (drift := difference(live, wanted.object)) is not None:
+            wanted.object["metadata"]["uid"] = live["metadata"]["uid"]
+            yield Apply(wanted, drift)
+
+
+def _notices(observed: Observed, steering: Steering, outcome: Verdict) -> Iterator[Notice]:
+    before, decision = observed.endpoint.status, steering.decision
+    replicas = steering.situation.facts.replicas
+    if decision.replicas != replicas:
+        yield Notice("Normal", "Scaled", f"from {replicas} to {decision.replicas} replicas: {decision.message}")
+    ready = before.condition("Ready")
+    news = ready is None or ready.reason != outcome.reason.value or before.state != outcome.state.value
+    if (outcome.state is State.FAILED and news) or (outcome.reason is Reason.UNSCHEDULABLE and news):
+        yield Notice("Warning", outcome.reason.value, outcome.message)
+    elif steering.situation.obstacle is not None and ready is not None and ready.message != outcome.message:
+        yield Notice("Warning", steering.situation.obstacle.reason.value, outcome.message)

@@ -1,0 +1,182 @@
+"""What an endpoint's situation is: which pods serve, what stands in the way, what was asked for, what failed.
+
+The facts of a decision, and of the status after it, are drawn from objects alone: a restart at any point comes to
+the same conclusions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from zerotide.api.conditions import Reason, State
+from zerotide.api.endpoint import Status
+from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE
+from zerotide.api.scalars import parse_time
+from zerotide.reconcile.child import Kind
+from zerotide.reconcile.config import Config
+from zerotide.reconcile.deployment import refused, replicas_of
+from zerotide.reconcile.diagnosis import Evidence, Finding, diagnose
+from zerotide.reconcile.observed import Observed
+from zerotide.reconcile.ownership import Owner
+from zerotide.reconcile.pods import Pod, Stage
+from zerotide.reconcile.rendering import Rendering
+from zerotide.scaling.decide import Facts, Why
+from zerotide.scaling.policy import Policy
+from zerotide.scaling.starts import FailedStarts, failed, give_up_at, given_up
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where an endpoint stands; `due_us` is when time alone will change it."""
+
+    policy: Policy
+    facts: Facts
+    starts: FailedStarts
+    finding: Finding | None
+    """Why no replica serves, where one should."""
+    obstacle: Finding | None
+    """Why none may be started: a spec that makes no pod, or a name that is taken."""
+    current: tuple[Pod, ...]
+    """Replicas of the present spec."""
+    serving: tuple[Pod, ...]
+    """Replicas that are ready, of whatever spec."""
+    waiting_for_predecessor: bool
+    due_us: int | None
+
+
+def situation(observed: Observed, rendering: Rendering, config: Config, now_us: int) -> Situation:
+    """Draw the situation from what is observed."""
+    endpoint, status = observed.endpoint, observed.endpoint.status
+    policy = Policy.of(endpoint.spec)
+    counted = tuple(pod for pod in observed.pods if pod.counts)
+    serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
+    current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
+    replicas = _decided(observed)
+    new_spec = (status.observed_generation or 0) < endpoint.metadata.generation
+    finding = None
+    if replicas and not serving:
+        finding = diagnose(current, _evidence(observed, policy, config, new_spec), now_us)
+    obstacle, predecessor = _obstacle(observed, rendering)
+    wake, sleep = _wishes(observed, replicas)
+    fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
+    starts = FailedStarts() if fresh else _remembered(status)
+    starts, give_up, retry_us = _starts(observed, starts, finding, policy, now_us)
+    blocked = obstacle.message if obstacle else ""
+    if starts.waiting(now_us) and not give_up:
+        blocked = "starts back off"
+    facts = Facts(
+        replicas=replicas,
+        since_us=_since(serving, finding, obstacle, current, policy),
+        wake=wake,
+        sleep=sleep,
+        blocked=blocked,
+        give_up=give_up,
+    )
+    due = _due(current, policy, retry_us, now_us)
+    return Situation(policy, facts, starts, finding, obstacle, current, serving, predecessor, due)
+
+
+def _decided(observed: Observed) -> int:
+    """Return the replicas that were decided last: ours in the status, not what somebody made of the Deployment."""
+    decided = observed.endpoint.status.desired_replicas
+    return replicas_of(observed.own(Kind.DEPLOYMENT)) if decided is None else decided
+
+
+def _evidence(observed: Observed, policy: Policy, config: Config, new_spec: bool) -> Evidence:
+    live = observed.own(Kind.DEPLOYMENT)
+    return Evidence(
+        nodes=observed.nodes,
+        pulls=observed.pulls,
+        mounts=observed.mounts,
+        refused="" if new_spec else refused(live),
+        elastic=config.elastic,
+        deadline_us=policy.deadline_us,
+        capacity_us=policy.capacity_us,
+    )
+
+
+def _obstacle(observed: Observed, rendering: Rendering) -> tuple[Finding | None, bool]:
+    meta = observed.endpoint.metadata
+    taken, predecessor = set(observed.conflicts), False
+    for kind in observed.children:
+        whose = observed.owner_of(kind)
+        predecessor = predecessor or whose is Owner.PREDECESSOR
+        if whose is Owner.FOREIGN:
+            taken.add(kind)
+        else:
+            taken.discard(kind)
+    if taken:
+        kinds = " and ".join(f"the {kind.value} {meta.name}" for kind in Kind if kind in taken)
+        message = f"{kinds} of this namespace belongs to somebody else and is left alone: rename the endpoint, or it"
+        return Finding(Reason.NAME_CONFLICT, message), predecessor
+    if rendering.error is not None:
+        return Finding(rendering.error.reason, str(rendering.error)), predecessor
+    return None, predecessor
+
+
+def _wishes(observed: Observed, replicas: int) -> tuple[Why | None, bool]:
+    endpoint, status = observed.endpoint, observed.endpoint.status
+    annotations, handled = endpoint.metadata.annotations, status.handled_annotations
+    asked_wake, asked_sleep = annotations.get(ANNOTATION_WAKE), annotations.get(ANNOTATION_SLEEP)
+    new_wake = asked_wake and asked_wake != (handled.wake_requested_at if handled else None)
+    new_sleep = asked_sleep and asked_sleep != (handled.sleep_requested_at if handled else None)
+    if replicas:
+        return None, bool(new_sleep)
+    if new_wake:
+        return Why.ANNOTATION, False
+    request = status.wake_request
+    return (Why.REQUEST if request and request.id != status.handled_wake_request else None), False
+
+
+def _remembered(status: Status) -> FailedStarts:
+    known = status.failed_starts
+    if known is None:
+        return FailedStarts()
+    retry = parse_time(known.retry_time) if known.retry_time else None
+    return FailedStarts(known.count, parse_time(known.since), known.reason, known.message, retry)
+
+
+def _starts(
+    observed: Observed, starts: FailedStarts, finding: Finding | None, policy: Policy, now_us: int
+) -> tuple[FailedStarts, bool, int | None]:
+    """Return the failed starts, whether the present one is given up now, and when any of this changes."""
+    if finding is None or not finding.hopeless:
+        return starts, False, starts.retry_us
+    status = observed.endpoint.status
+    stalled = status.condition("Stalled")
+    known = status.state == State.FAILED and starts.count > 0 and starts.retry_us is None
+    since = parse_time(stalled.last_transition_time) if known and stalled else now_us
+    if known:
+        starts = replace(starts, reason=finding.reason.value, message=finding.message)
+    else:
+        starts = failed(starts, finding.reason.value, finding.message, policy, now_us)
+    end = give_up_at(starts, since, finding.at_once, observed.load, policy)
+    if known and end is not None and now_us >= end:
+        starts = given_up(starts, policy, now_us)
+        return starts, True, starts.retry_us
+    return starts, False, end
+
+
+def _since(
+    serving: tuple[Pod, ...],
+    finding: Finding | None,
+    obstacle: Finding | None,
+    current: tuple[Pod, ...],
+    policy: Policy,
+) -> int | None:
+    """Return since when the idle clock may run, None while a start is in progress."""
+    if serving:
+        return min(pod.ready_us or 0 for pod in serving)
+    if finding is not None and finding.reason is Reason.UNSCHEDULABLE:
+        return min(pod.created_us for pod in current) + policy.capacity_us
+    return 0 if obstacle else None
+
+
+def _due(current: tuple[Pod, ...], policy: Policy, retry_us: int | None, now_us: int) -> int | None:
+    times = [retry_us] if retry_us is not None else []
+    for pod in current:
+        if pod.stage is Stage.UNSCHEDULABLE:
+            times.append(pod.created_us + policy.capacity_us)
+        elif pod.stage is not Stage.READY and pod.scheduled_us is not None:
+            times.append(pod.scheduled_us + policy.deadline_us)
+    return min((time for time in times if time > now_us), default=None)

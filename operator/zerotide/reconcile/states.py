@@ -1,0 +1,83 @@
+"""Name the state that an endpoint is in after a decision, with its reason and a sentence for people."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zerotide.api.conditions import DEFAULT_REASONS, Reason, State
+from zerotide.api.endpoint import Status
+from zerotide.api.scalars import format_time
+from zerotide.reconcile.observed import Observed
+from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.situation import Situation
+from zerotide.reconcile.steer import Steering
+
+_PROGRESS: dict[Stage, tuple[State, str]] = {
+    Stage.PENDING: (State.WAKING, "a replica was asked for"),
+    Stage.UNSCHEDULABLE: (State.WAITING_FOR_CAPACITY, "no node has room for the replica now"),
+    Stage.SCHEDULED: (State.PULLING, "the replica's node pulls its image and starts it"),
+    Stage.RUNNING: (State.LOADING, "the replica loads the model"),
+}
+
+
+class Verdict(NamedTuple):
+    """The state of an endpoint; `rolling_out` while replicas of an older spec still run."""
+
+    state: State
+    reason: Reason
+    message: str
+    rolling_out: bool = False
+
+
+def verdict(observed: Observed, steering: Steering, now_us: int) -> Verdict:
+    """Return the state that the endpoint is in once the decision has been carried out."""
+    where, decision = steering.situation, steering.decision
+    if where.policy.suspended:
+        return Verdict(State.SUSPENDED, Reason.SUSPENDED, "suspended by spec.suspend; requests are refused")
+    if where.serving and decision.replicas:
+        return _awake(observed, where)
+    if where.obstacle is not None:
+        return Verdict(State.FAILED, where.obstacle.reason, where.obstacle.message)
+    if decision.replicas:
+        return _starting(steering)
+    return _resting(observed, where, now_us)
+
+
+def _awake(observed: Observed, where: Situation) -> Verdict:
+    rolling = any(pod not in where.current for pod in observed.pods if pod.counts) or not where.current
+    message = "serving"
+    if where.obstacle is not None:
+        message = f"serving an older spec, because the present one cannot run: {where.obstacle.message}"
+    elif rolling:
+        message = "serving while a new spec is rolled out"
+    return Verdict(State.AWAKE, Reason.SERVING, message, rolling)
+
+
+def _starting(steering: Steering) -> Verdict:
+    finding, pods = steering.situation.finding, steering.situation.current
+    if finding is not None and finding.hopeless:
+        return Verdict(State.FAILED, finding.reason, finding.message)
+    state, message = _PROGRESS[max((pod.stage for pod in pods), default=Stage.PENDING)]
+    if finding is None:
+        return Verdict(state, DEFAULT_REASONS[state], message)
+    return Verdict(State.WAITING_FOR_CAPACITY, finding.reason, finding.message)
+
+
+def _resting(observed: Observed, where: Situation, now_us: int) -> Verdict:
+    starts = where.starts
+    if starts.retry_us is not None and starts.waiting(now_us):
+        # The time comes first: it is also what a client is told to wait for.
+        when = format_time(starts.retry_us)
+        return Verdict(State.FAILED, Reason.START_BACKOFF, f"no start before {when}: {starts.reason}: {starts.message}")
+    if any(pod.running and not pod.ended for pod in observed.pods):
+        return Verdict(State.DRAINING, Reason.SERVING, "the last replicas end their requests")
+    if _has_served(observed.endpoint.status):
+        return Verdict(State.ASLEEP, Reason.SCALED_TO_ZERO, "no replica runs; the next request wakes it")
+    return Verdict(State.ASLEEP, Reason.NEVER_SERVED, "no replica has run yet; the first request wakes it")
+
+
+def _has_served(status: Status) -> bool:
+    ready = status.condition("Ready")
+    return status.last_wake is not None or (
+        ready is not None and ready.reason in (Reason.SERVING.value, Reason.SCALED_TO_ZERO.value)
+    )

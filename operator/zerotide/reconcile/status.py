@@ -1,0 +1,156 @@
+"""Build the status that the operator owns, and tell whether it is worth a write.
+
+What changes with every request (the last activity, what keeps the endpoint awake) is written along with other
+changes, and alone at most once a minute; steps of a start that follow each other quickly are written as one. An
+endpoint that sleeps is never rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zerotide.api import names
+from zerotide.api.conditions import State, conditions
+from zerotide.api.endpoint import Decision as DecisionRecord
+from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
+from zerotide.api.endpoint import HandledAnnotations, Status
+from zerotide.api.scalars import MILLISECOND, MINUTE, format_micro_time, format_time, parse_time
+from zerotide.reconcile import wakes
+from zerotide.reconcile.observed import Observed
+from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.service import url
+from zerotide.reconcile.states import Verdict
+from zerotide.reconcile.steer import Steering
+
+Object = dict[str, Any]
+
+LAZY = ("lastActivityTime", "keptAwakeBy")
+"""Fields that alone are worth a write only once a minute."""
+LAZY_US = MINUTE
+CALM = {State.WAKING, State.PULLING, State.LOADING}
+CALM_US = 500 * MILLISECOND
+_OWNED = {field.alias for field in Status.model_fields.values()} - {"wakeRequest"}
+_DECISIONS = 5
+_MESSAGE = 1024
+
+
+def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int) -> Object:
+    """Return the whole status but for `wakeRequest`, which belongs to the activators."""
+    endpoint, decision = observed.endpoint, steering.decision
+    before, meta = endpoint.status, endpoint.metadata
+    pods = [pod for pod in observed.pods if pod.counts]
+    status: Object = {
+        "state": verdict.state.value,
+        "conditions": conditions(
+            verdict.state,
+            verdict.reason,
+            verdict.message,
+            meta.generation,
+            observed.status.get("conditions") or [],
+            now_us,
+            rolling_out=verdict.rolling_out,
+        ),
+        "replicas": len(pods),
+        "readyReplicas": sum(pod.stage is Stage.READY for pod in pods),
+        "desiredReplicas": decision.replicas,
+        "selector": names.selector_text(meta.name),
+        "observedGeneration": meta.generation,
+        "url": url(endpoint),
+        "model": {"name": endpoint.model_name},
+        "keptAwakeBy": decision.kept_by if decision.replicas else None,
+        "lastActivityTime": _activity(observed),
+        "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
+        "handledAnnotations": _handled(observed, steering),
+        "failedStarts": _failed(steering),
+        **_decisions(before, steering, now_us),
+        **_wake(observed),
+    }
+    return {key: value for key, value in status.items() if value not in (None, [], {})}
+
+
+def due(live: Mapping[str, Any], new: Mapping[str, Any], written_us: int, now_us: int) -> int | None:
+    """Return when the new status should be written: now or earlier for at once, later to wait, None for never."""
+    have = _ours(live, new)
+    if have == new:
+        return None
+    eager = {key for key in (*have, *new) if key not in LAZY and have.get(key) != new.get(key)}
+    if not eager:
+        asleep = new.get("state") not in (State.AWAKE.value, State.DRAINING.value)
+        return None if asleep else _last(live) + LAZY_US
+    states = {live.get("state"), new.get("state")}
+    steps = eager <= {"state", "conditions", "replicas", "readyReplicas"} and states <= {s.value for s in CALM}
+    return written_us + CALM_US if steps else now_us
+
+
+def _ours(live: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    """Return the part of a live status that we own; conditions of other types are not ours."""
+    have = {key: value for key, value in live.items() if key in _OWNED}
+    types = [condition["type"] for condition in new["conditions"]]
+    by_type = {condition["type"]: condition for condition in live.get("conditions") or []}
+    if have.get("conditions"):
+        have["conditions"] = [by_type[type_] for type_ in types if type_ in by_type]
+    return have
+
+
+def _last(live: Mapping[str, Any]) -> int:
+    written = live.get("lastActivityTime")
+    return parse_time(written) if written else 0
+
+
+def _activity(observed: Observed) -> str | None:
+    newest = observed.load.last_request_us
+    before = observed.endpoint.status.last_activity_time
+    known = parse_time(before) if before else 0
+    return format_time(newest) if newest // 1_000_000 > known // 1_000_000 else before
+
+
+def _handled(observed: Observed, steering: Steering) -> Object | None:
+    annotations = observed.endpoint.metadata.annotations
+    before = observed.endpoint.status.handled_annotations
+    sleep = annotations.get(names.ANNOTATION_SLEEP)
+    policy, facts = steering.situation.policy, steering.situation.facts
+    pending = facts.sleep and steering.decision.replicas and not policy.pinned and not policy.min_replicas
+    if pending:
+        sleep = before.sleep_requested_at if before else None
+    record = HandledAnnotations(wake_requested_at=annotations.get(names.ANNOTATION_WAKE), sleep_requested_at=sleep)
+    return record.dump() or None
+
+
+def _failed(steering: Steering) -> Object | None:
+    starts = steering.situation.starts
+    if not starts.count:
+        return None
+    return FailedStartsRecord(
+        count=starts.count,
+        since=format_time(starts.since_us),
+        reason=starts.reason,
+        message=starts.message[:_MESSAGE],
+        retry_time=format_time(starts.retry_us) if starts.retry_us else None,
+    ).dump()
+
+
+def _decisions(before: Status, steering: Steering, now_us: int) -> Object:
+    decision, replicas = steering.decision, steering.situation.facts.replicas
+    known = [record.dump() for record in before.decisions]
+    if decision.replicas != replicas:
+        record = DecisionRecord(
+            time=format_micro_time(now_us),
+            from_replicas=replicas,
+            to_replicas=decision.replicas,
+            reason=decision.why.value,
+            message=decision.message[:_MESSAGE],
+        )
+        known = [record.dump(), *known][:_DECISIONS]
+    return {"decisions": known, "lastDecision": known[0] if known else None}
+
+
+def _wake(observed: Observed) -> Object:
+    before, finished = observed.endpoint.status, observed.finished
+    wake, starts = before.last_wake, before.cold_starts
+    if finished is not None and (wake is None or wake.id != finished.id):
+        wake, starts = finished, wakes.add(starts, finished)
+    return {
+        "lastWake": wake.dump() if wake else None,
+        "coldStarts": starts.dump() if starts else None,
+    }
