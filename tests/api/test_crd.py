@@ -143,6 +143,14 @@ def test_properties_named_like_schema_words_survive() -> None:
     assert schema["podTemplate"]["properties"]["metadata"]["type"] == "object"
 
 
+def test_explain_tells_limits_and_defaults() -> None:
+    fields = schema_of(InferenceEndpoint)["properties"]["spec"]["properties"]
+    assert fields["hold"]["properties"]["maxBytes"]["description"].endswith("From 64Ki to 64Gi. Default: 64Mi.")
+    assert fields["runtime"]["properties"]["port"]["description"].endswith("From 1 to 65535. Default: 8000.")
+    assert fields["suspend"]["description"].endswith("Default: false.")
+    assert not [path for path, schema in EVERY if "Default: ." in schema.get("description", "")]
+
+
 def test_the_columns_are_those_of_the_contract() -> None:
     version = FILES["zerotide.dev_inferenceendpoints.yaml"]["spec"]["versions"][0]
     columns = version["additionalPrinterColumns"]

@@ -19,7 +19,17 @@ from tests.api.strategies import endpoint, specs
 from zerotide.api.apikey import APIKey
 from zerotide.api.conditions import Reason, State, conditions
 from zerotide.api.crd import definitions
-from zerotide.api.endpoint import ColdStarts, Decision, InferenceEndpoint, LastWake, ModelStatus, Status, WakeRequest
+from zerotide.api.endpoint import (
+    ColdStarts,
+    Decision,
+    FailedStarts,
+    HandledAnnotations,
+    InferenceEndpoint,
+    LastWake,
+    ModelStatus,
+    Status,
+    WakeRequest,
+)
 
 NAMESPACE = f"api-tests-{uuid4().hex[:8]}"  # a new one each time: the last one may still be going
 ROOT = "/apis/zerotide.dev/v1alpha1/namespaces"
@@ -191,7 +201,9 @@ def full_status() -> dict[str, Any]:
         wake_request=WakeRequest(id="a" * 32, time="2026-11-22T18:00:00.000001Z", by="zerotide-activator-0"),
         handled_wake_request="a" * 32,
         last_wake=LastWake.of("a" * 32, NOW, "Request", {"provision": 250_000, "load": 1_000_000, "firstByte": 9_000}),
-        cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms"),
+        handled_annotations=HandledAnnotations(wake_requested_at=NOW, sleep_requested_at=NOW),
+        failed_starts=FailedStarts(count=1, since=NOW, reason="OutOfMemory", message="it ended", retry_time=NOW),
+        cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
         last_decision=decision,
         decisions=(decision,) * 5,
     ).dump()
@@ -207,6 +219,7 @@ def kept(server: Server) -> str:
 
 def test_every_field_of_the_status_is_stored_as_it_was(server: Server, kept: str) -> None:
     status = full_status()
+    assert set(status) == {field.alias for field in Status.model_fields.values()}
     body = endpoint(MODEL, "full", NAMESPACE)
     del body["spec"]
     path = f"{kept}/status?fieldManager=api-tests&force=true&fieldValidation=Strict&dryRun=All"

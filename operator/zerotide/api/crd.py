@@ -7,8 +7,10 @@ fields by itself), and an object whose default is all of its own defaults gets `
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +58,10 @@ class StructuralSchema(GenerateJsonSchema):
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
-        """Keep defaults that mean something: not null, no empty list, and `{}` for an object of defaults."""
+        """Keep defaults that mean something: nothing empty, and `{}` for an object of defaults."""
         inner = self.generate_inner(schema["schema"])
         default = schema.get("default")
-        if default is None or default == ():
+        if default is None or default in ((), ""):
             return inner
         return {**inner, "default": {} if isinstance(default, BaseModel) else self.encode_default(default)}
 
@@ -99,7 +101,21 @@ def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> di
                 result[key] = _structural(value, definitions)
         else:
             result[key] = value
+    if "description" in result:
+        result["description"] += "".join(f" {sentence}" for sentence in _facts(result))
     return result
+
+
+def _facts(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what `kubectl explain` would not show by itself: limits and the default."""
+    if schema["type"] == "integer" and "maximum" in schema and "default" in schema:
+        yield f"From {schema['minimum']} to {schema['maximum']}."
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if span := re.fullmatch("must be (0s or from .*|from .*)", rule["message"]):
+            yield f"{span[1][0].upper()}{span[1][1:]}."
+    if "default" in schema and schema["type"] != "object":
+        default = schema["default"]
+        yield f"Default: {default if isinstance(default, str) else json.dumps(default)}."
 
 
 def definition(
