@@ -1,0 +1,188 @@
+"""The exporter over HTTP: who may do what, what is durable, how errors read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from tests.billing.test_rating import gpu, index
+from tests.billing.worlds import T0, life
+from tests.exporter.fakeapi import FakeApi
+from tests.exporter.records import intent, settlement
+from zerotide.api.scalars import SECOND, format_micro_time
+from zerotide.billing.reports import ColdStartReport, CostReport, SegmentReport
+from zerotide.exporter.access import Access
+from zerotide.exporter.http import Interface
+from zerotide.exporter.intake import MAX_BODY
+from zerotide.exporter.metrics import LedgerCollector, registry
+from zerotide.exporter.sqlite import SQLiteStore
+from zerotide.exporter.store import Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube import Client
+from zerotide.kube.clock import Clock
+
+ACTIVATOR = "system:serviceaccount:zerotide-system:zerotide-activator"
+DELIVERY = {"Authorization": "Bearer activator-token"}
+READER = {"X-Zerotide-Token": "reader-token"}
+
+
+class World:
+    """An interface on a real socket, its ledger and its API server."""
+
+    def __init__(self, http: TestClient[Any, Any], writer: Threaded[SQLiteStore], api: FakeApi) -> None:
+        self.http, self.writer, self.api = http, writer, api
+        self.problem = ""
+
+
+@pytest.fixture
+async def world(api: FakeApi, client: Client, tmp_path: Path) -> AsyncIterator[World]:
+    """Serve a ledger with one life in it."""
+    writer = await Threaded.open(lambda: SQLiteStore(tmp_path / "l.sqlite"), "writer")
+    reader: Threaded[Store] = await Threaded.open(lambda: SQLiteStore(tmp_path / "l.sqlite"), "reader")
+    await writer.run(lambda store: store.add_facts(life(scheduled=0, started=1, ready=2, finished=60), T0))
+    api.tokens["activator-token"] = {"username": ACTIVATOR, "audience": "zerotide-exporter"}
+    api.tokens["reader-token"] = {"username": "ada", "audience": ""}
+    api.readers.add(("ada", "demo"))
+    made: list[World] = []
+    interface = Interface(
+        writer=writer,  # type: ignore[arg-type]
+        reader=reader,
+        index=index(gpu()),
+        access=Access(client, ACTIVATOR),
+        clock=Clock(),
+        registry=registry(LedgerCollector({})),
+        alive=lambda: made[0].problem,
+        ready=lambda: made[0].problem,
+    )
+    async with TestClient(TestServer(interface.application())) as http:
+        made.append(World(http, writer, api))
+        yield made[0]
+    await reader.close()
+    await writer.close()
+
+
+def body(*numbers: int) -> bytes:
+    """Return the records of several requests, as the activator sends them."""
+    return b"".join(
+        intent(str(n), forwarded_us=T0 + 10 * SECOND).encode() + settlement(str(n), ended_us=T0 + 20 * SECOND).encode()
+        for n in numbers
+    )
+
+
+async def test_usage_is_durable_when_it_is_acknowledged_and_counted_once(world: World, tmp_path: Path) -> None:
+    for _ in range(2):
+        async with world.http.post("/internal/usage", data=body(1, 2), headers=DELIVERY) as answer:
+            assert answer.status == 204
+    another = SQLiteStore(tmp_path / "l.sqlite")
+    assert [each.request_id for each in another.attempts()] == ["1", "2"]
+    another.close()
+
+
+async def test_bad_lines_are_named_and_kept_and_good_ones_recorded(world: World) -> None:
+    async with world.http.post("/internal/usage", data=b"{}\n" + body(1) + b"nonsense\n", headers=DELIVERY) as answer:
+        assert answer.status == 200
+        found = await answer.json()
+    assert (found["recorded"], [each["line"] for each in found["refused"]]) == (2, [1, 4])
+    assert "no usage record" in found["refused"][0]["error"]
+    assert await world.writer.run(lambda store: (len(store.attempts()), store.refused())) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({}, 401, "send a token"),
+        ({"Authorization": "Basic eA=="}, 401, "send a token"),
+        ({"Authorization": "Bearer unknown"}, 401, "does not accept the token"),
+        ({"Authorization": "Bearer reader-token"}, 401, "does not accept the token"),
+        ({"Authorization": "Bearer operator-token"}, 403, "may not deliver usage"),
+    ],
+)
+async def test_only_activators_deliver_usage(world: World, headers: dict[str, str], status: int, words: str) -> None:
+    world.api.tokens["operator-token"] = {"username": "operator", "audience": "zerotide-exporter"}
+    async with world.http.post("/internal/usage", data=body(1), headers=headers) as answer:
+        assert answer.status == status
+        assert words in (await answer.json())["message"]
+    assert await world.writer.run(lambda store: store.attempts()) == []
+
+
+async def test_a_delivery_that_is_too_large_is_refused_whole(world: World) -> None:
+    large = io.BytesIO(b"x" * (MAX_BODY + 1))
+    async with world.http.post("/internal/usage", data=large, headers=DELIVERY) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["reason"] == "RequestEntityTooLarge"
+    assert await world.writer.run(lambda store: store.refused()) == 0
+
+
+async def test_a_ledger_that_takes_no_writes_asks_to_try_again(world: World) -> None:
+    await world.writer.run(lambda store: store._db.execute("PRAGMA query_only = ON"))
+    async with world.http.post("/internal/usage", data=body(1), headers=DELIVERY) as answer:
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "1"
+    await world.writer.run(lambda store: store._db.execute("PRAGMA query_only = OFF"))
+    async with world.http.post("/internal/usage", data=body(1), headers=DELIVERY) as answer:
+        assert answer.status == 204
+
+
+async def test_reports_are_served_in_their_types(world: World) -> None:
+    period = {"namespace": "demo", "from": format_micro_time(T0), "to": str(T0 + 3600 * SECOND)}
+    async with world.http.post("/internal/usage", data=body(1), headers=DELIVERY) as answer:
+        assert answer.status == 204
+    async with world.http.get("/api/v1/cost", params=period, headers=READER) as answer:
+        cost = CostReport.model_validate(await answer.json())
+    assert (cost.from_us, cost.total, cost.endpoints[0].tokens.requests) == (T0, "0.084000", 1)
+    async with world.http.get("/api/v1/coldstarts", params=period, headers=READER) as answer:
+        assert ColdStartReport.model_validate(await answer.json()).wakes == ()
+    bearer = {"Authorization": "Bearer reader-token"}
+    async with world.http.get("/api/v1/segments", params={**period, "endpoint": "smollm2"}, headers=bearer) as answer:
+        segments = SegmentReport.model_validate(await answer.json())
+    assert [pod.pod_uid for pod in segments.pods] == ["u1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status", "words"),
+    [
+        ({"namespace": "demo"}, {}, 401, "send a token"),
+        ({"namespace": "other"}, READER, 403, "in namespace other"),
+        ({}, READER, 403, "in all namespaces"),
+        ({"namespace": "demo", "from": "yesterday"}, READER, 400, "from: 'yesterday'"),
+        ({"namespace": "demo", "from": "2", "to": "1"}, READER, 400, "swap from and to"),
+    ],
+)
+async def test_readers_see_what_they_may_get(
+    world: World, query: dict[str, str], headers: dict[str, str], status: int, words: str
+) -> None:
+    async with world.http.get("/api/v1/cost", params=query, headers=headers) as answer:
+        assert answer.status == status
+        assert words in (await answer.json())["message"]
+
+
+async def test_without_the_api_server_nobody_is_let_in(world: World) -> None:
+    await world.api.__aexit__()
+    async with world.http.get("/api/v1/cost", params={"namespace": "demo"}, headers=READER) as answer:
+        assert answer.status == 503
+
+
+async def test_unknown_routes_read_like_other_errors(world: World) -> None:
+    async with world.http.get("/api/v1/nothing") as answer:
+        assert (answer.status, (await answer.json())["reason"]) == (404, "NotFound")
+
+
+async def test_health_says_what_is_wrong(world: World) -> None:
+    for path in ("/healthz", "/readyz"):
+        async with world.http.get(path) as answer:
+            assert (answer.status, await answer.text()) == (200, "ok")
+    world.problem = "the disk is on fire"
+    async with world.http.get("/readyz") as answer:
+        assert (answer.status, await answer.text()) == (503, "the disk is on fire")
+
+
+async def test_metrics_come_in_both_forms(world: World) -> None:
+    async with world.http.get("/metrics") as answer:
+        assert "zerotide_build_info" in await answer.text()
+    async with world.http.get("/metrics", headers={"Accept": "application/openmetrics-text"}) as answer:
+        assert (await answer.text()).endswith("# EOF\n")
