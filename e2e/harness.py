@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zerotide.api import apikey
+from zerotide.kube import Client, load_credentials
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -139,10 +141,13 @@ class System:
 
     def report(self, path: str, token: str) -> Json:
         """Read a JSON document through the API server's service proxy, as the CLI does."""
-        from e2e.cluster.kube import Kube
 
-        body: Json = Kube(self.kubeconfig).call("GET", path, headers={"X-Zerotide-Token": token})
-        return body
+        async def read() -> Json:
+            async with Client(await load_credentials()) as client:
+                return await client.request("GET", path, headers={"X-Zerotide-Token": token})
+
+        os.environ["KUBECONFIG"] = str(self.kubeconfig)
+        return asyncio.run(read())
 
     def kill(self, component: str) -> None:
         """Kill -9 one process of a component, so that it cannot say goodbye; its container starts again in place.
