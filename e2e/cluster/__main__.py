@@ -40,7 +40,8 @@ def status(cluster: Cluster) -> int:
     client = cluster.client(timeout=5)
     node = client.get(f"/api/v1/nodes/{cluster.name}") or {"status": {}, "spec": {}}
     pods = client.call("GET", "/api/v1/pods")["items"]
-    print(f"cluster     {cluster.name} ({'Ready' if is_ready(node) else 'not Ready'}), {record.gpus} GPUs, {len(pods)} pods")
+    state = "Ready" if is_ready(node) else "not Ready"
+    print(f"cluster     {cluster.name} ({state}), {record.gpus} GPUs, {len(pods)} pods")
     print(f"API server  {cluster.api_url}\ngateway     {cluster.gateway_url}")
     print(f"KUBECONFIG  {cluster.kubeconfig}\nstate       {cluster.state_dir}")
     return 0

@@ -6,10 +6,11 @@ from typing import Any
 
 from e2e.cluster.kube import MERGE, Json, Kube
 from e2e.cluster.layout import DNS_SERVICE_ADDRESS, NODE_ADDRESS
-from e2e.cluster.volumes import PROVISIONER, STORAGE_CLASS
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 GPU = "nvidia.com/gpu"
+PROVISIONER = "zerotide.dev/local-volumes"
+STORAGE_CLASS = "local-path"
 GPU_PRODUCT = "NVIDIA-H100-80GB-HBM3"
 
 

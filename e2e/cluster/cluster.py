@@ -12,26 +12,31 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from e2e.cluster import addons, cgroups, pki, render
-from e2e.cluster.errors import ApiError, ClusterError, NotRoot, NotRunning, StartFailed
+from e2e.cluster.errors import ApiError, ClusterError, CommandFailed, NotRoot, NotRunning, StartFailed
+from e2e.cluster.inside import answers
 from e2e.cluster.kube import Json, Kube
-from e2e.cluster.layout import Layout, Record, listen, process_start
+from e2e.cluster.layout import NODE_ADDRESS, Layout, Record, listen, process_start
 from e2e.cluster.shell import run
 from e2e.cluster.timing import Stages
 from e2e.images.archive import ensure_pause
 from e2e.images.load import push_into
+from e2e.setup import debian
 from e2e.tools import folder_of
+from e2e.tools.build import ensure
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("etcd", "kubernetes", "containerd", "coredns")
 DEFAULT_NAME = "zerotide"
 # Seconds that a step of the start may take before it counts as failed.
 PATIENCE = 60.0
+DNS_READY = (NODE_ADDRESS, 8181)
 
 
 class Cluster:
@@ -66,7 +71,9 @@ class Cluster:
         """Return the facts of the running cluster. Raises NotRunning."""
         record = Record.load(self._layout)
         if record is None or not record.alive:
-            raise NotRunning(f"cluster {self.name!r} is not running; start it: python3 -m e2e.cluster up --name {self.name}")
+            raise NotRunning(
+                f"cluster {self.name!r} is not running; start it: python3 -m e2e.cluster up --name {self.name}"
+            )
         return record
 
     @property
@@ -92,33 +99,34 @@ class Cluster:
     def up(self, gpus: int = 4, say: Any = print) -> Stages:
         """Start the cluster unless it runs, and wait until a pod could run; return where the time went.
 
-        Raises ClusterError, ToolError.
+        Programs and packages that are missing are installed first. Raises ClusterError, ToolError, PackagesMissing.
         """
         require_root()
         stages = Stages(say)
         with self._locked():
             record = Record.load(self._layout)
             if record is None or not record.alive:
-                record = self._start(record, gpus, stages)
+                debian.ensure(debian.CLUSTER, say)
+                folders = ensure(list(TOOLS), say)
+                record = self._start(record, gpus, list(folders.values()), stages)
             self._settle(replace(record, gpus=gpus), stages)
         return stages
 
-    def _start(self, old: Record | None, gpus: int, stages: Stages) -> Record:
+    def _start(self, old: Record | None, gpus: int, folders: list[Path], stages: Stages) -> Record:
         layout = self._layout
-        folders = [folder_of(name) for name in TOOLS]
         self._sweep()
         for folder in (layout.logs, layout.config, layout.run, layout.volumes):
             folder.mkdir(parents=True, exist_ok=True)
         pki.make(layout)
         render.write(layout)
-        with contextlib.closing(_listen_again(old and old.api_port)) as api:
-            with contextlib.closing(_listen_again(old and old.gateway_port)) as gateway:
-                ports = (api.getsockname()[1], gateway.getsockname()[1])
-                pki.write_kubeconfigs(layout, ports[0])
-                cgroups.make(layout.cgroup)
-                stages.done("certificates and configuration")
-                pid = self._spawn(api.fileno(), gateway.fileno(), folders)
-        record = Record(*ports, gpus=gpus, pid=pid, started=process_start(pid))
+        with _listen_again(old.api_port if old else 0) as api, _listen_again(old.gateway_port if old else 0) as gateway:
+            ports = (api.getsockname()[1], gateway.getsockname()[1])
+            pki.write_kubeconfigs(layout, ports[0])
+            cgroups.make(layout.cgroup)
+            stages.done("certificates and configuration")
+            pid = self._spawn(api.fileno(), gateway.fileno(), folders)
+        since = datetime.now(UTC).isoformat()
+        record = Record(*ports, gpus=gpus, pid=pid, started=process_start(pid), since=since)
         record.save(layout)
         return record
 
@@ -144,9 +152,9 @@ class Cluster:
         client = self.client(timeout=5)
         self._until("the API server answers", "kube-apiserver", lambda: client.text("/readyz") == "ok")
         stages.done("API server ready")
-        ensure_pause(self)
-        self._until("its objects are in place", "kube-apiserver", lambda: addons.apply_all(client) is None)
-        self._until("the node registered", "kubelet", lambda: self._node(client) is not None)
+        self._until("its objects are in place", "kube-apiserver", lambda: addons.apply_all(client))
+        self._until("containerd answers", "containerd", lambda: ensure_pause(self))
+        self._until("the node reports", "kubelet", lambda: self._reported(client, record.since))
         stages.done("node registered")
         node = self._node(client) or {}
         if int(node["status"]["capacity"].get(addons.GPU, 0)) != record.gpus:
@@ -156,25 +164,40 @@ class Cluster:
         stages.done("node Ready")
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._until("pods may be made", "kube-controller-manager", lambda: client.get(account) is not None)
-        stages.done("pods may be made")
+        self._until("DNS answers", "coredns", lambda: answers(record.pid, DNS_READY))
+        stages.done("service accounts and DNS")
+
+    def _reported(self, client: Kube, since: str) -> bool:
+        """Say whether this start's kubelet, not that of an earlier one, keeps the node alive."""
+        node = self._node(client)
+        if node is None or node["metadata"]["creationTimestamp"][:19] >= since[:19]:
+            return node is not None
+        # A node from before: its kubelet renews the lease as soon as it starts.
+        lease = client.get(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self.name}")
+        return lease is None or lease["spec"]["renewTime"] > since
 
     def _node(self, client: Kube) -> Json | None:
         return client.get(f"/api/v1/nodes/{self.name}")
 
-    def _until(self, what: str, component: str, check: Any) -> None:
+    def _until(self, what: str, component: str, check: Callable[[], object]) -> None:
+        """Try until a check neither fails nor says False. Raises StartFailed with the component's log."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                if check():
+                if check() is not False:
                     return
-            except (OSError, http.client.HTTPException, ApiError) as error:
+            except (OSError, http.client.HTTPException, ApiError, CommandFailed) as error:
                 last = str(error)
             else:
                 last = "not yet"
             if not self.running:
-                raise StartFailed(f"cluster {self.name!r} ended while starting; see {self.logs_dir}/node.log\n{self.tail('node')}")
+                raise StartFailed(
+                    f"cluster {self.name!r} ended while starting; see {self.logs_dir}/node.log\n{self.tail('node')}"
+                )
             if time.monotonic() > deadline:
-                raise StartFailed(f"waited {PATIENCE:.0f} s until {what}: {last}; see {self.logs_dir}\n{self.tail(component)}")
+                raise StartFailed(
+                    f"waited {PATIENCE:.0f} s until {what}: {last}; see {self.logs_dir}\n{self.tail(component)}"
+                )
             time.sleep(0.05)
 
     def tail(self, component: str, lines: int = 12) -> str:
@@ -244,9 +267,9 @@ class Cluster:
         return [program, "--address", str(self._layout.containerd_socket), "--namespace", "k8s.io", *arguments]
 
 
-def _listen_again(port: int | None) -> socket.socket:
+def _listen_again(port: int) -> socket.socket:
     try:
-        return listen(port or 0)
+        return listen(port)
     except ClusterError:
         return listen(0)
 
@@ -254,7 +277,9 @@ def _listen_again(port: int | None) -> socket.socket:
 def require_root() -> None:
     """Raise NotRoot unless this process is root."""
     if os.geteuid() != 0:
-        raise NotRoot("the local cluster needs root (namespaces, mounts); use sudo, or set KUBECONFIG to a cluster you have")
+        raise NotRoot(
+            "the local cluster needs root (namespaces, mounts); use sudo, or set KUBECONFIG to a cluster you have"
+        )
 
 
 def kill(pid: int) -> None:

@@ -36,14 +36,25 @@ def components(layout: Layout, binaries: Binaries, python: str, gateway: int, ap
     config = layout.config
     return [
         Component("etcd", _etcd(layout, binaries.etcd)),
-        Component("containerd", (str(binaries.containerd / "containerd"), "--config", str(config / "containerd.toml")), environment=sbin),
+        Component(
+            "containerd",
+            (str(binaries.containerd / "containerd"), "--config", str(config / "containerd.toml")),
+            environment=sbin,
+        ),
         Component("kube-apiserver", _api_server(layout, kubernetes), after="etcd", environment=quick_collection),
         Component("forwarder", (python, "-m", "e2e.cluster.forward", layout.name, str(api), str(gateway))),
         Component("kubelet", _kubelet(layout, kubernetes), after="kube-apiserver", environment=sbin),
         Component("kube-controller-manager", _controller_manager(layout, kubernetes), after="kube-apiserver"),
         Component("kube-scheduler", _scheduler(layout, kubernetes), after="kube-apiserver"),
-        Component("kube-proxy", (str(kubernetes / "kube-proxy"), f"--config={config}/kube-proxy.yaml"), after="kube-apiserver", environment=sbin),
-        Component("coredns", (str(binaries.coredns / "coredns"), "-conf", str(config / "Corefile")), after="kube-apiserver"),
+        Component(
+            "kube-proxy",
+            (str(kubernetes / "kube-proxy"), f"--config={config}/kube-proxy.yaml"),
+            after="kube-apiserver",
+            environment=sbin,
+        ),
+        Component(
+            "coredns", (str(binaries.coredns / "coredns"), "-conf", str(config / "Corefile")), after="kube-apiserver"
+        ),
         Component("volumes", (python, "-m", "e2e.cluster.volumes", layout.name), after="kube-apiserver"),
     ]
 

@@ -1,12 +1,12 @@
 """Everything that can go wrong with a local cluster.
 
-    ClusterError
-    ├── NotRoot            namespaces and mounts need root
-    ├── BadName            a cluster's name is part of paths, cgroups and certificates
-    ├── NotRunning         asked for a cluster that is not up
-    ├── CommandFailed      a helper command (ip, openssl, ctr, …) said no
-    ├── StartFailed        a component did not become ready; carries the end of its log
-    └── ApiError           the API server refused a request; carries its status
+ClusterError
+├── NotRoot            namespaces and mounts need root
+├── BadName            a cluster's name is part of paths, cgroups and certificates
+├── NotRunning         asked for a cluster that is not up
+├── CommandFailed      a helper command (ip, openssl, ctr, …) said no
+├── StartFailed        a component did not become ready; carries the end of its log
+└── ApiError           the API server refused a request; carries its status
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import ssl
@@ -44,10 +45,8 @@ class Kube:
         answer = connection.getresponse()
         if answer.status >= 400:
             text = answer.read().decode(errors="replace")
-            try:
+            with contextlib.suppress(ValueError):  # not every refusal is an object
                 text = json.loads(text).get("message", text)
-            except ValueError:
-                pass
             raise ApiError(answer.status, f"{method} {path}: {text}")
         return answer
 

@@ -98,13 +98,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Record:
-    """What a running (or killed) cluster is: its ports outside, and its first process."""
+    """What a running (or killed) cluster is: its ports outside, its first process, and the time it started."""
 
     api_port: int
     gateway_port: int
     gpus: int
     pid: int = 0
     started: str = ""
+    since: str = ""
 
     @classmethod
     def load(cls, layout: Layout) -> Record | None:

@@ -77,7 +77,21 @@ def _authority(pki: Path, name: str) -> None:
     extensions = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
     identifier = ("-addext", "subjectKeyIdentifier=hash")
     subject = ("-subj", f"/CN=zerotide-{name}")
-    run("openssl", "req", "-config", config, "-x509", *EC, "-keyout", key, "-out", out, *subject, *extensions, *identifier)
+    run(
+        "openssl",
+        "req",
+        "-config",
+        config,
+        "-x509",
+        *EC,
+        "-keyout",
+        key,
+        "-out",
+        out,
+        *subject,
+        *extensions,
+        *identifier,
+    )
 
 
 def _certificate(pki: Path, identity: Identity) -> None:

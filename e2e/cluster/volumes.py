@@ -13,12 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+from e2e.cluster.addons import PROVISIONER
 from e2e.cluster.errors import ApiError
 from e2e.cluster.kube import Json, Kube
 from e2e.cluster.layout import Layout
 
-PROVISIONER = "zerotide.dev/local-volumes"
-STORAGE_CLASS = "local-path"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 STORAGE_PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"

@@ -17,7 +17,9 @@ def main() -> int:
     commands = top.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build what changed")
     builder.add_argument("names", nargs="+", choices=[*IMAGES, "all"], metavar="NAME", help=", ".join([*IMAGES, "all"]))
-    builder.add_argument("--load", action="append", default=[], metavar="CLUSTER", help="import them into this cluster, if it runs")
+    builder.add_argument(
+        "--load", action="append", default=[], metavar="CLUSTER", help="import them into this cluster, if it runs"
+    )
     arguments = top.parse_args()
     names = list(IMAGES) if "all" in arguments.names else arguments.names
     clusters = [Cluster(name) for name in arguments.load]

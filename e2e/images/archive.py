@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.render import PAUSE_IMAGE
+from e2e.cluster.shell import run
 from e2e.images.table import in_cluster
 from e2e.tools.table import cache
 
@@ -73,17 +74,22 @@ def write_archive(path: Path, reference: str, program: str, content: bytes, conf
         return {"mediaType": kind, "digest": _digest(data), "size": len(data)}
 
     layers = [{"mediaType": LAYER, "digest": _digest(layer), "size": len(layer)}]
-    manifest = blob(MANIFEST, {"schemaVersion": 2, "mediaType": MANIFEST, "config": blob(CONFIG, image), "layers": layers})
+    manifest = blob(
+        MANIFEST, {"schemaVersion": 2, "mediaType": MANIFEST, "config": blob(CONFIG, image), "layers": layers}
+    )
     names = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference.rpartition(":")[2]}
     index = {"schemaVersion": 2, "manifests": [{**manifest, "annotations": names}]}
-    files = {"oci-layout": (b'{"imageLayoutVersion": "1.0.0"}', 0o644), "index.json": (json.dumps(index).encode(), 0o644)}
+    files = {
+        "oci-layout": (b'{"imageLayoutVersion": "1.0.0"}', 0o644),
+        "index.json": (json.dumps(index).encode(), 0o644),
+    }
     files |= {f"blobs/{digest.replace(':', '/')}": (data, 0o644) for digest, data in blobs.items()}
     path.write_bytes(_tar(files))
 
 
 def ensure_pause(cluster: Cluster) -> None:
-    """Give the cluster the image that holds every pod's namespaces."""
-    if subprocess.run(cluster.ctr("images", "ls", "-q"), capture_output=True, text=True).stdout.find(PAUSE_IMAGE) >= 0:
+    """Give the cluster the image that holds every pod's namespaces. Raises CommandFailed."""
+    if PAUSE_IMAGE in run(*cluster.ctr("images", "ls", "-q")).split():
         return
     cluster.load_image(static_image(PAUSE_IMAGE, HERE / "pause" / "pause.c", {"User": "65535:65535"}))
 

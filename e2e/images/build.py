@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from e2e.images import storage
 from e2e.images.archive import static_image
 from e2e.images.load import digest_in_cluster, load
 from e2e.images.table import IMAGES, DockerImage, StaticImage
+from e2e.setup import debian
 
 Say = Callable[[str], None]
 
@@ -28,13 +30,18 @@ def closure(names: list[str]) -> list[str]:
 
 def build(names: list[str], clusters: list[Cluster], say: Say = print) -> None:
     """Build the named images and load them into the clusters. Raises CommandFailed, NotRunning."""
+    debian.ensure(debian.ALL, say)
+    storage.folder().mkdir(parents=True, exist_ok=True)
     for name in closure(names):
         image = IMAGES[name]
         started = time.monotonic()
-        if isinstance(image, StaticImage):
-            outcome = _static(image, clusters)
-        else:
-            outcome = _docker(image, clusters if name in names else [], say)
+        # One builder at a time for each image, over all processes of this machine.
+        with (storage.folder() / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if isinstance(image, StaticImage):
+                outcome = _static(image, clusters)
+            else:
+                outcome = _docker(image, clusters if name in names else [], say)
         say(f"  {image.reference:<30} {outcome}, {time.monotonic() - started:.1f} s")
 
 
@@ -50,21 +57,20 @@ def _static(image: StaticImage, clusters: list[Cluster]) -> str:
 def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
     record_file = storage.folder() / f"{image.name}.json"
     record: dict[str, Any] = json.loads(record_file.read_text()) if record_file.exists() else {}
-    bases = " ".join([storage.ensure_base(say), *(storage.image_id(f"localhost/{IMAGES[need].reference}") for need in image.needs)])
+    bases = " ".join(
+        [storage.ensure_base(say), *(storage.image_id(f"localhost/{IMAGES[need].reference}") for need in image.needs)]
+    )
     fingerprint = image.fingerprint(bases)
-    layout = storage.layout_of(image.reference)
-    known = record.get("manifest", {})
-    fresh = record.get("fingerprint") == fingerprint and storage.image_id(f"localhost/{image.reference}")
-    if not fresh or not storage.blob_path(layout, known["digest"]).exists():
+    pushed = storage.folder_of(image.reference)
+    fresh = record.get("fingerprint") == fingerprint and (pushed / "manifest.json").exists()
+    if not fresh:
         storage.bud(image.context, image.dockerfile, image.reference, dict(image.arguments))
-        known = storage.push(image.reference)
-        record_file.write_text(json.dumps({"fingerprint": fingerprint, "manifest": known}))
-    loaded = [cluster for cluster in clusters if load(cluster, layout, known, image.reference)]
-    size = storage.compressed_size(layout, known) / 1e6
+        storage.push(image.reference)
+        record_file.write_text(json.dumps({"fingerprint": fingerprint}))
+    loaded = [cluster for cluster in clusters if load(cluster, pushed, image.reference)]
+    size = storage.compressed_size(pushed) / 1e6
     return f"{'unchanged' if fresh else 'built'}, {size:.0f} MB compressed{_into(loaded)}"
 
 
 def _into(clusters: list[Cluster]) -> str:
     return "".join(f", loaded into {cluster.name}" for cluster in clusters)
-
-

@@ -26,23 +26,26 @@ def digest_in_cluster(cluster: Cluster, reference: str) -> str:
 
 def push_into(cluster: Cluster, reference: str) -> None:
     """Push an image of the project's storage into a cluster. Raises CommandFailed."""
-    load(cluster, storage.layout_of(reference), storage.push(reference.removeprefix("localhost/")), reference)
+    reference = reference.removeprefix("localhost/")
+    storage.push(reference)
+    load(cluster, storage.folder_of(reference), reference)
 
 
-def load(cluster: Cluster, layout: Path, manifest: dict[str, Any], reference: str) -> bool:
-    """Import an image from its OCI layout; return whether the cluster lacked it. Raises CommandFailed."""
+def load(cluster: Cluster, image: Path, reference: str) -> bool:
+    """Import a pushed image; return whether the cluster lacked it. Raises CommandFailed."""
+    manifest = storage.manifest(image)
     if digest_in_cluster(cluster, reference) == manifest["digest"]:
         return False
     present = set(run(*cluster.ctr("content", "ls", "--quiet")).split())
-    wanted = [manifest, *storage.blobs(layout, manifest)]
     command = cluster.ctr("images", "import", "--digests=false", "-")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as importer:
         assert importer.stdin is not None and importer.stdout is not None
         try:
             with tarfile.open(fileobj=importer.stdin, mode="w|") as tar:
-                for digest in dict.fromkeys(blob["digest"] for blob in wanted):
+                for digest in dict.fromkeys(blob["digest"] for blob in storage.blobs(image)):
                     if digest not in present:
-                        tar.add(storage.blob_path(layout, digest), f"blobs/{digest.replace(':', '/')}")
+                        tar.add(storage.blob_path(image, digest), _blob(digest))
+                tar.add(image / "manifest.json", _blob(manifest["digest"]))
                 _add(tar, "oci-layout", {"imageLayoutVersion": "1.0.0"})
                 _add(tar, "index.json", index(manifest, reference))
             importer.stdin.close()
@@ -59,6 +62,10 @@ def index(manifest: dict[str, Any], reference: str) -> dict[str, Any]:
     name = in_cluster(reference)
     names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
     return {"schemaVersion": 2, "manifests": [{**manifest, "annotations": names}]}
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def _add(tar: tarfile.TarFile, name: str, value: dict[str, Any]) -> None:

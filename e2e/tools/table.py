@@ -1,8 +1,8 @@
 """The pinned tools: one table, and where each is looked for.
 
-    $ZEROTIDE_BIN                                         a folder that holds the programs, if set
-    ${XDG_CACHE_HOME:-~/.cache}/zerotide/bin/TOOL/VERSION  the cache
-    built from source into that cache                     `e2e.tools.build`
+$ZEROTIDE_BIN                                         a folder that holds the programs, if set
+${XDG_CACHE_HOME:-~/.cache}/zerotide/bin/TOOL/VERSION  the cache
+built from source into that cache                     `e2e.tools.build`
 """
 
 from __future__ import annotations
@@ -43,13 +43,22 @@ class Tool:
         return (*(program.name for program in self.programs), *self.links)
 
 
-KUBERNETES_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
+KUBERNETES_COMMANDS = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+)
 CONTAINERD = "github.com/containerd/containerd/v2"
 
 TOOLS = {
     tool.name: tool
     for tool in (
-        Tool("etcd", "3.6.16", "go.etcd.io/etcd/server/v3", (Program("etcd", "go.etcd.io/etcd/server/v3"),), minutes=0.5),
+        Tool(
+            "etcd", "3.6.16", "go.etcd.io/etcd/server/v3", (Program("etcd", "go.etcd.io/etcd/server/v3"),), minutes=0.5
+        ),
         Tool(
             "kubernetes",
             "1.37.2",
@@ -67,7 +76,9 @@ TOOLS = {
             "containerd",
             "2.4.2",
             CONTAINERD,
-            tuple(Program(name, f"{CONTAINERD}/cmd/{name}") for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
+            tuple(
+                Program(name, f"{CONTAINERD}/cmd/{name}") for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+            ),
             tags=("no_btrfs", "no_devmapper", "no_zfs", "no_aufs"),
             variables=(f"{CONTAINERD}/version.Version=v2.4.2",),
             minutes=1,
@@ -112,5 +123,7 @@ def folder_of(name: str) -> Path:
     """Return the folder that holds a tool's commands. Raises ToolError when it is not there yet."""
     if (folder := find(name)) is None:
         tool = TOOLS[name]
-        raise ToolError(f"{name} {tool.version} is not in {cached(tool)}; build it with `python3 -m e2e.tools ensure {name}`")
+        raise ToolError(
+            f"{name} {tool.version} is not in {cached(tool)}; build it with `python3 -m e2e.tools ensure {name}`"
+        )
     return folder
