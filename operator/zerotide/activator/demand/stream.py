@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.api.demand import Delta, Report, Snapshot, Wake
@@ -38,7 +38,7 @@ class Stream:
         self._stir.set()
         self._urgent.set()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """Yield bytes of whole lines, until nobody asks for more."""
         loop = asyncio.get_running_loop()
         self._tracker.listeners.add(self)

@@ -57,6 +57,12 @@ class Endpoint:
         """Note how long a start took, where somebody waited for it."""
         if self.demand_us is not None and replica.ready_us is not None and self.gate.cold:
             self.starts.add(replica.ready_us - self.demand_us)
+        self.settled()
+
+    def settled(self) -> None:
+        """Forget since when a start is waited for, where nobody waits any more."""
+        if not self.gate.held:
+            self.demand_us = None
 
     def stamps(self, replica: Replica, first_byte_us: int) -> Stamps | None:
         """Return the stamps of the wake that ends with a first byte, once; None where none was going on."""

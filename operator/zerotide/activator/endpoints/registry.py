@@ -168,6 +168,7 @@ class Registry:
                 endpoint.gate.close(uid)
                 replica.close()
                 del endpoint.replicas[uid]
+        endpoint.settled()
         for uid, (candidate, seen_us) in candidates.items():
             if uid not in endpoint.replicas:
                 pool = Pool(candidate.address, candidate.port_for(endpoint.profile), self._limits)
@@ -182,8 +183,9 @@ class Registry:
             replica.connect_us = replica.connect_us or self._now_us()
 
         await dial(replica.pool, replica.candidate.path_for(endpoint.profile), endpoint.profile.key, connected)
-        replica.ready_us = replica.ready_us or self._now_us()
-        endpoint.started(replica)
+        if replica.ready_us is None:
+            replica.ready_us = self._now_us()
+            endpoint.started(replica)
         endpoint.gate.open(replica.uid, replica, self._now())
         log.info("replica ready", extra={"endpoint": endpoint.profile.key, "pod": replica.candidate.name})
 

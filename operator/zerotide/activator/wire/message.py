@@ -90,15 +90,14 @@ def connection_tokens(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes
     return frozenset(token.strip().lower() for value in values for token in value.split(b",")) - {b""}
 
 
-def render_request(method: str, target: str, headers: Headers, body: bytes) -> bytes:
-    """Return a request as bytes, its body framed by Content-Length."""
+def render_request(method: str, target: str, headers: Headers, body: bytes) -> tuple[bytes, bytes]:
+    """Return the head of a request, its body framed by Content-Length, and the body."""
     parts = [f"{method} {target} HTTP/1.1\r\n".encode("latin-1")]
     _append(parts, headers)
     if body or method in ("POST", "PUT", "PATCH"):
         parts.append(b"content-length: %d\r\n" % len(body))
     parts.append(b"\r\n")
-    parts.append(body)
-    return b"".join(parts)
+    return b"".join(parts), body
 
 
 def render_head(status: int, headers: Headers, *, length: int | None, bodiless: bool, close: bool) -> bytes:

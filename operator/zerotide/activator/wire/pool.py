@@ -27,7 +27,7 @@ class Pool:
         self._closed = False
 
     async def send(
-        self, request: bytes, sink: Sink, *, fresh: bool = False, timeout: float | None = None
+        self, request: tuple[bytes, bytes], sink: Sink, *, fresh: bool = False, timeout: float | None = None
     ) -> UpstreamConnection:
         """Send a request over an idle connection, or a new one (`fresh`: always).
 

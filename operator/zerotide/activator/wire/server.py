@@ -50,8 +50,11 @@ class Server:
         return int(self._listener.sockets[0].getsockname()[1])
 
     def drain(self) -> None:
-        """Go on serving, but end each connection after its next answer, and idle ones now."""
+        """Go on serving, but end each connection after its next answer."""
         self.draining = True
+
+    def shut_idle(self) -> None:
+        """End the connections on which nothing is going on."""
         for connection in list(self.connections):
             connection.shut_idle()
 

@@ -57,7 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Tell whether a request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: bytes, sink: Sink) -> None:
+    def send(self, request: tuple[bytes, bytes], sink: Sink) -> None:
         """Send one whole request; the sink hears of the answer."""
         self._sink = sink
         self._parser = self._parser or httptools.HttpResponseParser(self)
@@ -65,7 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             self._fail("the connection was closed")
             return
-        self._transport.write(request)
+        self._transport.writelines([part for part in request if part])
 
     def pause(self) -> None:
         """Stop reading the answer."""

@@ -1,0 +1,92 @@
+"""The admin server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from zerotide.activator.demand.stream import Stream
+from zerotide.activator.metrics import Metrics
+from zerotide.kube import Identity, KubeError
+
+
+class Admin:
+    """Serve what kubelet, Prometheus and the operator ask for.
+
+    `healthy` and `ready` return why not, or nothing; `review` returns who a bearer token belongs to.
+    """
+
+    def __init__(
+        self,
+        healthy: Callable[[], str],
+        ready: Callable[[], str],
+        metrics: Metrics,
+        stream: Callable[[], Stream],
+        review: Callable[[str], Awaitable[Identity | None]],
+        operator_user: str,
+    ) -> None:
+        self._healthy, self._ready, self._metrics = healthy, ready, metrics
+        self._stream, self._review, self._operator_user = stream, review, operator_user
+        self._runner: web.AppRunner | None = None
+
+    async def listen(self, host: str, port: int) -> int:
+        """Serve and return the port."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._get_healthz)
+        app.router.add_get("/readyz", self._get_readyz)
+        app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_get("/internal/demand", self._get_demand)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """End all streams and stop serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _get_healthz(self, request: web.Request) -> web.Response:
+        return _verdict(self._healthy())
+
+    async def _get_readyz(self, request: web.Request) -> web.Response:
+        return _verdict(self._ready())
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        page, media_type = self._metrics.render()
+        return web.Response(body=page, headers={"Content-Type": media_type})
+
+    async def _get_demand(self, request: web.Request) -> web.StreamResponse:
+        refusal = await self._refuse(request)
+        if refusal is not None:
+            return refusal
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        lines = self._stream().lines()
+        with suppress(ConnectionError):
+            try:
+                async for line in lines:
+                    await response.write(line)
+            finally:
+                await lines.aclose()
+        return response
+
+    async def _refuse(self, request: web.Request) -> web.Response | None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return web.Response(status=401, text="send a token as `Authorization: Bearer …`\n")
+        try:
+            identity = await self._review(token.strip())
+        except KubeError as error:
+            return web.Response(status=503, text=f"the API server cannot be asked: {error}\n")
+        if identity is None:
+            return web.Response(status=401, text="the API server does not accept the token\n")
+        if identity.username != self._operator_user:
+            return web.Response(status=403, text=f"{identity.username} may not read the demand\n")
+        return None
+
+
+def _verdict(problem: str) -> web.Response:
+    return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")

@@ -1,0 +1,152 @@
+"""Figures of the data plane, in the names of the user contract; rendered when somebody scrapes.
+
+Observing is a few additions, since it happens for every request. Series are born at an endpoint's first request,
+dropped after an idle hour, and bounded in number: what does not fit is counted as `_other`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from zerotide import __version__
+
+BUCKETS = tuple(0.01 * 2**k for k in range(17))
+IDLE = 3600.0
+OTHER = ("_other", "_other")
+LABELS = ("namespace", "inference_endpoint")
+
+
+class Histogram:
+    """Counts of durations in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count a duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return cumulative counts, as Prometheus has them."""
+        result, running = [], 0
+        for bound, count in zip((*(f"{bound:g}" for bound in BUCKETS), "+Inf"), self.counts, strict=True):
+            running += count
+            result.append((bound, float(running)))
+        return result
+
+
+class Series:
+    """The figures of one endpoint."""
+
+    __slots__ = ("duration", "first_byte", "hold", "last", "rejected", "requests", "retries")
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.duration = {"true": Histogram(), "false": Histogram()}
+        self.first_byte = {"true": Histogram(), "false": Histogram()}
+        self.hold = Histogram()
+        self.retries = 0
+        self.last = 0.0
+
+
+class Load(NamedTuple):
+    """An endpoint's figures at the time of a scrape."""
+
+    namespace: str
+    name: str
+    held: int
+    held_bytes: int
+    in_flight: int
+
+
+class Metrics(Collector):
+    """All series, by namespace and endpoint."""
+
+    def __init__(self, now: Callable[[], float], max_endpoints: int = 1000) -> None:
+        self._now, self._max = now, max_endpoints
+        self._series: dict[tuple[str, str], Series] = {}
+        self.loads: Callable[[], Iterable[Load]] = tuple
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def of(self, namespace: str, name: str) -> Series:
+        """Return the series of an endpoint, or those of all others where there are too many."""
+        key = (namespace, name)
+        series = self._series.get(key)
+        if series is None:
+            key = key if len(self._series) < self._max else OTHER
+            series = self._series.setdefault(key, Series())
+        series.last = self._now()
+        return series
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the page of all figures and its media type."""
+        horizon = self._now() - IDLE
+        self._series = {key: series for key, series in self._series.items() if series.last > horizon}
+        page: bytes = generate_latest(self._registry)  # type: ignore[no-untyped-call]
+        return page, CONTENT_TYPE_LATEST
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        yield from self._counters()
+        yield from self._histograms()
+        yield from self._gauges()
+        build = GaugeMetricFamily("zerotide_build_info", "The version that runs.", labels=("version", "component"))
+        build.add_metric((__version__, "activator"), 1)
+        yield build
+
+    def _counters(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "zerotide_requests", "Requests by HTTP status.", labels=(*LABELS, "code", "cold")
+        )
+        rejected = CounterMetricFamily(
+            "zerotide_requests_rejected", "Requests answered by the gateway, by error code.", labels=(*LABELS, "code")
+        )
+        retries = CounterMetricFamily("zerotide_upstream_retries", "Requests sent to a second replica.", labels=LABELS)
+        for key, series in self._series.items():
+            for (code, cold), count in series.requests.items():
+                requests.add_metric((*key, code, cold), count)
+            for code, count in series.rejected.items():
+                rejected.add_metric((*key, code), count)
+            retries.add_metric(key, series.retries)
+        yield from (requests, rejected, retries)
+
+    def _histograms(self) -> Iterator[Metric]:
+        duration = HistogramMetricFamily(
+            "zerotide_request_duration_seconds", "From arrival to last byte.", labels=(*LABELS, "cold")
+        )
+        first = HistogramMetricFamily(
+            "zerotide_time_to_first_byte_seconds", "From arrival to the answer's first byte.", labels=(*LABELS, "cold")
+        )
+        hold = HistogramMetricFamily("zerotide_hold_seconds", "Time for which requests were held.", labels=LABELS)
+        for key, series in self._series.items():
+            for family, by_cold in ((duration, series.duration), (first, series.first_byte)):
+                for cold, histogram in by_cold.items():
+                    family.add_metric((*key, cold), histogram.buckets(), histogram.total)
+            hold.add_metric(key, series.hold.buckets(), series.hold.total)
+        yield from (duration, first, hold)
+
+    def _gauges(self) -> Iterator[Metric]:
+        held = GaugeMetricFamily("zerotide_held_requests", "Requests that are held.", labels=LABELS)
+        size = GaugeMetricFamily("zerotide_held_bytes", "Bytes of their bodies.", labels=LABELS)
+        in_flight = GaugeMetricFamily("zerotide_in_flight_requests", "Requests that a replica serves.", labels=LABELS)
+        for load in self.loads():
+            key = (load.namespace, load.name)
+            if key in self._series:
+                held.add_metric(key, load.held)
+                size.add_metric(key, load.held_bytes)
+                in_flight.add_metric(key, load.in_flight)
+        yield from (held, size, in_flight)

@@ -1,0 +1,188 @@
+"""The activator put together: what runs, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import aiohttp
+
+from zerotide.activator.admin.app import Admin
+from zerotide.activator.demand.stream import Stream
+from zerotide.activator.demand.tracker import Tracker
+from zerotide.activator.endpoints import pods
+from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.endpoints.waker import Waker
+from zerotide.activator.metrics import Load, Metrics
+from zerotide.activator.settings import Settings
+from zerotide.activator.traffic.forwarder import Forwarder
+from zerotide.activator.traffic.gateway import Gateway
+from zerotide.activator.traffic.holder import Holder
+from zerotide.activator.traffic.replies import answer_to_fault
+from zerotide.activator.usage.journal import Journal
+from zerotide.activator.usage.shipper import Shipper
+from zerotide.activator.wire import Limits, Server
+from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
+from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer
+from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
+
+log = logging.getLogger(__name__)
+
+TRIM = 10.0
+USAGE_PATH = "/internal/usage"
+
+
+class Service:
+    """One activator process."""
+
+    def __init__(self, settings: Settings, client: Client, clock: Clock, limits: Limits | None = None) -> None:
+        self.settings = settings
+        limits = limits or Limits()
+        me = settings.pod_name
+        self.clock = clock
+        self.started_us = clock.now_us()
+        self.tracker = Tracker(clock.now_us)
+        self.metrics = Metrics(clock.monotonic, settings.max_endpoints)
+        self.metrics.loads = self._loads
+        self.registry = Registry(me, clock.now_us, clock.monotonic, limits)
+        self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
+        self.waker = Waker(client, self.registry, me, clock.now_us)
+        self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
+        self.forwarder = Forwarder(
+            self.registry,
+            self.holder,
+            self.tracker,
+            self.journal,
+            self.metrics,
+            me,
+            clock.monotonic,
+            clock.now_us,
+        )
+        self.gateway = Gateway(self.registry, self.forwarder, self.tracker, self.metrics, clock.monotonic, clock.now_us)
+        self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic)
+        self.reflectors = self._reflect(client)
+        self.admin = Admin(
+            self._unhealthy,
+            self._unready,
+            self.metrics,
+            lambda: Stream(self.tracker, me, self.started_us, clock.now_us),
+            TokenReviewer(client, AUDIENCE_ACTIVATOR).review,
+            settings.operator_user,
+        )
+        self.port = self.admin_port = 0
+        self._session: aiohttp.ClientSession | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+
+    async def start(self) -> None:
+        """Serve; requests are answered once every collection was read."""
+        settings = self.settings
+        self.admin_port = await self.admin.listen(settings.listen, settings.admin_port)
+        for reflector in self.reflectors:
+            self._run(reflector.run())
+        self._run(self.holder.run())
+        self._run(self._trim_pools())
+        if self.journal is not None:
+            self._run(self.journal.run())
+            if settings.exporter_url:
+                self._run(self._shipper(self.journal).run())
+        for reflector in self.reflectors:
+            await reflector.synced.wait()
+        self.port = await self.server.listen(settings.listen, settings.port)
+        log.info("serving", extra={"port": self.port, "admin_port": self.admin_port})
+
+    async def ended(self) -> None:
+        """Return, or raise, as soon as anything ends that never should."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def drain(self) -> None:
+        """Be ready no more, serve until others have taken over and everything is answered, within bounds."""
+        self._draining = True
+        self.server.drain()
+        began = self.clock.monotonic()
+        while self.clock.monotonic() - began < self.settings.drain_timeout:
+            listened = self.clock.monotonic() - began >= self.settings.drain_listen
+            if listened and not self.gateway.active:
+                break
+            await asyncio.sleep(0.05)
+        self.server.stop_listening()
+        self.server.shut_idle()
+        log.info("drained", extra={"left": self.gateway.active})
+
+    async def stop(self) -> None:
+        """End everything; requests that are still going on are cut, and settled."""
+        await self.server.close()
+        self.waker.close()
+        self.registry.close()
+        await self.admin.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.journal is not None:
+            await self._last_records(self.journal)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _last_records(self, journal: Journal) -> None:
+        if self._session is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await self._shipper(journal).ship()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.warning("usage records stay in the log", extra={"error": str(error)})
+        await journal.close()
+
+    def _shipper(self, journal: Journal) -> Shipper:
+        self._session = self._session or aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        file = self.settings.exporter_token_file
+        return Shipper(
+            journal, self._session, self.settings.exporter_url + USAGE_PATH, TokenFile(file) if file else None
+        )
+
+    def _reflect(self, client: Client) -> list[Reflector]:
+        registry = self.registry
+        peers = f"{LABEL_COMPONENT}={COMPONENT_ACTIVATOR}"
+        return [
+            Reflector(client, INFERENCE_ENDPOINTS, on_change=registry.endpoint_changed),
+            Reflector(client, API_KEYS, on_change=registry.key_changed),
+            Reflector(client, PODS, label_selector=LABEL_ENDPOINT, trim=pods.trim, on_change=registry.pod_changed),
+            Reflector(
+                client,
+                PODS,
+                self.settings.pod_namespace,
+                label_selector=peers,
+                on_change=registry.peer_changed,
+            ),
+        ]
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _trim_pools(self) -> None:
+        while True:
+            await asyncio.sleep(TRIM)
+            for endpoint in self.registry.endpoints.values():
+                for replica in endpoint.replicas.values():
+                    replica.pool.trim()
+
+    def _unhealthy(self) -> str:
+        # An API server that is away is no reason to be killed: warm traffic goes on without it.
+        return "a task ended" if any(task.done() for task in self._tasks) else ""
+
+    def _unready(self) -> str:
+        if self._draining:
+            return "draining"
+        waiting = [reflector.resource.plural for reflector in self.reflectors if not reflector.synced.is_set()]
+        if waiting:
+            return f"not read yet: {', '.join(waiting)}"
+        return "" if self.port else "not listening yet"
+
+    def _loads(self) -> Iterator[Load]:
+        for name, endpoint in self.registry.endpoints.items():
+            demand = self.tracker.demand(endpoint.profile.key)
+            in_flight = demand.in_flight if demand is not None else 0
+            yield Load(name.namespace, name.name, endpoint.gate.held, endpoint.gate.held_bytes, in_flight)

@@ -1,0 +1,254 @@
+"""Bring an admitted request to a replica, and to another one where the first was lost before it answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from zerotide.activator.demand.tracker import Tracker
+from zerotide.activator.endpoints.dialler import get
+from zerotide.activator.endpoints.endpoint import Endpoint, Replica
+from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.failures import ConnectFailed, ResponseLost, UpstreamFault
+from zerotide.activator.metrics import Metrics
+from zerotide.activator.traffic.holder import Holder
+from zerotide.activator.traffic.intake import name_of
+from zerotide.activator.traffic.relay import Relay
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.usage.journal import Journal
+from zerotide.activator.wire import Headers, UpstreamConnection, end_to_end, render_request
+from zerotide.api.demand import Wake
+from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.usage import Intent, Outcome, Settlement
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 3
+STARTUP_TIME = 2.0
+_DROPPED = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"expect",
+        b"authorization",
+        b"x-api-key",
+        b"accept-encoding",
+        b"forwarded",
+        b"x-real-ip",
+        b"x-request-id",
+        b"prefer",
+        b"x-scale-up-timeout",
+        b"content-encoding",
+    )
+)
+_FORGED = (b"x-forwarded-", b"x-zerotide-")
+
+
+class Forwarder:
+    """Forward requests, record their usage, and tell of the wakes that they complete."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        holder: Holder,
+        tracker: Tracker,
+        journal: Journal | None,
+        metrics: Metrics,
+        me: str,
+        now: Callable[[], float],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._registry, self._holder, self._tracker = registry, holder, tracker
+        self._journal, self._metrics, self._me = journal, metrics, me
+        self._now, self._now_us = now, now_us
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def forward(self, visit: Visit, endpoint: Endpoint) -> None:
+        """Hold a request until it may go, send it, pass its answer on.
+
+        Raises a Rejection where there will be no answer.
+        """
+        place = self._holder.place(visit, endpoint)
+        try:
+            request = render_request("POST", visit.target, upstream_headers(visit), visit.payload.body)
+            while True:
+                seat = await self._holder.seat(place, again=visit.attempts > 0)
+                visit.queued_ms = round((self._now() - visit.started) * 1000)
+                visit.attempts += 1
+                if await self._attempt(visit, endpoint, seat.replica, request):
+                    return
+                self._look_again(visit, endpoint, seat.replica)
+        finally:
+            place.leave()
+
+    async def _attempt(self, visit: Visit, endpoint: Endpoint, replica: Replica, request: tuple[bytes, bytes]) -> bool:
+        """Send a request once; False where it may be sent again."""
+        profile = endpoint.profile
+        handed_us, attempt = self._now_us(), visit.attempts
+        first_us: int | None = None
+
+        def on_first() -> None:
+            nonlocal first_us
+            first_us = self._now_us()
+            visit.first_byte = self._now()
+            self._complete_wake(endpoint, replica, first_us)
+
+        relay = Relay(visit, on_first)
+        self._record(self._intent(visit, endpoint, replica, handed_us))
+        self._tracker.in_flight(profile.key, profile.uid, 1)
+        outcome = Outcome.CLIENT_GONE
+        try:
+            outcome = await self._exchange(visit, replica, request, relay, profile.request_timeout)
+        finally:
+            self._tracker.in_flight(profile.key, profile.uid, -1)
+            ended_us = self._now_us()
+            self._record(
+                Settlement(
+                    request_id=visit.id,
+                    attempt=attempt,
+                    first_byte_us=first_us,
+                    ended_us=ended_us,
+                    response_bytes=relay.bytes,
+                    tokens=relay.tokens,
+                    outcome=outcome,
+                    status=relay.status,
+                )
+            )
+        if outcome is Outcome.COMPLETED:
+            endpoint.services.add(ended_us - handed_us)
+            return True
+        if outcome is Outcome.TIMED_OUT:
+            raise Rejection(ErrorCode.UPSTREAM_TIMEOUT, f"the answer took longer than {profile.request_timeout:g} s")
+        if relay.status:
+            raise Rejection(ErrorCode.UPSTREAM_LOST, "the replica was lost while it answered")
+        return False
+
+    async def _exchange(
+        self, visit: Visit, replica: Replica, request: tuple[bytes, bytes], relay: Relay, timeout: float
+    ) -> Outcome:
+        connection: UpstreamConnection | None = None
+        finished = False
+        try:
+            async with asyncio.timeout(timeout):
+                connection = await replica.pool.send(request, relay)
+                visit.exchange.flow = connection
+                await relay.done
+                if isinstance(relay.fault, ResponseLost) and relay.fault.reused and not relay.status:
+                    # An idle connection that the replica closed just then: not its failure.
+                    relay.fault, relay.done = None, asyncio.get_running_loop().create_future()
+                    connection = await replica.pool.send(request, relay, fresh=True)
+                    visit.exchange.flow = connection
+                    await relay.done
+            finished = True
+        except ConnectFailed as fault:
+            finished = True
+            relay.fault = fault
+        except TimeoutError:
+            return Outcome.TIMED_OUT
+        finally:
+            visit.exchange.flow = None
+            if not finished and connection is not None:
+                connection.abort()
+        return Outcome.COMPLETED if relay.fault is None else Outcome.LOST
+
+    def _look_again(self, visit: Visit, endpoint: Endpoint, replica: Replica) -> None:
+        """Decide whether a request whose replica was lost may wait for another one."""
+        self._registry.suspect(endpoint, replica)
+        if visit.attempts >= MOST_ATTEMPTS:
+            raise Rejection(ErrorCode.UPSTREAM_LOST, f"the replica was lost in {visit.attempts} attempts")
+        if self._registry.endpoints.get(name_of(endpoint.profile)) is not endpoint:
+            raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {endpoint.profile.key} was deleted")
+        if endpoint.profile.blocked is not None:
+            raise endpoint.profile.blocked.rejection(self._now_us())
+        self._metrics.of(*name_of(endpoint.profile)).retries += 1
+
+    def _record(self, record: Intent | Settlement) -> None:
+        if self._journal is not None:
+            self._journal.append(record)
+
+    def _intent(self, visit: Visit, endpoint: Endpoint, replica: Replica, now_us: int) -> Intent:
+        profile = endpoint.profile
+        return Intent(
+            request_id=visit.id,
+            attempt=visit.attempts,
+            namespace=profile.namespace,
+            endpoint=profile.name,
+            endpoint_uid=profile.uid,
+            consumer=visit.consumer,
+            key_id=visit.caller.key_id if visit.caller is not None else "",
+            pod_uid=replica.uid,
+            activator=self._me,
+            model=profile.model_name,
+            stream=visit.payload.stream,
+            cold=visit.cold,
+            wake_id=profile.wake_id if visit.cold else "",
+            accepted_us=visit.accepted_us,
+            forwarded_us=now_us,
+            request_bytes=len(visit.payload.body),
+            idempotency_key=visit.exchange.request.get(b"idempotency-key")[:256],
+        )
+
+    def _complete_wake(self, endpoint: Endpoint, replica: Replica, first_byte_us: int) -> None:
+        stamps = endpoint.stamps(replica, first_byte_us)
+        if stamps is None or not endpoint.profile.wake_id:
+            return
+        wake = Wake(
+            at_us=first_byte_us,
+            endpoint=endpoint.profile.key,
+            uid=endpoint.profile.uid,
+            id=endpoint.profile.wake_id,
+            stamps=stamps,
+        )
+        task = asyncio.get_running_loop().create_task(self._tell_wake(wake, replica))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_wake(self, wake: Wake, replica: Replica) -> None:
+        runtime = None
+        try:
+            answer = await get(replica.pool, "/startup", wake.endpoint, STARTUP_TIME)
+            if answer.status == 200:
+                runtime = stages_of(answer.body)
+        except (UpstreamFault, TimeoutError):
+            pass
+        self._tracker.woke(wake.model_copy(update={"runtime": runtime, "at_us": self._now_us()}))
+
+
+def upstream_headers(visit: Visit) -> Headers:
+    """Return the headers that a replica sees: the client's own, without credentials and forged ones, and ours."""
+    request = visit.exchange.request
+    kept = [
+        (name, value)
+        for name, value in end_to_end(request.headers, _DROPPED)
+        if not name.startswith(_FORGED) and b"_" not in name
+    ]
+    endpoint = visit.endpoint.profile.key if visit.endpoint is not None else ""
+    return [
+        (b"host", endpoint.replace("/", ".").encode()),
+        *kept,
+        (b"accept-encoding", b"identity"),
+        (b"x-forwarded-for", visit.exchange.peer.encode()),
+        (b"x-forwarded-host", request.get(b"host").encode("latin-1")),
+        (b"x-forwarded-proto", b"http"),
+        (b"x-request-id", visit.shown_id.encode("latin-1")),
+    ]
+
+
+def stages_of(body: bytes) -> dict[str, float] | None:
+    """Return the stages of its start that a runtime tells, in milliseconds; None where it tells none."""
+    try:
+        content: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    stages = content.get("stages", content) if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        return None
+    numbers = {
+        str(name)[:64]: float(value)
+        for name, value in stages.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    }
+    return numbers or None

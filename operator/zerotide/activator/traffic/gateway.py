@@ -1,0 +1,141 @@
+"""Lead each request from its head to its last byte, and answer where something is in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import uuid
+from collections.abc import Callable
+
+from zerotide.activator.admission.consumers import Consumers
+from zerotide.activator.admission.profile import Profile
+from zerotide.activator.demand.tracker import Tracker
+from zerotide.activator.endpoints.endpoint import Endpoint
+from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.failures import PeerFault
+from zerotide.activator.metrics import Metrics
+from zerotide.activator.traffic import local
+from zerotide.activator.traffic.forwarder import Forwarder
+from zerotide.activator.traffic.intake import Intake, name_of
+from zerotide.activator.traffic.replies import rejection_of, send_rejection
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.wire import Exchange
+from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.protocol import Action
+
+log = logging.getLogger(__name__)
+
+SOONEST_503 = 1.0
+"""Seconds from arrival before which no 503 is sent: some clients come back at once, and for ever."""
+_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class Gateway:
+    """Handle requests."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        forwarder: Forwarder,
+        tracker: Tracker,
+        metrics: Metrics,
+        now: Callable[[], float],
+        now_us: Callable[[], int],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._registry, self._forwarder, self._tracker, self._metrics = registry, forwarder, tracker, metrics
+        self._now, self._now_us = now, now_us
+        self._rng = rng or random.Random()
+        self._intake = Intake(registry, now_us)
+        self._consumers = Consumers()
+        self.active = 0
+        """Requests that are being worked on."""
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        self.active += 1
+        id = uuid.uuid4().hex
+        shown = exchange.request.get(b"x-request-id")
+        visit = Visit(exchange, id, shown if _ID.fullmatch(shown) else id, self._now())
+        try:
+            await self._serve(visit)
+        except Rejection as rejection:
+            await self._refuse(visit, rejection)
+        except PeerFault as fault:
+            await self._refuse(visit, rejection_of(fault))
+        except Exception:
+            log.exception("a request could not be handled", extra={"request": visit.id})
+            await self._refuse(visit, Rejection(ErrorCode.UPSTREAM_LOST, "the gateway failed to handle the request"))
+        finally:
+            self._leave(visit)
+            self.active -= 1
+
+    async def _serve(self, visit: Visit) -> None:
+        action, profile = self._intake.locate(visit)
+        if action is Action.LOCAL:
+            local.answer(visit, profile, self._registry)
+            return
+        profile = await self._intake.read(visit, profile)
+        endpoint = self._registry.endpoints.get(name_of(profile))
+        if endpoint is None:
+            raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {profile.key} was deleted")
+        visit.endpoint = endpoint
+        self._admit(visit, endpoint)
+        await self._forwarder.forward(visit, endpoint)
+
+    def _admit(self, visit: Visit, endpoint: Endpoint) -> None:
+        """Count a request as its consumer's and as demand.
+
+        Raises what blocks the endpoint, or consumer_limit.
+        """
+        profile = endpoint.profile
+        if profile.blocked is not None:
+            raise profile.blocked.rejection(self._now_us())
+        claims = self._claims(visit, profile)
+        if not self._consumers.enter(claims):
+            raise Rejection(
+                ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
+            )
+        visit.claims = tuple(name for name, _ in claims)
+        visit.accepted_us = self._now_us()
+        visit.counted = True
+        self._tracker.arrived(profile.key, profile.uid)
+
+    def _claims(self, visit: Visit, profile: Profile) -> list[tuple[str, int]]:
+        share = self._registry.share_of_limit
+        claims = [(f"{profile.uid} {visit.consumer}", share(profile.consumer_limit))]
+        caller = visit.caller
+        if caller is not None and caller.max_in_flight is not None:
+            claims.append((f"key {caller.namespace}/{caller.key_id}", share(caller.max_in_flight)))
+        return claims
+
+    async def _refuse(self, visit: Visit, rejection: Rejection) -> None:
+        """Answer with a row of the table, a 503 not too soon."""
+        if visit.endpoint is not None:
+            self._metrics.of(*name_of(visit.endpoint.profile)).rejected[rejection.code.value] += 1
+        if rejection.row.status == 503 and not visit.exchange.started and not visit.at_once:
+            await asyncio.sleep(max(visit.started + SOONEST_503 - self._now(), 0.0))
+        if visit.exchange.started and not visit.streaming:
+            visit.exchange.cut()
+        else:
+            send_rejection(visit, rejection, self._rng)
+
+    def _leave(self, visit: Visit) -> None:
+        self._consumers.leave(visit.claims)
+        endpoint = visit.endpoint
+        if endpoint is None:
+            return
+        profile = endpoint.profile
+        if visit.counted:
+            self._tracker.ended(profile.key, profile.uid)
+        series = self._metrics.of(profile.namespace, profile.name)
+        cold = "true" if visit.cold else "false"
+        now = self._now()
+        series.requests[str(visit.status or 499), cold] += 1
+        series.duration[cold].observe(now - visit.started)
+        if visit.held:
+            series.hold.observe(visit.held)
+        if visit.first_byte:
+            series.first_byte[cold].observe(visit.first_byte - visit.started)

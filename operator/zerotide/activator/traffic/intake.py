@@ -1,0 +1,128 @@
+"""Who calls, which endpoint, what is asked: everything that is settled before anything waits or wakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zerotide.activator.admission.callers import Caller, credential, refuse
+from zerotide.activator.admission.catalogue import must_serve
+from zerotide.activator.admission.naming import Name, of_header, of_host, of_path
+from zerotide.activator.admission.payload import Payload, model_of, prepare, read_json
+from zerotide.activator.admission.profile import Profile
+from zerotide.activator.admission.waits import longest_hold
+from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.wire import Request
+from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.protocol import FORWARDED_PATHS, Action, protocol_of, route
+
+SMALLEST_BODY = 1024 * 1024
+_NOT_JSON = ("/v1/audio/",)
+
+
+class Intake:
+    """Read requests; every refusal is a Rejection."""
+
+    def __init__(self, registry: Registry, now_us: Callable[[], int]) -> None:
+        self._registry, self._now_us = registry, now_us
+
+    def locate(self, visit: Visit) -> tuple[Action, Profile | None]:
+        """Say what happens to a request, and which endpoint its head names; its caller is checked by then.
+
+        The body is not touched. Raises invalid_api_key, forbidden, endpoint_not_found, endpoint_mismatch,
+        route_not_found or invalid_request.
+        """
+        request = visit.exchange.request
+        path_name, visit.target = of_path(request.target)
+        path = visit.path
+        visit.protocol = protocol_of(path)
+        found = route(request.method, path)
+        if found.action is Action.LOCAL and not _asks_for_endpoints(request.method, path):
+            return Action.LOCAL, None
+        visit.caller = self._caller(request)
+        header = of_header(request.get(b"x-zerotide-endpoint"))
+        profile = self._registry.catalogue.named(visit.caller, of_host(request.get(b"host")), path_name, header)
+        if profile is None and visit.caller is None:
+            raise refuse()
+        if found.action is Action.NOT_FOUND and not self._is_extra(request.method, path, profile, visit.caller):
+            raise Rejection(
+                ErrorCode.ROUTE_NOT_FOUND, f"{request.method} {path[:256]} is not served: only inference routes are"
+            )
+        return (Action.LOCAL if found.action is Action.LOCAL else Action.FORWARD), profile
+
+    async def read(self, visit: Visit, profile: Profile | None) -> Profile:
+        """Read the body of a request that is to be forwarded and return its endpoint, now beyond doubt.
+
+        Raises request_too_large, invalid_request, model_not_found, ambiguous_model or endpoint_mismatch, and
+        PeerFault where the body does not arrive.
+        """
+        request = visit.exchange.request
+        if request.get(b"content-encoding").lower() not in ("", "identity"):
+            raise Rejection(ErrorCode.INVALID_REQUEST, "compressed request bodies are not taken: send it as it is")
+        visit.longest = longest_hold(request.headers)
+        limit = profile.max_body_bytes if profile is not None else self._largest_body(visit.caller)
+        body = await visit.exchange.read_body(limit)
+        if not _is_json(visit.path, request):
+            if profile is None:
+                raise Rejection(
+                    ErrorCode.INVALID_REQUEST,
+                    "name the endpoint by host, path or X-Zerotide-Endpoint: this body is not JSON with a `model`",
+                )
+            visit.payload = Payload(body)
+            return profile
+        text, found = read_json(body, visit.path)
+        model = model_of(found)
+        profile = self._agreed(profile, model, visit.caller)
+        if len(body) > profile.max_body_bytes:
+            raise Rejection(ErrorCode.REQUEST_TOO_LARGE, f"the body is larger than {profile.max_body_bytes} bytes")
+        if visit.path not in FORWARDED_PATHS and visit.path not in profile.extra_paths:
+            raise Rejection(ErrorCode.ROUTE_NOT_FOUND, f"endpoint {profile.key} does not serve {visit.path[:256]}")
+        visit.payload = prepare(text, found, visit.path, profile.model_name)
+        return profile
+
+    def _caller(self, request: Request) -> Caller | None:
+        text = credential(request.headers)
+        return self._registry.keyring.find(text, self._now_us()) if text else None
+
+    def _agreed(self, profile: Profile | None, model: str, caller: Caller | None) -> Profile:
+        if profile is not None:
+            if model:
+                must_serve(profile, model)
+            return profile
+        if caller is None:
+            raise refuse()
+        if not model:
+            raise Rejection(
+                ErrorCode.INVALID_REQUEST,
+                "name the endpoint: by `model`, host, path or X-Zerotide-Endpoint",
+                param="model",
+            )
+        return self._registry.catalogue.by_model(caller, model)
+
+    def _is_extra(self, method: str, path: str, profile: Profile | None, caller: Caller | None) -> bool:
+        if method != "POST":
+            return False
+        if profile is not None:
+            return path in profile.extra_paths
+        return caller is not None and any(path in each.extra_paths for each in self._registry.catalogue.open_to(caller))
+
+    def _largest_body(self, caller: Caller | None) -> int:
+        if caller is None:
+            return SMALLEST_BODY
+        sizes = (profile.max_body_bytes for profile in self._registry.catalogue.open_to(caller))
+        return max(sizes, default=SMALLEST_BODY)
+
+
+def name_of(profile: Profile) -> Name:
+    """Return an endpoint's namespace and name."""
+    return Name(profile.namespace, profile.name)
+
+
+def _asks_for_endpoints(method: str, path: str) -> bool:
+    return method == "GET" and (path == "/info" or path.startswith("/v1/"))
+
+
+def _is_json(path: str, request: Request) -> bool:
+    if path.startswith(_NOT_JSON):
+        return False
+    return path in FORWARDED_PATHS or "json" in request.get(b"content-type").lower()

@@ -1,0 +1,101 @@
+"""A replica's answer on its way to the client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from zerotide.activator.failures import UpstreamFault
+from zerotide.activator.traffic.replies import foreign_error_event, relayed
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.usage.tap import Events, Tap, Through, tap_for
+from zerotide.activator.wire import Headers
+from zerotide.api.usage import Tokens
+
+_TOLD = frozenset((b"x-prompt-tokens", b"x-generated-tokens"))
+MOST_COLLECTED = 256 * 1024
+
+
+class Relay:
+    """Pass an answer on as it comes; `done` once it ended, well or not."""
+
+    __slots__ = ("_collected", "_on_first", "_tap", "_visit", "bytes", "done", "fault", "first", "status")
+
+    def __init__(self, visit: Visit, on_first: Callable[[], None]) -> None:
+        self._visit = visit
+        self._on_first = on_first
+        self._tap: Tap = Through()
+        self._collected: bytearray | None = None
+        self.first = False
+        """Whether a byte of the body came."""
+        self.bytes = 0
+        self.status = 0
+        self.fault: UpstreamFault | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """Return what the answer said of its tokens so far."""
+        return self._tap.tokens()
+
+    def head(self, status: int, headers: Headers, length: int | None) -> None:
+        """Send the head on, or only remember it where the client has one already."""
+        visit = self._visit
+        self.status = visit.status = status
+        told = {name: value for name, value in headers if name in _TOLD or name.startswith(b"content-")}
+        encoded = told.get(b"content-encoding", b"identity").lower() != b"identity"
+        content_type = told.get(b"content-type", b"").decode("latin-1")
+        self._tap = tap_for(content_type, encoded, visit.protocol, told, visit.payload.adds_usage)
+        events = isinstance(self._tap, Events)
+        visit.streaming = visit.streaming or events
+        if visit.committed:
+            if not (status == 200 and events):
+                self._collected = bytearray()
+            return
+        visit.exchange.start(status, relayed(headers, visit), None if events else length)
+
+    def data(self, data: bytes) -> None:
+        """Send a piece of the body on."""
+        if not self.first:
+            self._began()
+        self.bytes += len(data)
+        data = self._tap.feed(data)
+        if self._collected is None:
+            self._visit.exchange.write(data)
+        elif len(self._collected) < MOST_COLLECTED:
+            self._collected += data
+
+    def end(self) -> None:
+        """End the answer as complete."""
+        if not self.first:
+            self._began()
+        exchange, rest = self._visit.exchange, self._tap.finish()
+        if self._collected is not None:
+            self._end_within(bytes(self._collected) + rest)
+        else:
+            exchange.write(rest)
+            exchange.end()
+        self._finish()
+
+    def lost(self, fault: UpstreamFault) -> None:
+        """Remember why there will be no more."""
+        self.fault = fault
+        self._finish()
+
+    def _began(self) -> None:
+        self.first = True
+        self._on_first()
+
+    def _end_within(self, body: bytes) -> None:
+        """Put an answer that is no stream into the stream that the client reads."""
+        exchange = self._visit.exchange
+        if self.status >= 400:
+            exchange.write(foreign_error_event(self.status, body, self._visit.protocol))
+            exchange.cut()
+        else:
+            exchange.write(b"data: " + b" ".join(body.split(b"\n")).strip() + b"\n\n")
+            exchange.end()
+
+    def _finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
