@@ -57,7 +57,6 @@ images: ## Build all images and load them into the local cluster, if one runs
 crds: .venv/.stamp ## Generate crds/ from the Python types
 	$(VENV)/python -m zerotide.api.crd crds/
 	cp crds/*.yaml charts/zerotide/files/crds/
-	cp crds/*.yaml charts/zerotide/files/crds/
 
 tools: ## Fetch or build the cluster's programs into the cache
 	@$(PYTHON) -m e2e.tools ensure

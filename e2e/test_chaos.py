@@ -58,11 +58,16 @@ async def test_killing_every_process_loses_nothing(system: System, rounds: int) 
     final = await traffic.once(url, key, chat(), timeout=60)
     assert final.status == 200, final
     await asyncio.to_thread(system.wait_state, namespace, "chaos", "Asleep", timeout=60)
-    await asyncio.to_thread(wait_until, "all pods are released", lambda: not system.pods(namespace, "chaos"), 60)
+    await asyncio.to_thread(released, system, namespace)
     await watching
     unexpected = [answer for answer in answers if answer.status not in (0, 200, 502, 503)]
     assert not unexpected and sum(answer.status == 200 for answer in answers) >= len(answers) / 2, answers
     await asyncio.to_thread(compare_bill, system, namespace, seen)
+
+
+def released(system: System, namespace: str) -> None:
+    """Wait until the exporter has let go of every pod."""
+    wait_until("all pods are released", lambda: not system.pods(namespace, "chaos"), 60)
 
 
 async def remember_pods(system: System, namespace: str, seen: dict[str, Json], stop: asyncio.Event) -> None:
