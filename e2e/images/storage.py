@@ -5,6 +5,7 @@ Images are pushed, uncompressed, into folders in the cache: layers that did not 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,9 +32,10 @@ def folder() -> Path:
 
 
 def buildah(*arguments: str) -> list[str]:
-    """Return a buildah command line on the project's own storage."""
+    """Return a buildah command line on the project's own storage, whose mounts end with the command."""
     storage = folder() / "storage"
-    return ["buildah", "--root", str(storage), "--runroot", str(storage / "run"), *arguments]
+    own = ("--root", str(storage), "--runroot", str(storage / "run"))
+    return ["unshare", "--mount", "--", "buildah", *own, *arguments]
 
 
 def image_id(reference: str) -> str:
@@ -153,6 +155,16 @@ def push(reference: str) -> None:
     for file in target.iterdir():
         if file not in keep and file.name not in ("manifest.json", "version"):
             file.unlink()
+    _forget_blobs()
+
+
+def _forget_blobs() -> None:
+    """Remove the notes that a push leaves outside the storage, and their folders if nothing else uses them."""
+    notes = Path("/var/lib/containers/cache/blob-info-cache-v1.boltdb")
+    notes.unlink(missing_ok=True)
+    for above in (notes.parent, notes.parent.parent):
+        with contextlib.suppress(OSError):  # not there, or not empty: somebody else's
+            above.rmdir()
 
 
 def manifest(image: Path) -> dict[str, Any]:
