@@ -12,6 +12,8 @@ from pathlib import Path
 
 from zerotide_runtime.errors import OutOfMemory, SettingsError, StartError
 
+log = logging.getLogger(__name__)
+
 TERMINATION_LOG = Path("/dev/termination-log")
 
 
@@ -23,13 +25,18 @@ def serve(arguments: Sequence[str]) -> int:
     startup = Startup()
     try:
         settings = read_settings(arguments, os.environ)
+        from zerotide_runtime.port import open_port
+
+        listening = open_port(settings.host, settings.port)
+        startup.mark("listen")
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        log.info("listening on port %d for %s", listening.getsockname()[1], settings.model_name)
         import asyncio
 
         from zerotide_runtime.serve import Process
 
         async def run() -> None:
-            await Process(settings, startup).run()
+            await Process(settings, startup, listening).run()
 
         asyncio.run(run())
         status = 0
@@ -50,7 +57,7 @@ def as_start_error(error: Exception) -> StartError:
     # torch says that memory is short with a plain RuntimeError.
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return OutOfMemory(f"the model does not fit into memory: {error}; raise resources.limits.memory")
-    logging.getLogger(__name__).error("the start failed", exc_info=error)
+    log.error("the start failed", exc_info=error)
     return StartError(f"{type(error).__name__}: {error}")
 
 
@@ -63,7 +70,7 @@ def report(error: StartError, *, usage: bool = False) -> int:
         try:
             TERMINATION_LOG.write_text(json.dumps({"reason": error.reason, "message": message[:2000]}))
         except OSError:
-            logging.getLogger(__name__).debug("%s is not writable", TERMINATION_LOG)
+            log.debug("%s is not writable", TERMINATION_LOG)
     return 2 if usage else 1
 
 

@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerotide_runtime.assets import Assets, load_assets
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit
 from zerotide_runtime.locate import parse_location, resolve
@@ -27,6 +27,7 @@ from zerotide_runtime.startup import Startup
 from zerotide_runtime.weights.mapped import MappedWeights
 
 if TYPE_CHECKING:
+    from zerotide_runtime.assets import Assets
     from zerotide_runtime.engine.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,13 @@ class Loading:
         self.folder: Future[Path] = pool.submit(resolve, location, Path(settings.cache_dir))
         self.weights: Future[MappedWeights] = pool.submit(lambda: MappedWeights(self.folder.result()))
         self.pages: Future[None] = pool.submit(self._read)
-        self.assets: Future[Assets] = pool.submit(lambda: load_assets(self.folder.result()))
+        self.assets: Future[Assets] = pool.submit(self._load_assets)
+
+    def _load_assets(self) -> Assets:
+        # Imported here, because the tokenizer and template libraries would delay the opening of the port.
+        from zerotide_runtime.assets import load_assets
+
+        return load_assets(self.folder.result())
 
     def _read(self) -> None:
         self.weights.result().populate()
@@ -78,8 +85,9 @@ class Loading:
 class Process:
     """The running server; it is what the engine reports to."""
 
-    def __init__(self, settings: Settings, startup: Startup) -> None:
+    def __init__(self, settings: Settings, startup: Startup, listening: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
+        self._listening = listening
         self._settings = settings
         self._startup = startup
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -90,9 +98,7 @@ class Process:
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raise the StartError that prevents it."""
-        port = await self._server.listen(self._settings.host, self._settings.port)
-        self._startup.mark("listen")
-        log.info("listening on port %d for %s", port, self._settings.model_name)
+        await self._server.start(self._listening)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, None)
         self._engine.start()

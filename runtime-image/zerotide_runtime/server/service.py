@@ -7,8 +7,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from zerotide_runtime.assets import Assets
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.request import Event, Sampling, Sequence
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
@@ -18,6 +18,9 @@ from zerotide_runtime.server.message import Request
 from zerotide_runtime.server.telemetry import Telemetry
 from zerotide_runtime.settings import Settings
 from zerotide_runtime.startup import Startup
+
+if TYPE_CHECKING:
+    from zerotide_runtime.assets import Assets
 
 PING_SECONDS = 15.0
 

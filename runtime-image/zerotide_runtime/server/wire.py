@@ -8,7 +8,7 @@ import logging
 import socket
 from dataclasses import dataclass
 
-from zerotide_runtime.errors import ListenError
+from zerotide_runtime.port import BACKLOG
 from zerotide_runtime.server.message import (
     BadMessage,
     Handler,
@@ -189,14 +189,10 @@ class HTTPServer:
         self._idle = asyncio.Event()
         self._server: asyncio.Server | None = None
 
-    async def listen(self, host: str | None, port: int) -> int:
-        """Open the port on `host`, or on all addresses; return its number; raise ListenError."""
+    async def start(self, listening: socket.socket) -> None:
+        """Take connections from a listening socket."""
         loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(lambda: Connection(self), host or None, port, backlog=1024)
-        except (OSError, socket.gaierror) as error:
-            raise ListenError(f"cannot listen on port {port}: {error}") from None
-        return int(self._server.sockets[0].getsockname()[1])
+        self._server = await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
 
     def stop_listening(self) -> None:
         """Close the port and the idle connections; those at work close after their answer."""
