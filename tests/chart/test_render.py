@@ -82,7 +82,7 @@ def test_what_can_be_switched_on(values: Object, kind: str, name: str) -> None:
 def test_scheduling_of_each_process(process: str) -> None:
     """Every process takes the same switches of its pods."""
     values: dict[str, Any] = {
-        "logLevel": "debug",
+        "logFormat": "text",
         "nodeSelector": {"pool": "system"},
         "tolerations": [{"key": "system", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
@@ -98,7 +98,7 @@ def test_scheduling_of_each_process(process: str) -> None:
         key: values[key] for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName")
     }
     container = pod["containers"][0]
-    assert environment(container)["ZEROTIDE_LOG_LEVEL"] == "debug" and environment(container)["EXTRA"] == "1"
+    assert environment(container)["ZEROTIDE_LOG_FORMAT"] == "text" and environment(container)["EXTRA"] == "1"
     assert container["resources"] == values["resources"]
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
     assert metadata["annotations"]["a"] == "b" and metadata["labels"]["team"] == "ml"

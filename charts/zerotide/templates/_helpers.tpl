@@ -86,8 +86,12 @@ topologySpreadConstraints:
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
+- name: ZEROTIDE_LOG_FORMAT
+  value: {{ .values.logFormat }}
+{{- with .values.logLevel }}
 - name: ZEROTIDE_LOG_LEVEL
-  value: {{ .values.logLevel }}
+  value: {{ . }}
+{{- end }}
 {{- with .values.extraEnv }}
 {{ toYaml . }}
 {{- end }}

@@ -1,0 +1,51 @@
+"""The chart tells processes nothing that they do not listen to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chart.rendering import environment, find, render
+from zerotide.activator import settings as activator
+from zerotide.controller import options as operator
+from zerotide.exporter import settings as exporter
+
+PRICES = {"exporter": {"prices": {"currency": "EUR", "prices": []}}}
+PARSERS = {"operator": operator.parse, "activator": activator.parse, "exporter": exporter.parse}
+
+
+@pytest.mark.parametrize("process", PARSERS)
+def test_every_variable_is_read(process: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each variable that the chart sets is one that the process names in its help, so a typo is noticed."""
+    container = find(render(PRICES), "Deployment", f"zerotide-{process}")["spec"]["template"]["spec"]["containers"][0]
+    with pytest.raises(SystemExit):
+        PARSERS[process](["--help"], {})
+    told = capsys.readouterr().out
+    for name in environment(container):
+        assert name in told, name
+
+
+@pytest.mark.parametrize("process", PARSERS)
+def test_the_chart_s_values_are_understood(process: str) -> None:
+    """The process accepts what the chart tells it."""
+    objects = render({**PRICES, "policy": {"images": ["r.example/*"], "nodePaths": ["/models"], "allowOpen": True}})
+    container = find(objects, "Deployment", f"zerotide-{process}")["spec"]["template"]["spec"]["containers"][0]
+    told = {"POD_NAME": "p-1", "POD_NAMESPACE": "zerotide-system", **environment(container)}
+    parsed = PARSERS[process]([], told)
+    assert "zerotide-system" in str(parsed)
+
+
+def test_the_operator_checks_the_chart_s_policy() -> None:
+    """What it parses is what the chart's lists say."""
+    objects = render({"policy": {"images": ["r.example/*"], "nodePaths": ["/models"]}, "operator": {"elastic": True}})
+    container = find(objects, "Deployment", "zerotide-operator")["spec"]["template"]["spec"]["containers"][0]
+    config = operator.parse([], environment(container)).config
+    assert config.policy.images is not None and "r.example/*" in config.policy.images
+    assert (config.policy.node_paths, config.policy.allow_open, config.elastic) == (("/models",), False, True)
+    assert set(config.images) == {"zerotide", "vllm", "sglang", "llamacpp", "tgi"}
+
+
+def test_the_activator_drains_within_the_kubelet_s_patience() -> None:
+    """Streams end, and the last usage records are sent, before the kill."""
+    objects = render({"activator": {"terminationGracePeriodSeconds": 100}})
+    container = find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
+    assert activator.parse([], environment(container)).drain_timeout == 85
