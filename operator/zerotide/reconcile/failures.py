@@ -1,4 +1,4 @@
-"""What can be wrong with a spec that only rendering finds out.
+"""What can be wrong with a spec that only rendering, or the API server's answer to it, finds out.
 
 RenderError                 has the condition reason under which it is reported
 ├── InvalidMerge            podTemplate does not merge into a pod
@@ -36,3 +36,13 @@ class UnsupportedModel(RenderError):
 
 class NoImage(RenderError):
     """An engine for which neither the spec nor the chart names an image."""
+
+
+class PodInvalid(RenderError):
+    """A pod template that the API server finds invalid."""
+
+
+class PodForbidden(RenderError):
+    """A Deployment that a policy or quota of the cluster refuses."""
+
+    reason = Reason.POD_REFUSED

@@ -77,7 +77,7 @@ def due(live: Mapping[str, Any], new: Mapping[str, Any], written_us: int, now_us
     eager = {key for key in (*have, *new) if key not in LAZY and have.get(key) != new.get(key)}
     if not eager:
         asleep = new.get("state") not in (State.AWAKE.value, State.DRAINING.value)
-        return None if asleep else _last(live) + LAZY_US
+        return None if asleep else max(_last(live), written_us) + LAZY_US
     states = {live.get("state"), new.get("state")}
     steps = eager <= {"state", "conditions", "replicas", "readyReplicas"} and states <= {s.value for s in CALM}
     return written_us + CALM_US if steps else now_us

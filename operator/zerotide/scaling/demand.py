@@ -80,6 +80,10 @@ class View:
         """Return the start of the activator, 0 before the snapshot."""
         return self.here(self._started_us) if self.complete else 0
 
+    def endpoints(self) -> list[str]:
+        """Return the endpoints that the activator spoke of."""
+        return list(self._demands)
+
     def demand(self, endpoint: str, uid: str) -> Demand | None:
         """Return what is known of an endpoint; what was said of a namesake that is gone is not."""
         known = self._demands.get(endpoint)

@@ -1,0 +1,25 @@
+"""What can go wrong in the operator itself.
+
+ControllerError
+├── SettingsError       a flag or environment variable that cannot be used
+├── NotLeading          a write was about to happen without the lease
+└── StreamBroken        an activator's demand stream ended, stalled or was refused
+"""
+
+from __future__ import annotations
+
+
+class ControllerError(Exception):
+    """A failure of the operator itself."""
+
+
+class SettingsError(ControllerError):
+    """A flag or environment variable that cannot be used."""
+
+
+class NotLeading(ControllerError):
+    """A write was about to happen without the lease."""
+
+
+class StreamBroken(ControllerError):
+    """An activator's demand stream ended, stalled or was refused."""

@@ -1,0 +1,226 @@
+"""The operator put together: caches, queue, lease, streams, and what each tells the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from zerotide.api.demand import Wake
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.failures import InvalidObject
+from zerotide.api.names import MANAGER_OPERATOR, SERVICE_ACCOUNT_OPERATOR
+from zerotide.controller.activators import Activator, addresses
+from zerotide.controller.admin import Admin
+from zerotide.controller.cache import Endpoints, key_of, version
+from zerotide.controller.executor import Executor
+from zerotide.controller.metrics import Metrics
+from zerotide.controller.options import Options
+from zerotide.controller.pace import Pace
+from zerotide.controller.queue import Queue
+from zerotide.controller.reconciler import Reconciler, World
+from zerotide.controller.schedule import Priority
+from zerotide.controller.signals import Signals
+from zerotide.controller.streams import Streams
+from zerotide.controller.tokens import StreamToken
+from zerotide.controller.watches import Heartbeat, Watches
+from zerotide.kube import Client, Clock, Elector, KubeError, Recorder
+from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.scaling.demand import View
+
+log = logging.getLogger(__name__)
+
+LEASE = "zerotide-operator"
+SLICES_PER_SECOND = 200
+STUCK = 10.0
+
+
+class Operator:
+    """One operator process, but for kopf, which only calls `on_event`."""
+
+    def __init__(self, client: Client, options: Options) -> None:
+        self._client, self._options = client, options
+        self._clock = Clock()
+        self._beat = Heartbeat()
+        self.listed = asyncio.Event()
+        self._stopping = False
+        self.metrics = Metrics()
+        self.endpoints = Endpoints()
+        self.queue = Queue(self._work)
+        self.recorder = Recorder(client, MANAGER_OPERATOR, options.identity)
+        self.watches = Watches(
+            client, options.namespace, self._clock, on_key=self._changed, on_activators=self._activators_changed
+        )
+        self.token = StreamToken(client, options.token_file, SERVICE_ACCOUNT_OPERATOR, options.namespace)
+        self.streams = Streams(
+            self.token,
+            options.activator_port,
+            self._clock,
+            on_demand=self._demand_changed,
+            on_wake=self._woken,
+        )
+        self.signals = Signals(self.streams)
+        self.elector = Elector(client, options.namespace, LEASE, options.identity, on_lost=self._lost)
+        self._addresses: tuple[str, ...] = ()
+        world = World(
+            endpoints=self.endpoints,
+            children=self.watches.children,
+            pods=self.watches.pods,
+            signals=self.signals,
+            nodes=self.watches.nodes,
+            addresses=lambda: self._addresses,
+        )
+        self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
+        self.reconciler = Reconciler(
+            world, self.executor, options.config, self._clock, self.metrics, self.recorder, self.queue.add_after
+        )
+        self.admin = Admin(options.port, self.metrics, unhealthy=self._unhealthy, unready=self._unready)
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Create every task that lives as long as the process."""
+        make = asyncio.create_task
+        tasks = [make(reflector.run(), name=f"watch {reflector.resource.plural}") for reflector in self.watches.all]
+        tasks.append(make(self.recorder.run(), name="events"))
+        tasks.append(make(self._pulse(), name="heartbeat"))
+        tasks.append(make(self._resync(), name="resync"))
+        tasks.append(make(self._lead(), name="lead"))
+        if self._options.elect:
+            tasks.append(make(self.elector.run(), name="lease"))
+        return tasks
+
+    async def stop(self) -> None:
+        """Take no more work, end what is in work, and give the lease up."""
+        self._stopping = True
+        await self.queue.close(10.0)
+        await self.streams.close()
+        if self._options.elect:
+            await self.elector.release()
+        await self.admin.stop()
+
+    def on_event(self, type_: str, obj: dict[str, Any]) -> None:
+        """Take in an event of an endpoint: the first list's have no type."""
+        key = key_of(obj)
+        if type_ == "DELETED":
+            self._gone(key, obj["metadata"]["uid"])
+        elif self.endpoints.put(obj):
+            self.queue.add(key, self._priority(key, type_))
+
+    def _priority(self, key: str, type_: str) -> Priority:
+        status = (self.endpoints.get(key) or {}).get("status") or {}
+        wish = (status.get("wakeRequest") or {}).get("id")
+        if wish and wish != status.get("handledWakeRequest"):
+            return Priority.WAKE
+        return Priority.CHANGE if type_ else Priority.SWEEP
+
+    async def _work(self, key: str) -> None:
+        await self.reconciler.reconcile(key)
+        self.metrics.depth.set(len(self.queue))
+
+    def _changed(self, key: str) -> None:
+        if self.endpoints.get(key) is not None:
+            self.queue.add(key)
+
+    def _gone(self, key: str, uid: str) -> None:
+        if not self.endpoints.drop(key, uid):
+            return
+        self.reconciler.forget(key)
+        self.queue.forget(key)
+        self.metrics.forget(key)
+        log.info("endpoint gone", extra={"key": key})
+
+    def _activators_changed(self, known: tuple[Activator, ...]) -> None:
+        self.streams.expect(known)
+        serving = addresses(known)
+        if serving != self._addresses:
+            self._addresses = serving
+            for key in self.endpoints:
+                self.queue.add(key, Priority.SWEEP)
+
+    def _demand_changed(self, key: str) -> None:
+        endpoint = self._parsed(key)
+        if endpoint is None or not self.signals.matters(endpoint, self._clock.now_us()):
+            return
+        waiting = self.signals.load(endpoint).held and not endpoint.status.desired_replicas
+        self.queue.add(key, Priority.WAKE if waiting else Priority.CHANGE)
+
+    def _woken(self, view: View, wake: Wake) -> None:
+        endpoint = self._parsed(wake.endpoint)
+        if endpoint is None or endpoint.metadata.uid != wake.uid:
+            return
+        pods = self.watches.pods.of(endpoint.key)
+        seen = self.watches.pods.starts.first(pods, view.here(wake.stamps.demand_us))
+        record = self.signals.finish(endpoint, view, wake, seen)
+        if record is not None:
+            self.metrics.wake_served(record)
+            self.queue.add(endpoint.key)
+
+    def _parsed(self, key: str) -> InferenceEndpoint | None:
+        try:
+            return self.endpoints.parsed(key)
+        except InvalidObject:
+            return None
+
+    async def _lead(self) -> None:
+        """Become ready, wait for the lease, then work; a standby keeps its caches warm meanwhile."""
+        await self.watches.wait_synced()
+        await self.listed.wait()
+        if self._options.elect:
+            await self.elector.elected.wait()
+        self.metrics.leading.set(1)
+        log.info("leading", extra={"endpoints": len(self.endpoints), "identity": self._options.identity})
+        await self.token.refresh()
+        self.streams.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.token.run(), name="token")
+            for number in range(self._options.workers):
+                group.create_task(self.queue.run(), name=f"worker {number}")
+
+    async def _resync(self) -> None:
+        """List the endpoints now and then: kopf's watch may miss deletions, and levels want to be looked at."""
+        while True:
+            try:
+                listing = await self._client.list(INFERENCE_ENDPOINTS)
+            except KubeError as error:
+                log.warning("endpoints not listed", extra={"error": str(error)})
+                await asyncio.sleep(1.0)
+                continue
+            self._take_all(listing.items, int(listing.resource_version))
+            self.listed.set()
+            await asyncio.sleep(self._options.resync)
+
+    def _take_all(self, items: list[dict[str, Any]], listed: int) -> None:
+        present = {key_of(item) for item in items}
+        for item in items:
+            self.endpoints.put(item)
+            self.queue.add(key_of(item), self._priority(key_of(item), ""))
+        for key in self.endpoints:
+            obj = self.endpoints.get(key)
+            if key not in present and obj is not None and version(obj) <= listed:
+                self._gone(key, obj["metadata"]["uid"])
+
+    async def _pulse(self) -> None:
+        while True:
+            self._beat.beat()
+            await asyncio.sleep(1.0)
+
+    def _leading(self) -> bool:
+        return not self._options.elect or self.elector.leading
+
+    def _lost(self) -> None:
+        # Another process may write from now on. Nothing that is in flight here may finish with a write.
+        log.critical("lease lost: ending at once")
+        logging.shutdown()
+        os._exit(1)
+
+    def _unhealthy(self) -> str:
+        if self._beat.late() > STUCK:
+            return f"the event loop has been stuck for {self._beat.late():.0f} s"
+        return self.watches.stale()
+
+    def _unready(self) -> str:
+        if self._stopping:
+            return "stopping"
+        if not self.listed.is_set():
+            return "the InferenceEndpoints cannot be listed: is the CustomResourceDefinition installed?"
+        return "" if self.watches.synced else "the watches have not listed yet"

@@ -1,0 +1,123 @@
+"""Work on keys, a few at a time and never the same one twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from zerotide.controller.failures import NotLeading
+from zerotide.controller.schedule import Priority, Schedule
+from zerotide.kube import KubeError
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[str], Awaitable[None]]
+
+
+class Queue:
+    """A schedule with workers; whoever adds a key wakes one of them."""
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        schedule: Schedule | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._work, self._clock = work, clock
+        self._schedule = schedule or Schedule()
+        self._rng = rng or random.Random()
+        self._wakeups: set[asyncio.Future[None]] = set()
+        self._open = True
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """Return how many keys are ready and not worked on."""
+        return len(self._schedule)
+
+    def add(self, key: str, priority: Priority = Priority.CHANGE) -> None:
+        """Have a key worked on as soon as a worker is free."""
+        self._schedule.add(key, priority)
+        self._wake_one()
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Have a key worked on in so many seconds, or sooner if something changes."""
+        self._schedule.add_at(key, self._clock() + max(0.0, seconds))
+        self._wake_one()
+
+    def forget(self, key: str) -> None:
+        """Drop a key that is gone."""
+        self._schedule.forget(key)
+
+    async def run(self) -> None:
+        """Be one worker, until the queue is closed."""
+        while self._open:
+            key = self._schedule.take(self._clock())
+            if key is None:
+                await self._sleep()
+                continue
+            if len(self._schedule):
+                self._wake_one()
+            await self._one(key)
+
+    async def close(self, timeout: float) -> None:
+        """Take no more keys and wait for those in work, at most `timeout` seconds."""
+        self._open = False
+        for waiter in self._wakeups:
+            if not waiter.done():
+                waiter.set_result(None)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("work cut off at the end", extra={"keys": self._busy})
+
+    async def _one(self, key: str) -> None:
+        self._busy += 1
+        self._idle.clear()
+        try:
+            await self._work(key)
+            self._schedule.succeeded(key)
+        except NotLeading:
+            log.info("not leading", extra={"key": key})
+        except KubeError as error:
+            self._retry(key, f"{type(error).__name__}: {error}")
+        except Exception:
+            # A bug with one endpoint must not stop the others.
+            log.exception("reconcile failed", extra={"key": key})
+            self._retry(key, "")
+        finally:
+            self._schedule.done(key)
+            self._busy -= 1
+            if self._busy == 0:
+                self._idle.set()
+
+    def _retry(self, key: str, error: str) -> None:
+        seconds = self._schedule.failed(key) * self._rng.uniform(0.8, 1.2)
+        if error:
+            log.warning("reconcile failed", extra={"key": key, "error": error, "retry": round(seconds, 1)})
+        self.add_after(key, seconds)
+
+    async def _sleep(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wakeups.add(waiter)
+        due = self._schedule.next_due()
+        try:
+            async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            self._wakeups.discard(waiter)
+
+    def _wake_one(self) -> None:
+        for waiter in self._wakeups:
+            if not waiter.done():
+                waiter.set_result(None)
+                return

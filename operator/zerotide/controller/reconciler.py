@@ -1,0 +1,214 @@
+"""Reconcile one endpoint: observe, steer, scale; then plan the rest and carry it out.
+
+The Deployment comes first, because a client may be waiting for it; whatever the plan adds comes after.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from zerotide.api.conditions import State
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.failures import InvalidObject
+from zerotide.api.scalars import SECOND
+from zerotide.controller.cache import Children, Endpoints, Pods
+from zerotide.controller.executor import Executor
+from zerotide.controller.metrics import Metrics
+from zerotide.controller.signals import Signals
+from zerotide.kube import Clock, Forbidden, Invalid, Notice, Recorder
+from zerotide.reconcile.config import Config
+from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
+from zerotide.reconcile.observed import Object, Observed
+from zerotide.reconcile.plan import Delete, plan
+from zerotide.reconcile.rendering import Rendering, render
+from zerotide.reconcile.steer import Apply, Create, Steering, steer
+from zerotide.scaling.decide import Why
+
+log = logging.getLogger(__name__)
+
+AGAIN = 0.02
+"""Seconds until the next look after an object was not as planned."""
+REFUSED_US = 30 * SECOND
+"""Time until a Deployment is tried again that a policy or quota refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A rendering that the API server refused, and until when it is not tried again (None: until it changes)."""
+
+    digest: str
+    error: RenderError
+    until_us: int | None
+
+
+@dataclass
+class World:
+    """Everything that a reconciliation reads."""
+
+    endpoints: Endpoints
+    children: Children
+    pods: Pods
+    signals: Signals
+    nodes: Callable[[], tuple[Object, ...]]
+    addresses: Callable[[], tuple[str, ...]]
+
+
+class Reconciler:
+    """Bring endpoints to what their specs and their demand ask for, one key at a time."""
+
+    def __init__(
+        self,
+        world: World,
+        executor: Executor,
+        config: Config,
+        clock: Clock,
+        metrics: Metrics,
+        recorder: Recorder,
+        later: Callable[[str, float], None],
+    ) -> None:
+        self._world, self._executor, self._config = world, executor, config
+        self._clock, self._metrics, self._recorder, self._later = clock, metrics, recorder, later
+        self._rendered: dict[str, tuple[tuple[str, int], Rendering]] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._written: dict[str, int] = {}
+
+    async def reconcile(self, key: str) -> None:
+        """Do one round for one endpoint; raise KubeError to be called again after a back-off."""
+        began = self._clock.monotonic()
+        try:
+            endpoint = self._world.endpoints.parsed(key)
+        except InvalidObject as error:
+            # A version of the CRD that this operator does not understand: nothing sensible can be written.
+            log.error("endpoint not understood", extra={"key": key, "error": str(error)})
+            return
+        if endpoint is None or endpoint.metadata.deletion_timestamp:
+            return
+        await self._executor.recheck_conflicts(key, endpoint.metadata.uid)
+        now_us = self._clock.now_us()
+        rendering = self._rendering(endpoint, now_us)
+        observed = self._observe(endpoint, now_us)
+        steering = steer(observed, rendering, self._config, now_us)
+        sound = await self._steer(key, endpoint, rendering, steering)
+        if sound:
+            sound = await self._rest(key, observed, rendering, steering)
+        if not sound:
+            self._later(key, AGAIN)
+        self._metrics.reconciled(self._clock.monotonic() - began)
+
+    def forget(self, key: str) -> None:
+        """Forget an endpoint that is gone; its children follow it by their owner references."""
+        for table in (self._rendered, self._refused, self._written):
+            table.pop(key, None)
+        self._executor.forget(key)
+        self._world.signals.forget(key)
+
+    async def _steer(self, key: str, endpoint: InferenceEndpoint, rendering: Rendering, steering: Steering) -> bool:
+        if steering.move is None:
+            return True
+        try:
+            sound = await self._executor.carry_out(key, steering.move)
+        except (Invalid, Forbidden) as error:
+            if _going(error):
+                return True
+            log.warning("Deployment refused", extra={"key": key, "error": str(error)})
+            if isinstance(error, Invalid):
+                self._refused[key] = Refusal(rendering.digest, PodInvalid(str(error)), None)
+            else:
+                until = self._clock.now_us() + REFUSED_US
+                self._refused[key] = Refusal(rendering.digest, PodForbidden(str(error)), until)
+            return False
+        decision, before = steering.decision, steering.situation.facts.replicas
+        if sound and decision.replicas != before:
+            self._metrics.decided(decision.why)
+            if decision.why is Why.START_FAILED:
+                last = endpoint.status.last_decision
+                self._metrics.wake_failed(last.reason if last else Why.REQUEST.value)
+        return sound
+
+    async def _rest(self, key: str, observed: Observed, rendering: Rendering, steering: Steering) -> bool:
+        endpoint, now_us = observed.endpoint, self._clock.now_us()
+        planned = plan(observed, rendering, steering, self._config, now_us)
+        self._metrics.state(endpoint, planned.verdict.state, steering.decision.replicas, observed)
+        sound = True
+        # Clients are answered from the status, so it does not wait for the other children; but where a name may
+        # turn out to be taken, the status must not promise what it would take back at once.
+        careful = endpoint.status.state in (None, State.FAILED.value)
+        if careful:
+            sound = await self._write_children(key, planned.writes)
+        if sound and planned.status is not None:
+            written = await self._executor.write_status(self._meta(endpoint), planned.status)
+            if written is None:
+                return True
+            self._written[key] = now_us
+            self._world.endpoints.put(written)
+            for notice in planned.notices:
+                self._recorder.record(written, Notice(notice.type, notice.reason, notice.message))
+        if not careful:
+            sound = await self._write_children(key, planned.writes) and sound
+        refusal = self._refused.get(key)
+        times = (
+            planned.again_us,
+            self._world.pods.starts.next_pull_us(observed.pods),
+            refusal.until_us if refusal else None,
+        )
+        for time_us in times:
+            if time_us is not None:
+                self._later(key, (time_us - self._clock.now_us()) / SECOND)
+        return sound
+
+    async def _write_children(self, key: str, writes: tuple[Create | Apply | Delete, ...]) -> bool:
+        sound = True
+        for write in writes:
+            try:
+                sound = await self._executor.carry_out(key, write) and sound
+            except Forbidden as error:
+                if not _going(error):
+                    raise
+        return sound
+
+    def _observe(self, endpoint: InferenceEndpoint, now_us: int) -> Observed:
+        key, world = endpoint.key, self._world
+        raw = world.endpoints.get(key) or {}
+        pods = world.pods.of(key)
+        load = world.signals.load(endpoint)
+        return Observed(
+            endpoint=endpoint,
+            status=raw.get("status") or {},
+            children=world.children.of(key),
+            conflicts=self._executor.conflicts(key),
+            pods=pods,
+            nodes=world.nodes(),
+            pulls=world.pods.starts.pull_counts(pods, now_us),
+            mounts=world.pods.starts.mounts(pods),
+            activators=world.addresses(),
+            load=load,
+            window=world.signals.window(endpoint, load, now_us),
+            finished=world.signals.finished(key),
+            written_us=self._written.get(key, 0),
+        )
+
+    def _rendering(self, endpoint: InferenceEndpoint, now_us: int) -> Rendering:
+        key, version = endpoint.key, (endpoint.metadata.uid, endpoint.metadata.generation)
+        known = self._rendered.get(key)
+        if known is None or known[0] != version:
+            known = (version, render(endpoint, self._config))
+            self._rendered[key] = known
+        rendering, refusal = known[1], self._refused.get(key)
+        if refusal is None:
+            return rendering
+        if refusal.digest != rendering.digest or (refusal.until_us is not None and now_us >= refusal.until_us):
+            del self._refused[key]
+            return rendering
+        return replace(rendering, template=None, error=refusal.error)
+
+    @staticmethod
+    def _meta(endpoint: InferenceEndpoint) -> Object:
+        meta = endpoint.metadata
+        return {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+
+
+def _going(error: Exception) -> bool:
+    """Tell whether a refusal only says that the namespace is being deleted."""
+    return "being terminated" in str(error)

@@ -1,0 +1,25 @@
+"""How kopf runs here: a bare watch on our own kind, nothing written, nothing scanned, no peers."""
+
+from __future__ import annotations
+
+import kopf
+
+
+def settings() -> kopf.OperatorSettings:
+    """Return kopf's settings.
+
+    kopf handles each event at once: it has no batching any more, and event handlers neither wait for consistency
+    nor write. Its watch is given up after 70 s without a bookmark.
+    """
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.watching.server_timeout = 300
+    chosen.watching.connect_timeout = 10
+    chosen.watching.inactivity_timeout = 70
+    chosen.watching.chunk_size = 500
+    chosen.networking.connect_timeout = 10
+    chosen.networking.request_timeout = 30
+    chosen.process.ultimate_exiting_timeout = 60
+    return chosen

@@ -1,0 +1,82 @@
+"""What was heard of demand since: windows of what was wanted, and wakes that have finished."""
+
+from __future__ import annotations
+
+from zerotide.api.demand import Wake
+from zerotide.api.endpoint import InferenceEndpoint, LastWake
+from zerotide.controller.streams import Streams
+from zerotide.reconcile import wakes
+from zerotide.reconcile.wakes import Sightings, WakeStamps
+from zerotide.scaling.decide import Why, wanted
+from zerotide.scaling.demand import Load, View, load_of
+from zerotide.scaling.policy import Policy
+from zerotide.scaling.window import Window
+
+_REQUESTED = {Why.REQUEST.value, Why.DEMAND.value}
+
+
+class Signals:
+    """Per endpoint: its load, the window behind it, and its newest finished wake until it is in the status."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._windows: dict[str, Window] = {}
+        self._last: dict[str, tuple[bool, int]] = {}
+        self._finished: dict[str, LastWake] = {}
+
+    def load(self, endpoint: InferenceEndpoint) -> Load:
+        """Return what the endpoint is asked for now."""
+        return load_of(endpoint.key, endpoint.metadata.uid, self._streams.views, self._streams.names)
+
+    def window(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Window:
+        """Note what the load wants and return the window with it."""
+        policy = Policy.of(endpoint.spec)
+        keep = max(policy.scale_up_us, policy.scale_down_us)
+        window = self._windows.get(endpoint.key, Window()).add(now_us, wanted(load, policy), keep)
+        self._windows[endpoint.key] = window
+        return window
+
+    def matters(self, endpoint: InferenceEndpoint, now_us: int) -> bool:
+        """Tell whether demand changed in a way that may change the decision."""
+        load = self.load(endpoint)
+        self.window(endpoint, load, now_us)
+        state = (load.active, wanted(load, Policy.of(endpoint.spec)))
+        changed = self._last.get(endpoint.key) != state
+        self._last[endpoint.key] = state
+        return changed
+
+    def finish(self, endpoint: InferenceEndpoint, view: View, wake: Wake, seen: Sightings) -> LastWake | None:
+        """Record a finished wake; None if it is known, from this activator or from another."""
+        known = self._finished.get(endpoint.key) or endpoint.status.last_wake
+        if known is not None and known.id == wake.id:
+            return None
+        decision = endpoint.status.last_decision
+        reason = decision.reason if decision is not None else Why.REQUEST.value
+        cause = Why.REQUEST.value if reason in _REQUESTED else reason
+        record = wakes.record(wake.id, cause, _stamps(view, wake), seen, wake.runtime)
+        self._finished[endpoint.key] = record
+        return record
+
+    def finished(self, key: str) -> LastWake | None:
+        """Return the newest finished wake that may not be in the status yet."""
+        return self._finished.get(key)
+
+    def forget(self, key: str) -> None:
+        """Forget an endpoint that is gone."""
+        for table in (self._windows, self._last, self._finished):
+            table.pop(key, None)
+
+
+def _stamps(view: View, wake: Wake) -> WakeStamps:
+    stamps = wake.stamps
+
+    def here(their_us: int | None) -> int | None:
+        return None if their_us is None else view.here(their_us)
+
+    return WakeStamps(
+        demand_us=view.here(stamps.demand_us),
+        first_byte_us=view.here(stamps.first_byte_us),
+        address_us=here(stamps.address_us),
+        connect_us=here(stamps.connect_us),
+        ready_us=here(stamps.ready_us),
+    )

@@ -1,0 +1,136 @@
+"""The operator's own watches: what each collection is watched for, and which endpoints a change concerns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, LABEL_NAME, RELEASE
+from zerotide.controller.activators import Activator, activators
+from zerotide.controller.cache import Children, Pods, key_of, trimmed_child, trimmed_node, trimmed_pod
+from zerotide.controller.kinds import RESOURCES
+from zerotide.kube import Change, Client, Clock, Reflector
+from zerotide.kube.resources import EVENTS, NODES, PODS
+from zerotide.reconcile.child import Kind
+
+Object = dict[str, Any]
+STALE = 240.0
+"""Seconds without a sign of life on a watch that its own recovery should never let happen."""
+
+
+class Watches:
+    """All watches but that of the endpoints; `on_key` is called for each endpoint that a change concerns."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        clock: Clock,
+        *,
+        on_key: Callable[[str], None],
+        on_activators: Callable[[tuple[Activator, ...]], None],
+    ) -> None:
+        self._clock, self._on_key, self._on_activators = clock, on_key, on_activators
+        self.pods = Pods()
+        self._kinds: Mapping[Kind, Reflector] = {
+            kind: Reflector(
+                client,
+                resource,
+                label_selector=LABEL_ENDPOINT,
+                trim=trimmed_child,
+                on_change=self._child_changed(kind),
+            )
+            for kind, resource in RESOURCES.items()
+        }
+        self.children = Children(self._kinds)
+        self._pods = Reflector(
+            client, PODS, label_selector=LABEL_ENDPOINT, trim=trimmed_pod, on_change=self._pod_changed
+        )
+        self._nodes = Reflector(client, NODES, trim=trimmed_node)
+        self._mounts = Reflector(
+            client,
+            EVENTS,
+            field_selector="involvedObject.kind=Pod,reason=FailedMount",
+            on_change=self._mount_failed,
+        )
+        selector = f"{LABEL_NAME}={RELEASE},{LABEL_COMPONENT}={COMPONENT_ACTIVATOR}"
+        self._activators = Reflector(
+            client, PODS, namespace, label_selector=selector, trim=trimmed_pod, on_change=self._activator_changed
+        )
+        self._key_of_pod: dict[str, str] = {}
+
+    @property
+    def all(self) -> tuple[Reflector, ...]:
+        """Return every reflector, to be run."""
+        return (*self._kinds.values(), self._pods, self._nodes, self._mounts, self._activators)
+
+    @property
+    def synced(self) -> bool:
+        """Tell whether every watch has listed once."""
+        return all(reflector.synced.is_set() for reflector in self.all)
+
+    def stale(self) -> str:
+        """Return which watch has been silent for too long, or an empty string."""
+        for reflector in self.all:
+            if reflector.synced.is_set() and reflector.age() > STALE:
+                return f"no sign of life on the watch of {reflector.resource.plural} for {reflector.age():.0f} s"
+        return ""
+
+    def nodes(self) -> tuple[Object, ...]:
+        """Return all nodes, trimmed."""
+        return tuple(self._nodes.store.values())
+
+    def activators(self) -> tuple[Activator, ...]:
+        """Return the activators."""
+        return activators(self._activators.store.values())
+
+    async def wait_synced(self) -> None:
+        """Wait until every watch has listed once."""
+        for reflector in self.all:
+            await reflector.synced.wait()
+
+    def _child_changed(self, kind: Kind) -> Callable[[Change], None]:
+        def changed(change: Change) -> None:
+            self.children.caught_up(kind, change)
+            self._on_key(key_of(change.object))
+
+        return changed
+
+    def _pod_changed(self, change: Change) -> None:
+        key = self.pods.take(change, self._clock.now_us())
+        uid = change.object["metadata"]["uid"]
+        if key is None:
+            return
+        if change.type == "deleted":
+            self._key_of_pod.pop(uid, None)
+        else:
+            self._key_of_pod[uid] = key
+        self._on_key(key)
+
+    def _mount_failed(self, change: Change) -> None:
+        if change.type == "deleted":
+            return
+        uid = self.pods.starts.mount_failed(change.object)
+        key = self._key_of_pod.get(uid or "")
+        if key is not None:
+            self._on_key(key)
+
+    def _activator_changed(self, _: Change) -> None:
+        self._on_activators(self.activators())
+
+
+class Heartbeat:
+    """Notice an event loop that is stuck."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._at = clock()
+
+    def beat(self) -> None:
+        """Note that the loop runs."""
+        self._at = self._clock()
+
+    def late(self) -> float:
+        """Return the seconds since the last beat."""
+        return self._clock() - self._at
