@@ -225,9 +225,9 @@ def upstream_headers(visit: Visit) -> Headers:
         for name, value in end_to_end(request.headers, _DROPPED)
         if not name.startswith(_FORGED) and b"_" not in name
     ]
-    endpoint = visit.endpoint.profile.key if visit.endpoint is not None else ""
+    profile = visit.endpoint.profile if visit.endpoint is not None else None
     return [
-        (b"host", endpoint.replace("/", ".").encode()),
+        (b"host", f"{profile.name}.{profile.namespace}".encode() if profile is not None else b""),
         *kept,
         (b"accept-encoding", b"identity"),
         (b"x-forwarded-for", visit.exchange.peer.encode()),
