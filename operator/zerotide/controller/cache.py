@@ -41,6 +41,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._objects: dict[str, Object] = {}
+        self._arrived: dict[str, int] = {}
         self._parsed: dict[str, tuple[int, InferenceEndpoint]] = {}
 
     def __len__(self) -> int:
@@ -51,8 +52,8 @@ class Endpoints:
         """Return the keys as they are now; endpoints may come and go meanwhile."""
         return iter(list(self._objects))
 
-    def put(self, obj: Object) -> bool:
-        """Take in an endpoint; False if it is no newer than what is known."""
+    def put(self, obj: Object, now_us: int) -> bool:
+        """Take in an endpoint that came just now; False if it is no newer than what is known."""
         key = key_of(obj)
         known = self._objects.get(key)
         same = known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]
@@ -60,6 +61,7 @@ class Endpoints:
             return False
         metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
         self._objects[key] = {**obj, "metadata": metadata}
+        self._arrived[key] = now_us
         return True
 
     def drop(self, key: str, uid: str) -> bool:
@@ -68,8 +70,13 @@ class Endpoints:
         if known is None or (uid and known["metadata"]["uid"] != uid):
             return False
         del self._objects[key]
+        self._arrived.pop(key, None)
         self._parsed.pop(key, None)
         return True
+
+    def arrived_us(self, key: str) -> int:
+        """Return when the present version came, 0 if there is none."""
+        return self._arrived.get(key, 0)
 
     def get(self, key: str) -> Object | None:
         """Return an endpoint as the API server sent it."""

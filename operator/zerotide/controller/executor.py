@@ -169,7 +169,6 @@ class Executor:
             made = await self._client.patch(DEPLOYMENTS, name, namespace, patch, manager=MANAGER_OPERATOR)
         except Invalid as error:
             raise Conflict(409, "Conflict", f"the Deployment has a successor: {error}") from error
-        log.info("scaled", extra={"key": key, "replicas": write.replicas})
         self._children.wrote(Kind.DEPLOYMENT, key, made)
 
     async def _delete(self, key: str, write: Delete) -> None:

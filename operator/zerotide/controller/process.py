@@ -103,7 +103,7 @@ class Operator:
         key = key_of(obj)
         if type_ == "DELETED":
             self._gone(key, obj["metadata"]["uid"])
-        elif self.endpoints.put(obj):
+        elif self.endpoints.put(obj, self._clock.now_us()):
             self.queue.add(key, self._priority(key, type_))
 
     def _priority(self, key: str, type_: str) -> Priority:
@@ -192,7 +192,7 @@ class Operator:
     def _take_all(self, items: list[dict[str, Any]], listed: int) -> None:
         present = {key_of(item) for item in items}
         for item in items:
-            self.endpoints.put(item)
+            self.endpoints.put(item, self._clock.now_us())
             self.queue.add(key_of(item), self._priority(key_of(item), ""))
         for key in self.endpoints:
             obj = self.endpoints.get(key)

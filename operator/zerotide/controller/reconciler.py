@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from zerotide.api.conditions import State
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.failures import InvalidObject
-from zerotide.api.scalars import SECOND
+from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.controller.cache import Children, Endpoints, Pods
 from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
@@ -28,6 +28,7 @@ from zerotide.scaling.decide import Why
 
 log = logging.getLogger(__name__)
 
+_FROM_THE_OBJECT = {Why.REQUEST, Why.ANNOTATION, Why.SLEEP_REQUESTED, Why.SUSPENDED}
 AGAIN = 0.02
 """Seconds until the next look after an object was not as planned."""
 REFUSED_US = 30 * SECOND
@@ -90,9 +91,11 @@ class Reconciler:
         rendering = self._rendering(endpoint, now_us)
         observed = self._observe(endpoint, now_us)
         steering = steer(observed, rendering, self._config, now_us)
-        sound = await self._steer(key, endpoint, rendering, steering)
+        # A new Deployment follows its other children: its pods need the ServiceAccount, and its name may be taken.
+        new = isinstance(steering.move, Create)
+        sound = new or await self._steer(key, endpoint, rendering, steering)
         if sound:
-            sound = await self._rest(key, observed, rendering, steering)
+            sound = await self._rest(key, observed, rendering, steering, new)
         if not sound:
             self._later(key, AGAIN)
         self._metrics.reconciled(self._clock.monotonic() - began)
@@ -107,6 +110,7 @@ class Reconciler:
     async def _steer(self, key: str, endpoint: InferenceEndpoint, rendering: Rendering, steering: Steering) -> bool:
         if steering.move is None:
             return True
+        began = self._clock.now_us()
         try:
             sound = await self._executor.carry_out(key, steering.move)
         except (Invalid, Forbidden) as error:
@@ -122,27 +126,43 @@ class Reconciler:
         decision, before = steering.decision, steering.situation.facts.replicas
         if sound and decision.replicas != before:
             self._metrics.decided(decision.why)
+            self._tell(key, steering, began)
             if decision.why is Why.START_FAILED:
                 last = endpoint.status.last_decision
                 self._metrics.wake_failed(last.reason if last else Why.REQUEST.value)
         return sound
 
-    async def _rest(self, key: str, observed: Observed, rendering: Rendering, steering: Steering) -> bool:
+    def _tell(self, key: str, steering: Steering, began_us: int) -> None:
+        decision = steering.decision
+        details = {
+            "key": key,
+            "from": steering.situation.facts.replicas,
+            "to": decision.replicas,
+            "why": decision.why.value,
+            "planMs": (began_us - self._world.endpoints.arrived_us(key)) / MILLISECOND,
+            "writeMs": (self._clock.now_us() - began_us) / MILLISECOND,
+        }
+        if decision.why not in _FROM_THE_OBJECT:
+            del details["planMs"]
+        log.info("decided", extra=details)
+
+    async def _rest(self, key: str, observed: Observed, rendering: Rendering, steering: Steering, new: bool) -> bool:
         endpoint, now_us = observed.endpoint, self._clock.now_us()
         planned = plan(observed, rendering, steering, self._config, now_us)
         self._metrics.state(endpoint, planned.verdict.state, steering.decision.replicas, observed)
-        sound = True
         # Clients are answered from the status, so it does not wait for the other children; but where a name may
         # turn out to be taken, the status must not promise what it would take back at once.
-        careful = endpoint.status.state in (None, State.FAILED.value)
+        sound, careful = True, new or endpoint.status.state in (None, State.FAILED.value)
         if careful:
             sound = await self._write_children(key, planned.writes)
+        if sound and new:
+            sound = await self._steer(key, endpoint, rendering, steering)
         if sound and planned.status is not None:
             written = await self._executor.write_status(self._meta(endpoint), planned.status)
             if written is None:
                 return True
             self._written[key] = now_us
-            self._world.endpoints.put(written)
+            self._world.endpoints.put(written, now_us)
             for notice in planned.notices:
                 self._recorder.record(written, Notice(notice.type, notice.reason, notice.message))
         if not careful:
