@@ -28,8 +28,8 @@ AS_OF = T0 + HOUR_US
 HOUR = Period(T0, AS_OF)
 PRICES = index(
     gpu(),
-    {"name": "cpu", "meter": "CPUTime", "amount": "0.04", "per": "Hour", "validFrom": "2026-01-01T00:00:00Z"},
-    {"name": "out", "meter": "OutputTokens", "amount": "2", "per": "Million", "validFrom": "2026-01-01T00:00:00Z"},
+    {"name": "cpu", "meter": "CPUTime", "amount": "0.04", "per": "Hour", "validFrom": "2020-01-01T00:00:00Z"},
+    {"name": "out", "meter": "OutputTokens", "amount": "2", "per": "Million", "validFrom": "2020-01-01T00:00:00Z"},
 )
 
 

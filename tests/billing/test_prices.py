@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.billing.worlds import T0, instants
-from zerotide.api.scalars import HOUR, SECOND, format_micro_time
+from zerotide.api.scalars import HOUR, SECOND, format_micro_time, parse_time
 from zerotide.billing.errors import InvalidPriceBook, OverlappingPrices, PriceBookError
 from zerotide.billing.fold import Phase
 from zerotide.billing.prices import Meter, PriceBook, PriceIndex, read_price_book
@@ -21,7 +21,7 @@ from zerotide.billing.prices import Meter, PriceBook, PriceIndex, read_price_boo
 
 def price(name: str = "cpu", **fields: Any) -> dict[str, Any]:
     """Return a price entry as people write it."""
-    basis = {"name": name, "meter": "CPUTime", "amount": "0.04", "per": "Hour", "validFrom": "2026-01-01T00:00:00Z"}
+    basis = {"name": name, "meter": "CPUTime", "amount": "0.04", "per": "Hour", "validFrom": "2020-01-01T00:00:00Z"}
     return {**basis, **fields}
 
 
@@ -33,14 +33,14 @@ def book(*prices: dict[str, Any], **fields: Any) -> PriceBook:
 def test_the_shipped_price_file_prices_what_it_names() -> None:
     document = yaml.safe_load(files("zerotide.billing").joinpath("prices.yaml").read_text())
     shipped = read_price_book(document)
-    index = PriceIndex(shipped)
+    index, now = PriceIndex(shipped), parse_time("2026-11-22T00:00:00Z")
     assert all(entry.source for entry in shipped.prices), "every price says where it comes from"
-    a100 = index.at(Meter.ACCELERATOR_TIME, "nvidia-a100-80gb", T0)
+    a100 = index.at(Meter.ACCELERATOR_TIME, "nvidia-a100-80gb", now)
     assert a100 is not None
     assert a100.rate * 3600 * SECOND == Fraction("5.04")
-    assert index.at(Meter.ACCELERATOR_TIME, shipped.default_class, T0) is not None
-    assert index.at(Meter.CPU_TIME, "", T0) is not None
-    assert index.at(Meter.MEMORY_TIME, "", T0) is not None
+    assert index.at(Meter.ACCELERATOR_TIME, shipped.default_class, now) is not None
+    assert index.at(Meter.CPU_TIME, "", now) is not None
+    assert index.at(Meter.MEMORY_TIME, "", now) is not None
 
 
 def test_an_hourly_price_is_exact_by_the_microsecond() -> None:
@@ -58,8 +58,6 @@ def test_the_newest_price_that_holds_is_taken() -> None:
     )
 
     def name(month: str) -> str | None:
-        from zerotide.api.scalars import parse_time
-
         found = index.at(Meter.CPU_TIME, "", parse_time(f"2026-{month}-01T00:00:00Z"))
         return found.name if found else None
 

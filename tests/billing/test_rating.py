@@ -103,7 +103,7 @@ def test_tokens_are_priced_by_the_million() -> None:
         "meter": "InputTokens",
         "amount": "0.54",
         "per": "Million",
-        "validFrom": "2026-01-01T00:00:00Z",
+        "validFrom": "2020-01-01T00:00:00Z",
     }
     bill = Bill(index(entry))
     bill_tokens(bill, [attempt(0, 1, tokens=(3_200_000_000, 0, 0))], EVER)
@@ -112,7 +112,7 @@ def test_tokens_are_priced_by_the_million() -> None:
 
 def test_cached_tokens_have_their_own_price_and_broken_attempts_none() -> None:
     entries = [
-        {"name": name, "meter": meter, "amount": amount, "per": "One", "validFrom": "2026-01-01T00:00:00Z"}
+        {"name": name, "meter": meter, "amount": amount, "per": "One", "validFrom": "2020-01-01T00:00:00Z"}
         for name, meter, amount in (
             ("in", "InputTokens", "1"),
             ("cached", "CachedInputTokens", "0.1"),

@@ -12,8 +12,8 @@ from zerotide.billing.facts import SOURCE_NODE, Accelerator, Allocation, Fact, I
 from zerotide.billing.spans import Span
 from zerotide.billing.usage import Attempt
 
-T0 = 1_795_000_000 * SECOND
-"""An instant in November 2026."""
+T0 = 1_750_000_000 * SECOND
+"""An instant in June 2025."""
 
 
 def at(seconds: float) -> str:

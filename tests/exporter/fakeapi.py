@@ -127,7 +127,10 @@ class FakeApi:
                     await self.changed.wait()
             for version, type_, obj in due:
                 seen = version
-                await response.write(json.dumps({"type": type_, "object": obj}).encode() + b"\n")
+                try:
+                    await response.write(json.dumps({"type": type_, "object": obj}).encode() + b"\n")
+                except ConnectionResetError:
+                    return response
 
     async def _get(self, request: web.Request) -> web.Response:
         key = (request.match_info.get("namespace", ""), request.match_info["name"])

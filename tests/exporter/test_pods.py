@@ -159,9 +159,9 @@ async def test_back_off_is_written_down_once(meter: Meter, api: FakeApi) -> None
     stuck = pod(scheduled=1)
     stuck["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}
     for _ in range(2):
-        async with meter.running() as running:
+        async with meter.running():
             await api.put("pods", stuck)
-            await meter.until(lambda running=running: bool(running.reflector.store) and not running.lag_us)
+            await meter.until(lambda: "backoff" in meter.kinds())
             await api.put("pods", stuck)
             await api.put("pods", pod("p2"))
             await meter.until(lambda: "created" in meter.kinds("uid-p2"))

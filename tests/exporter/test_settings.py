@@ -10,7 +10,7 @@ import pytest
 
 from tests.billing.worlds import T0
 from tests.exporter.records import intent, settlement
-from zerotide.api.scalars import SECOND
+from zerotide.api.scalars import SECOND, parse_time
 from zerotide.billing.prices import Meter
 from zerotide.exporter.errors import ExporterError, PriceFileError, SettingsError
 from zerotide.exporter.intake import read_delivery
@@ -47,7 +47,7 @@ def test_the_process_says_what_is_wrong_and_exits_2(capsys: pytest.CaptureFixtur
 
 
 def test_the_shipped_prices_load_and_a_file_replaces_them(tmp_path: Path) -> None:
-    assert load_prices(None).at(Meter.CPU_TIME, "", T0) is not None
+    assert load_prices(None).at(Meter.CPU_TIME, "", parse_time("2026-11-22T00:00:00Z")) is not None
     own = tmp_path / "prices.yaml"
     own.write_text("currency: EUR")
     assert load_prices(own).book.currency == "EUR"

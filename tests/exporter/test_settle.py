@@ -12,6 +12,7 @@ from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life, pod_facts
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND
+from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import Allocation, Fact, Kind
 from zerotide.billing.fold import fold
 from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS, settle
@@ -20,7 +21,7 @@ from zerotide.exporter.store import Series
 
 PRICES = index(
     gpu("0.001"),
-    {"name": "cpu", "meter": "CPUTime", "amount": "0.5", "per": "Second", "validFrom": "2026-01-01T00:00:00Z"},
+    {"name": "cpu", "meter": "CPUTime", "amount": "0.5", "per": "Second", "validFrom": "2020-01-01T00:00:00Z"},
 )
 GPU = ("demo", "smollm2")
 
@@ -110,7 +111,10 @@ def test_no_counter_ever_decreases(steps: list[tuple[str, int]]) -> None:
             assert all(now[key] >= value for key, value in shown.items())
             shown = now
         elif what == "request":
-            pair = [intent(str(number), forwarded_us=t_us), settlement(str(number), ended_us=t_us + 20)]
+            pair: list[Intent | Settlement] = [
+                intent(str(number), forwarded_us=t_us),
+                settlement(str(number), ended_us=t_us + 20),
+            ]
             store.add_usage(pair, [], T0)
         else:
             store.add_facts([Fact("c", "u1", what, "", t_us)], T0)
