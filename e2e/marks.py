@@ -10,3 +10,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
+
+
+# The fixtures of the real cluster, for every test that asks for them.
+pytest_plugins = ["e2e.fixtures"]

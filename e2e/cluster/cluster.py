@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import http.client
 import os
+import select
 import shutil
 import signal
 import socket
@@ -215,7 +216,8 @@ class Cluster:
             if record is not None and record.alive:
                 kill(record.pid)
             self._sweep()
-            shutil.rmtree(self._layout.root, ignore_errors=False) if self._layout.root.exists() else None
+            if self._layout.root.exists():
+                shutil.rmtree(self._layout.root)
             self._layout.lock.unlink()
         with contextlib.suppress(OSError):
             self._layout.root.parent.rmdir()
@@ -267,11 +269,15 @@ class Cluster:
         return [program, "--address", str(self._layout.containerd_socket), "--namespace", "k8s.io", *arguments]
 
 
-def _listen_again(port: int) -> socket.socket:
-    try:
-        return listen(port)
-    except ClusterError:
-        return listen(0)
+def _listen_again(port: int, patience: float = 5.0) -> socket.socket:
+    """Take the port of an earlier start, which its dying processes may hold for a moment; else any."""
+    deadline = time.monotonic() + patience
+    while port and time.monotonic() < deadline:
+        try:
+            return listen(port)
+        except ClusterError:
+            time.sleep(0.02)
+    return listen(0)
 
 
 def require_root() -> None:
@@ -282,20 +288,29 @@ def require_root() -> None:
         )
 
 
-def kill(pid: int) -> None:
-    """Kill a cluster's first process and wait until it is gone."""
-    watch = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(watch, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
-        deadline = time.monotonic() + 10
-        while process_start(pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.close(watch)
+def kill(pid: int, patience: float = 10.0) -> None:
+    """Kill a cluster's first process and wait until its whole tree is gone. Raises ClusterError."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    # The child is process 1 of the tree's own namespace: it is gone when everything below it is.
+    tree = [pid, *map(int, children.read_text().split())] if children.exists() else [pid]
+    with contextlib.ExitStack() as stack:
+        watched, left = select.poll(), 0
+        for process in tree:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(process)
+                stack.callback(os.close, descriptor)
+                watched.register(descriptor, select.POLLIN)
+                left += 1
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        deadline = time.monotonic() + patience
+        while left and (remaining := deadline - time.monotonic()) > 0:
+            for descriptor, _ in watched.poll(remaining * 1000):
+                watched.unregister(descriptor)
+                left -= 1
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    if left:
+        raise ClusterError(f"processes {tree} were killed and did not end within {patience:.0f} s")
 
 
 def is_ready(node: Json) -> bool:

@@ -8,7 +8,7 @@ import http.client
 import json
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,27 +37,31 @@ class Kube:
             pair.flush()
             self._tls.load_cert_chain(pair.name)
 
-    def _send(self, method: str, path: str, body: Json | None, kind: str, timeout: float) -> http.client.HTTPResponse:
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, path: str, body: Json | None = None, kind: str = "application/json", timeout: float = 0.0
+    ) -> Iterator[http.client.HTTPResponse]:
         host, port = self._address.hostname or "", self._address.port
-        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls)
-        payload = None if body is None else json.dumps(body)
-        connection.request(method, path, payload, {"Content-Type": kind, "Accept": "application/json"})
-        answer = connection.getresponse()
-        if answer.status >= 400:
-            text = answer.read().decode(errors="replace")
-            with contextlib.suppress(ValueError):  # not every refusal is an object
-                text = json.loads(text).get("message", text)
-            raise ApiError(answer.status, f"{method} {path}: {text}")
-        return answer
+        limit = timeout or self._timeout
+        connection = http.client.HTTPSConnection(host, port, timeout=limit, context=self._tls)
+        with contextlib.closing(connection):
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, payload, {"Content-Type": kind, "Accept": "application/json"})
+            with connection.getresponse() as answer:
+                if answer.status >= 400:
+                    raise ApiError(answer.status, f"{method} {path}: {_reason(answer.read())}")
+                yield answer
 
     def text(self, path: str) -> str:
         """Return the body of a GET as text. Raises ApiError, OSError."""
-        return self._send("GET", path, None, "application/json", self._timeout).read().decode()
+        with self._answer("GET", path) as answer:
+            return answer.read().decode()
 
     def call(self, method: str, path: str, body: Json | None = None, kind: str = "application/json") -> Json:
         """Send one request and return the object in its answer. Raises ApiError, OSError."""
-        answer: Json = json.loads(self._send(method, path, body, kind, self._timeout).read())
-        return answer
+        with self._answer(method, path, body, kind) as answer:
+            content: Json = json.loads(answer.read())
+            return content
 
     def get(self, path: str) -> Json | None:
         """Return an object, or None when there is none. Raises ApiError, OSError."""
@@ -80,7 +84,7 @@ class Kube:
             if error.status != 404:
                 raise
 
-    def follow(self, path: str, timeout: float = 3600.0) -> Iterator[tuple[str, Json]]:
+    def follow(self, path: str, timeout: float = 3600.0) -> Generator[tuple[str, Json], None, None]:
         """List a collection, then yield its changes as (type, object) until the server ends the watch.
 
         The objects of the list come first, as SYNC events. Raises ApiError, OSError.
@@ -91,9 +95,17 @@ class Kube:
             yield "SYNC", item
         version = listed["metadata"]["resourceVersion"]
         query = f"{path}{mark}watch=1&resourceVersion={version}&timeoutSeconds={max(1, int(timeout))}"
-        answer = self._send("GET", query, None, "application/json", timeout + 5)
-        while line := answer.readline():
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                raise ApiError(int(event["object"].get("code", 500)), f"watch {path}: {event['object'].get('message')}")
-            yield event["type"], event["object"]
+        with self._answer("GET", query, timeout=timeout + 5) as answer:
+            while line := answer.readline():
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise ApiError(int(status.get("code", 500)), f"watch {path}: {status.get('message')}")
+                yield event["type"], event["object"]
+
+
+def _reason(body: bytes) -> str:
+    text = body.decode(errors="replace")
+    with contextlib.suppress(ValueError):  # not every refusal is an object
+        text = str(json.loads(text).get("message", text))
+    return text
