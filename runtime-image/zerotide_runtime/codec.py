@@ -30,7 +30,7 @@ class Codec:
         """
         try:
             return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
-        except UnicodeEncodeError:
+        except (TypeError, UnicodeEncodeError):  # the library checks the type by trying to encode it
             raise InvalidRequest("the text has half a surrogate pair, which is not a character") from None
 
     def decode(self, tokens: list[int]) -> str:

@@ -140,7 +140,9 @@ class Engine:
 
     def _decode(self, runner: Runner) -> None:
         running = list(self._batch.running)
-        if not running or not runner.cache.reserve(len(running), self._batch.positions):
+        if all(sequence.length - sequence.cached > 1 for sequence in running):
+            return  # nobody but prompts in the making, if anybody
+        if not runner.cache.reserve(len(running), self._batch.positions):
             return  # the next step makes room
         started = self._clock()
         try:

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 
 
+# Below this, dividing by the temperature overflows long before the second token has a chance.
+GREEDY_BELOW = 1e-5
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen; the defaults are greedy.
@@ -28,7 +32,7 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Tell whether chance plays no part."""
-        return self.temperature == 0.0
+        return self.temperature < GREEDY_BELOW
 
     @property
     def penalised(self) -> bool:

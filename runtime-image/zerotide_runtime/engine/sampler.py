@@ -58,8 +58,10 @@ def _truncate(logits: Tensor, top_k: int, top_p: float) -> None:
     if top_p < 1.0:
         ordered, places = logits.sort(descending=True)
         odds = ordered.softmax(dim=-1)
-        # A token stays where the likelier ones do not reach top_p yet; the first always does.
-        logits[places[odds.cumsum(dim=-1) - odds >= top_p]] = -math.inf
+        # A token stays where the likelier ones do not reach top_p yet; the likeliest always does.
+        excess = odds.cumsum(dim=-1) - odds >= top_p
+        excess[0] = False
+        logits[places[excess]] = -math.inf
 
 
 def _draw(logprobs: Tensor, point: float) -> Tensor:

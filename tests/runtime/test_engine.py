@@ -1,0 +1,245 @@
+"""Continuous batching: who runs, who waits, and that nobody's answer depends on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotide_runtime.assets import load_assets
+from zerotide_runtime.engine.batch import Batch, Move
+from zerotide_runtime.engine.engine import PREFILL_TOKENS, Engine
+from zerotide_runtime.engine.request import Event, FailureEvent, Sampling, Sequence, TokenEvent
+from zerotide_runtime.engine.runner import Runner
+from zerotide_runtime.engine.text import Detokeniser, StopStrings
+from zerotide_runtime.weights.mapped import MappedWeights
+
+from .test_text import Bytes
+
+WAIT = 60.0
+
+
+class Recorder:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.error: BaseException | None = None
+        self.steps: list[tuple[str, int]] = []
+
+    def loaded(self) -> None:
+        self.ready.set()
+
+    def failed(self, error: BaseException) -> None:
+        self.error = error
+        self.ready.set()
+
+    def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
+        self.steps.append((kind, rows))
+
+
+def make(prompt: list[int], count: int, sampling: Sampling | None = None) -> tuple[Sequence, Queue[Event]]:
+    events: Queue[Event] = Queue()
+    sequence = Sequence(
+        prompt, count, frozenset(), sampling or Sampling(), StopStrings(), Detokeniser(Bytes()), events.put
+    )
+    return sequence, events
+
+
+def collect(events: Queue[Event]) -> list[int]:
+    tokens = []
+    while True:
+        event = events.get(timeout=WAIT)
+        assert isinstance(event, TokenEvent), event
+        tokens.append(event.token)
+        if event.finish is not None:
+            return tokens
+
+
+class Running:
+    """An engine with the tiny model; `tokens` is the size of its cache."""
+
+    def __init__(self, folder: Path, tokens: int = 1 << 16, rows: int = 8) -> None:
+        config = load_assets(folder).config
+        self.recorder = Recorder()
+        self.runner = Runner(config, MappedWeights(folder), tokens, threads=1)
+        self.engine = Engine(lambda: self.runner, rows, self.recorder, time.monotonic)
+
+    def __enter__(self) -> Running:
+        self.engine.start()
+        assert self.recorder.ready.wait(WAIT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.stop()
+        self.engine.join(WAIT)
+
+    def answer(self, prompt: list[int], count: int) -> list[int]:
+        sequence, events = make(prompt, count)
+        self.engine.submit(sequence)
+        return collect(events)
+
+
+PROMPTS = [[1 + i, *range(2, 12 + 17 * i)] for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny: Path) -> list[list[int]]:
+    """Return the greedy answers that the sequences get alone, by transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    answers = []
+    for prompt in PROMPTS:
+        ids = torch.tensor([prompt])
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False, pad_token_id=0
+        )
+        answers.append(out[0, len(prompt) :].tolist())
+    return answers
+
+
+def test_one_at_a_time_and_all_at_once_give_the_same(tiny: Path, expected: list[list[int]]) -> None:
+    with Running(tiny) as running:
+        assert [running.answer(prompt, 60) for prompt in PROMPTS] == expected
+        together = [make(prompt, 60) for prompt in PROMPTS]
+        for sequence, _ in together:
+            running.engine.submit(sequence)
+        assert [collect(events) for _, events in together] == expected
+        assert max(rows for kind, rows in running.recorder.steps if kind == "decode") == len(PROMPTS)
+
+
+def test_more_than_fit_wait_their_turn(tiny: Path, expected: list[list[int]]) -> None:
+    with Running(tiny, rows=2) as running:
+        together = [make(prompt, 60) for prompt in PROMPTS]
+        for sequence, _ in together:
+            running.engine.submit(sequence)
+        assert [collect(events) for _, events in together] == expected
+        assert max(rows for _, rows in running.recorder.steps) == 2
+
+
+def test_who_is_preempted_goes_on_where_it_was(tiny: Path, expected: list[list[int]]) -> None:
+    # Two fit at first and one at the end: 2 * 75 > 145 > 79 + 60.
+    with Running(tiny, tokens=145) as running:
+        together = [make(prompt, 60) for prompt in PROMPTS]
+        for sequence, _ in together:
+            running.engine.submit(sequence)
+        assert [collect(events) for _, events in together] == expected
+        prefills = sum(kind == "prefill" for kind, _ in running.recorder.steps)
+        assert prefills > len(PROMPTS), "someone had to start over"
+
+
+def test_a_long_prompt_comes_in_parts(tiny: Path) -> None:
+    with Running(tiny) as running:
+        running.answer([5] * (2 * PREFILL_TOKENS + 10), 2)
+        assert [kind for kind, _ in running.recorder.steps] == ["prefill", "prefill", "prefill", "decode"]
+
+
+def test_memory_is_given_back_when_nothing_runs(tiny: Path) -> None:
+    with Running(tiny) as running:
+        running.answer([1, 2, 3], 3)
+        deadline = time.monotonic() + WAIT
+        while running.runner.cache.rows and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert running.runner.cache.keys == []
+
+
+def test_a_cancelled_sequence_frees_its_row(tiny: Path) -> None:
+    with Running(tiny, rows=1) as running:
+        endless, events = make([1, 2], 4000)
+        running.engine.submit(endless)
+        events.get(timeout=WAIT)
+        running.engine.cancel(endless)
+        assert len(running.answer([3, 4], 5)) == 5, "there is one row, and it was free"
+        assert len(endless.answer) < 4000
+
+
+def test_a_sequence_that_waits_can_be_cancelled(tiny: Path) -> None:
+    with Running(tiny, rows=1) as running:
+        first, events = make([1, 2], 300)
+        second, silence = make([1, 2], 5)
+        running.engine.submit(first)
+        running.engine.submit(second)
+        running.engine.cancel(second)
+        assert len(collect(events)) == 300
+        assert running.answer([1, 2], 3)
+        assert silence.empty()
+
+
+def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Running(tiny) as running:
+        healthy = running.runner.prefill
+        long, events = make([1, 2], 400)
+        doomed, doom = make([66, 1], 5)
+
+        def prefill(row: int, sequence: Sequence, limit: int) -> tuple[int, float] | None:
+            if sequence is doomed:
+                raise MemoryError("no room")
+            return healthy(row, sequence, limit)
+
+        monkeypatch.setattr(running.runner, "prefill", prefill)
+        running.engine.submit(long)
+        running.engine.submit(doomed)
+        assert doom.get(timeout=WAIT) == FailureEvent("MemoryError: no room")
+        assert len(collect(events)) == 400
+
+
+def test_a_model_that_cannot_be_loaded_is_reported() -> None:
+    recorder = Recorder()
+
+    def load() -> Runner:
+        raise MemoryError("weights")
+
+    engine = Engine(load, 1, recorder, time.monotonic)
+    engine.start()
+    assert recorder.ready.wait(WAIT)
+    assert isinstance(recorder.error, MemoryError)
+
+
+class BatchModel:
+    """Sequences in an imagined cache: `rows[i]` says whose keys lie in row i."""
+
+    def __init__(self, max_rows: int) -> None:
+        self.batch = Batch(max_rows)
+        self.rows: dict[int, Sequence] = {}
+        self.number = 0
+
+    def move(self, move: Move | None) -> None:
+        if move is not None:
+            self.rows[move.target] = self.rows[move.source]
+
+    def check(self) -> None:
+        assert [self.rows[row] for row in range(len(self.batch.running))] == self.batch.running
+
+
+@given(st.lists(st.sampled_from(["submit", "admit", "finish", "preempt"]), max_size=40), st.integers(1, 4), st.data())
+def test_every_running_sequence_is_in_its_row(actions: list[str], max_rows: int, data: st.DataObject) -> None:
+    model = BatchModel(max_rows)
+    batch = model.batch
+    for action in actions:
+        if action == "submit":
+            sequence, _ = make([1, 2], 5)
+            model.number += 1
+            sequence.number = model.number
+            batch.waiting.append(sequence)
+        elif action == "admit":
+            before = list(batch.waiting)
+            admitted = batch.admit(lambda rows, positions: rows <= 3)
+            assert admitted == before[: len(admitted)], "first come, first served"
+            for sequence in admitted:
+                model.rows[batch.running.index(sequence)] = sequence
+        elif batch.running and action == "finish":
+            model.move(batch.remove(data.draw(st.sampled_from(batch.running))))
+        elif batch.running and action == "preempt":
+            youngest = max(batch.running, key=lambda s: s.number)
+            model.move(batch.preempt())
+            assert batch.waiting[0] is youngest
+            assert youngest.cached == 0
+        assert len(batch.running) <= min(max_rows, 3)
+        model.check()
