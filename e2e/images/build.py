@@ -66,7 +66,7 @@ def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
     if not fresh:
         storage.bud(image.context, image.dockerfile, image.reference, dict(image.arguments))
         storage.push(image.reference)
-        record_file.write_text(json.dumps({"fingerprint": fingerprint}))
+        storage.replace(record_file, json.dumps({"fingerprint": fingerprint}))
     loaded = [cluster for cluster in clusters if load(cluster, pushed, image.reference)]
     size = storage.compressed_size(pushed) / 1e6
     return f"{'unchanged' if fresh else 'built'}, {size:.0f} MB compressed{_into(loaded)}"

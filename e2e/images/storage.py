@@ -75,7 +75,7 @@ def ensure_base(say: Any = print) -> str:
         run(*buildah("commit", "--quiet", container, BASE))
     finally:
         run(*buildah("rm", container))
-    mark.write_text(key)
+    replace(mark, key)
     return image_id(BASE)
 
 
@@ -122,7 +122,7 @@ def pip_mounts() -> list[tuple[str, str, str]]:
     if links:
         settings["find-links"] = "\n    " + "\n    ".join(links)
     configuration = folder() / "pip.conf"
-    configuration.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
+    replace(configuration, "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
     cached = folder() / "pip-cache"
     cached.mkdir(exist_ok=True)
     mounts = [(str(configuration), "/etc/pip.conf", "ro"), (str(cached), "/root/.cache/pip", "rw")]
@@ -187,15 +187,22 @@ def blobs(image: Path) -> list[dict[str, Any]]:
 
 def compressed_size(image: Path) -> int:
     """Return how many bytes a registry would send (gzip, level 6), measured once for each layer."""
-    known_file = folder() / "compressed.json"
-    known: dict[str, int] = json.loads(known_file.read_text()) if known_file.exists() else {}
+    notes = folder() / "compressed"
+    notes.mkdir(exist_ok=True)
     total = 0
     for blob in blobs(image):
-        if blob["digest"] not in known:
-            known[blob["digest"]] = _gzip_size(blob_path(image, blob["digest"]))
-        total += known[blob["digest"]]
-    known_file.write_text(json.dumps(known))
+        note = notes / blob["digest"].partition(":")[2]
+        if not note.exists():
+            replace(note, str(_gzip_size(blob_path(image, blob["digest"]))))
+        total += int(note.read_text())
     return total
+
+
+def replace(file: Path, content: str) -> None:
+    """Write a small file in one step, so that nobody reads half of it."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_text(content)
+    part.rename(file)
 
 
 def _gzip_size(path: Path) -> int:

