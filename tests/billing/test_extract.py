@@ -118,3 +118,16 @@ def test_a_sidecar_that_still_runs_keeps_the_pod() -> None:
 
 def test_without_our_finalizer_there_is_nothing_to_release() -> None:
     assert not releasable(pod(scheduled=1, started=3, finished=11, finalizer=False))
+
+
+def test_a_pod_whose_containers_never_ran_ends_at_its_deletion() -> None:
+    """Its conditions still carry the stamps of its beginning; only the deletion tells when it ended."""
+    stuck = pod(scheduled=1, deleted=60, grace=0, phase="Failed")
+    stuck["status"]["conditions"].append({"type": "Ready", "status": "False", "lastTransitionTime": at(1)})
+    assert times(pod_facts("c", stuck))["terminal"] == [60]
+    refused = pod(scheduled=1, phase="Failed")
+    refused["status"]["conditions"].append({"type": "Ready", "status": "False", "lastTransitionTime": at(1)})
+    assert "terminal" not in times(pod_facts("c", refused)), "nothing stamps the end: the meter's own clock has to"
+    evicted = pod(scheduled=1, started=2, phase="Failed")
+    evicted["status"]["conditions"].append({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": at(9)})
+    assert times(pod_facts("c", evicted))["terminal"] == [9]

@@ -136,15 +136,30 @@ def _end(pod: Json) -> Iterator[tuple[str, str, int]]:
     if known and len(known) == len(ends) and len(ends) >= expected:
         yield Kind.FINISHED, "", max(known)
         return
-    turned = [
-        stamp(condition.get("lastTransitionTime"))
-        for condition in (pod.get("status") or {}).get("conditions") or ()
-        if (condition.get("type"), condition.get("status"))
-        in (("Ready", "False"), ("ContainersReady", "False"), ("DisruptionTarget", "True"))
-    ]
-    known += [moment for moment in turned if moment is not None]
+    known += _turns(pod)
     if known:
         yield Kind.TERMINAL, "", max(known)
+
+
+def _turns(pod: Json) -> Iterator[int]:
+    """Yield the API server's own stamps of a pod's last moments: turned unready, evicted, deleted.
+
+    Conditions of a pod that never was ready keep the stamp of its beginning, which says nothing about its end.
+    """
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    begun = [stamp(each.get("lastTransitionTime")) for each in conditions if each.get("type") == "PodScheduled"]
+    for condition in conditions:
+        moment = stamp(condition.get("lastTransitionTime"))
+        over = (condition.get("type"), condition.get("status")) in (
+            ("Ready", "False"),
+            ("ContainersReady", "False"),
+            ("DisruptionTarget", "True"),
+        )
+        if over and moment is not None and moment > max((each for each in begun if each), default=0):
+            yield moment
+    deletion = stamp(pod["metadata"].get("deletionTimestamp"))
+    if deletion is not None and begun:
+        yield deletion - seconds(pod["metadata"].get("deletionGracePeriodSeconds"))
 
 
 def _all_statuses(pod: Json) -> list[Json]:

@@ -144,8 +144,9 @@ class _Seen:
     def end(self, as_of_us: int) -> tuple[str, int]:
         """Return the best witness of the end and its instant; ("", as_of) while there is none before that."""
         for kind in sorted(END_RANK, key=END_RANK.__getitem__, reverse=True):
-            moment = self.first(kind)
-            if moment is not None:
+            times = self.times(kind)
+            if times:
+                moment = times[-1] if kind == Kind.TERMINAL else times[0]
                 return (kind.value, moment) if moment <= as_of_us else ("", as_of_us)
         return "", as_of_us
 
