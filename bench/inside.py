@@ -15,7 +15,7 @@ from typing import Any
 from zerotide.kube import Change, Client, Reflector, load_credentials
 from zerotide.kube.resources import DEPLOYMENTS, PODS, SERVICES
 
-BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}).encode()
+BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}).encode()
 
 
 async def first_byte(host: str, port: int, request: bytes) -> None:

@@ -200,4 +200,4 @@ def smollm2(idle: str = "10s", **spec: Any) -> Json:
 def chat(stream: bool = False, **more: Any) -> Json:
     """Return the body of a small chat request with a known greedy answer."""
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    return {"model": "m", "messages": question, "temperature": 0, "max_tokens": 16, "stream": stream, **more}
+    return {"messages": question, "temperature": 0, "max_tokens": 16, "stream": stream, **more}
