@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from yarl import URL
 
 from tests.activator.replica import Replica
 from zerotide.activator.admission.naming import Name
@@ -211,7 +212,9 @@ class Stack:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if key in self.keys:
             sent["authorization"] = f"Bearer {self.keys[key]}"
-        async with self.session.request(method, self.url + path, data=data, headers=sent) as response:
+        async with self.session.request(
+            method, URL(self.url + path, encoded=True), data=data, headers=sent
+        ) as response:
             body = await response.read()
             return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 

@@ -315,7 +315,7 @@ async def test_a_wake_is_told_with_its_stamps(stack: Stack, replica: Replica) ->
             told.append(wake)
 
     stack.tracker.listeners.add(Listener())
-    replica.startup = {"stages": {"import": 120.5, "load": 80}}
+    replica.startup = {"stages": [{"name": "import", "ms": 120.5}, {"name": "load", "ms": 80}]}
     stack.endpoint()
     stack.key()
     tasks = await held(stack, 3)

@@ -243,7 +243,9 @@ def stages_of(body: bytes) -> dict[str, float] | None:
         content: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    stages = content.get("stages", content) if isinstance(content, dict) else None
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if isinstance(stages, list):
+        stages = {stage.get("name"): stage.get("ms") for stage in stages if isinstance(stage, dict)}
     if not isinstance(stages, dict):
         return None
     numbers = {

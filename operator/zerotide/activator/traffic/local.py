@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from zerotide.activator.admission.catalogue import must_serve
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.registry import Registry
@@ -29,7 +31,8 @@ def answer(visit: Visit, profile: Profile | None, registry: Registry) -> None:
         data = [model_card(each, name) for each in profiles for name in each.model_names]
         send_json(visit, {"object": "list", "data": data})
     elif method == "GET" and model_id(path):
-        send_json(visit, model_card(_by_model(visit, profile, registry, model_id(path)), model_id(path)))
+        model = unquote(model_id(path))
+        send_json(visit, model_card(_by_model(visit, profile, registry, model), model))
     elif method == "GET" and path == "/info":
         send_json(visit, info(_single(visit, profile, registry)))
     else:

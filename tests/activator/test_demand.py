@@ -1,0 +1,276 @@
+"""Demand: what is counted, and what the operator is told of it, line by line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from tests.activator.replica import Replica
+from tests.activator.stack import Stack, until
+from zerotide.activator.demand.stream import Stream
+from zerotide.activator.demand.tracker import Tracker
+from zerotide.api.demand import Delta, Demand, Message, Report, Snapshot, Stamps, Wake, decode
+from zerotide.kube import ConnectionFailed, Identity
+
+OPERATOR = "system:serviceaccount:zerotide-system:zerotide-operator"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["arrived", "held", "in_flight", "ended"]), st.sampled_from([1, -1]))))
+def test_counts_never_go_below_nothing(events: list[tuple[str, int]]) -> None:
+    """Whatever happens: arrivals grow, activity moves forward, held and in flight are counts."""
+    clock = iter(range(1, 1000))
+    tracker = Tracker(lambda: next(clock))
+    before = Demand(endpoint="a/b", uid="u", held=0, in_flight=0, arrivals=0, last_activity_us=0)
+    for name, change in events:
+        arguments = ("a/b", "u") if name in ("arrived", "ended") else ("a/b", "u", change)
+        getattr(tracker, name)(*arguments)
+        demand = tracker.demand("a/b")
+        assert demand is not None
+        assert demand.arrivals >= before.arrivals
+        assert demand.last_activity_us >= before.last_activity_us
+        before = demand
+
+
+def test_a_new_uid_begins_anew() -> None:
+    """An endpoint that was deleted and made again has no past; one in use is not forgotten."""
+    tracker = Tracker(lambda: 5)
+    tracker.arrived("a/b", "u1")
+    tracker.in_flight("a/b", "u1", 1)
+    tracker.forget("a/b", "u1")
+    assert tracker.demand("a/b") is not None
+    tracker.in_flight("a/b", "u1", -1)
+    tracker.arrived("a/b", "u2")
+    demand = tracker.demand("a/b")
+    assert demand is not None
+    assert (demand.uid, demand.arrivals) == ("u2", 1)
+    tracker.forget("a/b", "u2")
+    assert tracker.demand("a/b") is None
+
+
+class Follower:
+    """Read a stream's messages, with the time at which each came."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.messages: list[tuple[float, Message]] = []
+        self._lines = stream.lines()
+        self._task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for lines in self._lines:
+            for line in lines.splitlines():
+                message = decode(line)
+                assert message is not None
+                self.messages.append((asyncio.get_running_loop().time(), message))
+
+    def of(self, kind: type[Message]) -> list[Any]:
+        """Return the messages of a kind."""
+        return [message for _, message in self.messages if isinstance(message, kind)]
+
+    async def close(self) -> None:
+        """Stop following."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@pytest.fixture
+async def following() -> AsyncIterator[tuple[Tracker, Follower]]:
+    """Follow a tracker with one endpoint in its past."""
+    loop = asyncio.get_running_loop()
+
+    def now_us() -> int:
+        return round(loop.time() * 1_000_000)
+
+    tracker = Tracker(now_us)
+    tracker.arrived("a/b", "u")
+    follower = Follower(Stream(tracker, "act-0", 7, now_us))
+    await until(lambda: follower.messages)
+    yield tracker, follower
+    await follower.close()
+    assert not tracker.listeners
+
+
+async def test_a_stream_begins_with_everything(following: tuple[Tracker, Follower]) -> None:
+    """The first line is a snapshot, with the activator's name and start."""
+    snapshot = following[1].messages[0][1]
+    assert isinstance(snapshot, Snapshot)
+    assert (snapshot.activator, snapshot.started_at_us) == ("act-0", 7)
+    assert [demand.arrivals for demand in snapshot.demands] == [1]
+
+
+async def test_beginnings_and_ends_are_told_at_once(following: tuple[Tracker, Follower]) -> None:
+    """What changes between them is gathered for a tenth of a second."""
+    tracker, follower = following
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    tracker.held("a/b", "u", 1)
+    await until(lambda: follower.of(Delta))
+    assert loop.time() - began < 0.05
+    for _ in range(50):
+        tracker.held("a/b", "u", 1)
+        await asyncio.sleep(0.001)
+    await until(lambda: follower.of(Delta)[-1].demand.held == 51)
+    assert len(follower.of(Delta)) <= 5
+
+
+async def test_reports(following: tuple[Tracker, Follower]) -> None:
+    """Twice a second, and all activity up to a report's time was told before it."""
+    tracker, follower = following
+    loop = asyncio.get_running_loop()
+    activity = []
+    end = loop.time() + 1.2
+    while loop.time() < end:
+        tracker.ended("a/b", "u")
+        activity.append(round(loop.time() * 1_000_000))
+        await asyncio.sleep(0.003)
+    assert len(follower.of(Report)) == 2
+    told = 0
+    for _, message in follower.messages:
+        if isinstance(message, Delta):
+            told = message.demand.last_activity_us
+        elif isinstance(message, Report):
+            assert max(at for at in activity if at <= message.at_us - 2000) <= told
+
+
+async def test_wakes_are_told_at_once(following: tuple[Tracker, Follower]) -> None:
+    """Each once."""
+    tracker, follower = following
+    stamps = Stamps(demand_us=1, first_byte_us=2)
+    tracker.woke(Wake(at_us=3, endpoint="a/b", uid="u", id="w", stamps=stamps))
+    await until(lambda: follower.of(Wake))
+    await asyncio.sleep(0.2)
+    assert [wake.id for wake in follower.of(Wake)] == ["w"]
+
+
+@pytest.fixture
+async def admin(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """Serve the admin port; the token `operator` is the operator's, `other` somebody's."""
+
+    async def review(token: str) -> Identity | None:
+        if token == "down":
+            raise ConnectionFailed("the API server is away")
+        users = {"operator": OPERATOR, "other": "system:serviceaccount:demo:default"}
+        return Identity(users[token], "", ()) if token in users else None
+
+    service = stack.service
+    monkeypatch.setattr(service.admin, "_review", review)
+    service.admin_port = await service.admin.listen("127.0.0.1", 0)
+    yield f"http://127.0.0.1:{service.admin_port}"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [("", 401), ("Basic x", 401), ("Bearer ", 401), ("Bearer x", 401), ("Bearer other", 403), ("Bearer down", 503)],
+)
+async def test_only_the_operator_reads_the_demand(stack: Stack, admin: str, authorization: str, status: int) -> None:
+    """Anyone else is refused in words."""
+    headers = {"Authorization": authorization} if authorization else {}
+    async with stack.session.get(admin + "/internal/demand", headers=headers) as response:
+        assert response.status == status
+        assert await response.text()
+
+
+async def test_the_demand_over_http(stack: Stack, admin: str, replica: Replica) -> None:
+    """The operator sees a request from its arrival to its end."""
+    replica.hold = asyncio.Event()
+    seen: list[Message] = []
+
+    async def follow() -> None:
+        async with stack.session.get(
+            admin + "/internal/demand", headers={"Authorization": "Bearer operator"}
+        ) as response:
+            assert response.content_type == "application/x-ndjson"
+            async for line in response.content:
+                message = decode(line)
+                assert message is not None
+                seen.append(message)
+
+    task = asyncio.create_task(follow())
+    await until(lambda: seen)
+    stack.endpoint()
+    stack.key()
+    request = asyncio.create_task(stack.post())
+    demands = lambda: [message.demand for message in seen if isinstance(message, Delta)]  # noqa: E731
+    await until(lambda: demands() and demands()[-1].held == 1)
+    stack.pod(replica.port)
+    await until(lambda: demands()[-1].in_flight == 1 and demands()[-1].held == 0)
+    replica.hold.set()
+    assert (await request).status == 200
+    await until(lambda: not demands()[-1].active)
+    assert demands()[-1].arrivals == 1
+    await until(lambda: any(isinstance(message, Wake) for message in seen))
+    task.cancel()
+
+
+async def test_health(stack: Stack, admin: str) -> None:
+    """Ready only once everything was read, and no more while draining; alive all the time."""
+
+    async def get(path: str) -> tuple[int, str]:
+        async with stack.session.get(admin + path) as response:
+            return response.status, (await response.text()).strip()
+
+    assert await get("/healthz") == (200, "ok")
+    status, why = await get("/readyz")
+    assert (status, why) == (503, "not read yet: inferenceendpoints, apikeys, pods, pods")
+    for reflector in stack.service.reflectors:
+        reflector.synced.set()
+    assert await get("/readyz") == (200, "ok")
+    stack.service._draining = True
+    assert await get("/readyz") == (503, "draining")
+    stack.service._tasks[0].cancel()
+    await asyncio.sleep(0)
+    assert await get("/healthz") == (503, "a task ended")
+
+
+async def test_metrics(stack: Stack, admin: str, replica: Replica) -> None:
+    """The names and labels of the user contract, born with an endpoint's first request."""
+    text = await _metrics(stack.session, admin)
+    assert "zerotide_build_info" in text
+    assert "inference_endpoint=" not in text
+    stack.endpoint()
+    stack.key()
+    first = asyncio.create_task(stack.post())
+    endpoint = stack.registry.endpoints[next(iter(stack.registry.endpoints))]
+    await until(lambda: endpoint.gate.held)
+    stack.pod(replica.port)
+    await first
+    await stack.post()
+    stack.endpoint(suspend=True)
+    await stack.post()
+    text = await _metrics(stack.session, admin)
+    at = 'inference_endpoint="m",namespace="demo"'
+    for line in (
+        f'zerotide_requests_total{{code="200",cold="true",{at}}} 1.0',
+        f'zerotide_requests_total{{code="200",cold="false",{at}}} 1.0',
+        f'zerotide_requests_total{{code="500",cold="false",{at}}} 1.0',
+        f'zerotide_requests_rejected_total{{code="suspended",{at}}} 1.0',
+        f'zerotide_request_duration_seconds_count{{cold="true",{at}}} 1.0',
+        f'zerotide_time_to_first_byte_seconds_bucket{{cold="true",{at},le="655.36"}} 1.0',
+        f"zerotide_hold_seconds_count{{{at}}} 1.0",
+        f"zerotide_held_requests{{{at}}} 0.0",
+        f"zerotide_held_bytes{{{at}}} 0.0",
+        f"zerotide_in_flight_requests{{{at}}} 0.0",
+        f"zerotide_upstream_retries_total{{{at}}} 0.0",
+    ):
+        assert sorted_labels(line) in [sorted_labels(each) for each in text.splitlines()], line
+    assert text.endswith("# EOF\n")
+
+
+async def _metrics(session: aiohttp.ClientSession, admin: str) -> str:
+    async with session.get(admin + "/metrics") as response:
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        return await response.text()
+
+
+def sorted_labels(line: str) -> str:
+    """Return a line of metrics with its labels in order."""
+    name, brace, rest = line.partition("{")
+    if not brace:
+        return line
+    labels, _, value = rest.rpartition("}")
+    return f"{name}{{{','.join(sorted(labels.split(',')))}}}{value}"

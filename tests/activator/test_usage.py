@@ -1,0 +1,331 @@
+"""The usage log, its way to the exporter, and the taps that fill it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import hypothesis.strategies as st
+import pytest
+from aiohttp import web
+from hypothesis import given
+
+from tests.activator.stack import until
+from zerotide.activator.usage.journal import Journal, read
+from zerotide.activator.usage.shipper import Shipper
+from zerotide.activator.usage.tap import Events, Through, Whole, split_events, tap_for
+from zerotide.api.protocol import Protocol
+from zerotide.api.usage import Intent, Outcome, Settlement, Tokens, decode
+from zerotide.kube import TokenFile
+
+
+def intent(number: int, attempt: int = 1) -> Intent:
+    """Make an intent."""
+    return Intent(
+        request_id=f"r{number}",
+        attempt=attempt,
+        namespace="demo",
+        endpoint="m",
+        endpoint_uid="u",
+        consumer="demo/team-a",
+        pod_uid="p",
+        activator="act-0",
+        model="m",
+        stream=False,
+        cold=False,
+        accepted_us=1,
+        forwarded_us=100 + number,
+        request_bytes=10,
+    )
+
+
+def settlement(number: int, attempt: int = 1) -> Settlement:
+    """Make a settlement."""
+    return Settlement(
+        request_id=f"r{number}",
+        attempt=attempt,
+        ended_us=200 + number,
+        response_bytes=1,
+        outcome=Outcome.COMPLETED,
+        status=200,
+    )
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> AsyncIterator[Path]:
+    """Have a folder for a log."""
+    yield tmp_path / "usage"
+
+
+def everything(folder: Path) -> list[Intent | Settlement]:
+    """Return the records of all segments."""
+    return [record for path in sorted(folder.glob("*.ndjson")) for record in read(path)]
+
+
+async def test_records_are_in_the_file_at_once(folder: Path) -> None:
+    """`append` returns after the write; the disk follows soon after."""
+    journal = Journal(folder)
+    journal.append(intent(1))
+    journal.append(settlement(1))
+    assert everything(folder) == [intent(1), settlement(1)]
+    await journal.close()
+
+
+async def test_writes_are_synced_in_groups(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 50 ms, and never once per record."""
+    journal = Journal(folder)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    task = asyncio.create_task(journal.run())
+    for number in range(1000):
+        journal.append(intent(number))
+        if number % 100 == 0:
+            await asyncio.sleep(0.001)
+    await until(lambda: not journal._dirty.is_set() and synced)
+    assert len(synced) < 100
+    task.cancel()
+    await journal.close()
+
+
+async def test_a_process_that_died_is_settled(folder: Path) -> None:
+    """Intents without an end get one, so that nobody waits for it; a line that was cut off is no record."""
+    dead = Journal(folder)
+    for record in (intent(1), intent(2), settlement(1), intent(3, attempt=2)):
+        dead.append(record)
+    os.write(dead._file, b'{"kind":"intent","half')
+    await dead.close()
+    journal = Journal(folder)
+    added = list(read(journal.active))
+    assert [(record.key[:2], record.outcome) for record in added if isinstance(record, Settlement)] == [
+        (("r2", 1), Outcome.ABANDONED),
+        (("r3", 2), Outcome.ABANDONED),
+    ]
+    assert len(everything(folder)) == 6
+    await journal.close()
+    again = Journal(folder)
+    assert again.active_size == 0
+    await again.close()
+
+
+async def test_a_disk_that_is_full_does_not_stop_the_traffic(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reported once, and again only after it had worked."""
+    journal = Journal(folder)
+    write = os.write
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    journal.append(intent(1))
+    journal.append(intent(2))
+    assert [record.message for record in caplog.records] == ["usage records are being lost"]
+    monkeypatch.setattr(os, "write", write)
+    journal.append(intent(3))
+    assert everything(folder) == [intent(3)]
+    await journal.close()
+
+
+class Exporter:
+    """An exporter that takes what it is sent, or not."""
+
+    def __init__(self) -> None:
+        self.taken: list[Intent | Settlement] = []
+        self.batches = 0
+        self.status = 204
+        self.tokens: list[str] = []
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take a batch."""
+        self.batches += 1
+        self.tokens.append(request.headers.get("Authorization", ""))
+        body = await request.read()
+        assert body.endswith(b"\n")
+        if self.status == 204:
+            self.taken += [decode(line) for line in body.splitlines()]
+        return web.Response(status=self.status, text="" if self.status == 204 else "no")
+
+
+@pytest.fixture
+async def exporter() -> AsyncIterator[Exporter]:
+    """Serve an exporter."""
+    fake = Exporter()
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_post("/internal/usage", fake.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/internal/usage"
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a client."""
+    async with aiohttp.ClientSession() as opened:
+        yield opened
+
+
+async def test_everything_is_shipped_once(
+    folder: Path, exporter: Exporter, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """In order, whole lines, over many segments, what an earlier process left behind first."""
+    (tmp_path / "token").write_text("secret\n")
+    left = Journal(folder, segment_bytes=2000)
+    for number in range(20):
+        left.append(intent(number))
+        left.append(settlement(number))
+    await left.close()
+    journal = Journal(folder, segment_bytes=2000)
+    shipper = Shipper(journal, session, exporter.url, TokenFile(tmp_path / "token"))
+    journal.append(intent(100))
+    await shipper.ship()
+    journal.append(settlement(100))
+    await shipper.ship()
+    numbers = [*range(20), 100]
+    assert exporter.taken == [record for number in numbers for record in (intent(number), settlement(number))]
+    assert set(exporter.tokens) == {"Bearer secret"}
+    assert journal.segments() == [journal.active]
+    await journal.close()
+
+
+async def test_an_exporter_that_is_away(
+    folder: Path, exporter: Exporter, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records wait in the log; nothing is lost or out of order once it is back."""
+    monkeypatch.setattr("zerotide.activator.usage.shipper.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("zerotide.activator.usage.shipper.GATHER", 0.01)
+    journal = Journal(folder, segment_bytes=800)
+    exporter.status = 503
+    task = asyncio.create_task(Shipper(journal, session, exporter.url, None).run())
+    for number in range(10):
+        journal.append(intent(number))
+    await until(lambda: exporter.batches >= 2)
+    assert len(journal.segments()) > 2
+    exporter.status = 204
+    await until(lambda: len(exporter.taken) == 10)
+    assert exporter.taken == [intent(number) for number in range(10)]
+    task.cancel()
+    await journal.close()
+
+
+async def test_records_that_are_refused_are_set_aside(
+    folder: Path, exporter: Exporter, session: aiohttp.ClientSession
+) -> None:
+    """One that the exporter will never take does not stop those after it."""
+    journal = Journal(folder)
+    shipper = Shipper(journal, session, exporter.url, None)
+    exporter.status = 400
+    journal.append(intent(1))
+    await shipper.ship()
+    exporter.status = 204
+    journal.append(intent(2))
+    await shipper.ship()
+    assert exporter.taken == [intent(2)]
+    assert len(list(folder.glob("*.refused"))) == 1
+    await journal.close()
+
+
+USAGE = b'"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "tokens"),
+    [
+        (Protocol.OPENAI, b'{"choices":[],' + USAGE + b"}", Tokens(input=5, cached=2, output=7)),
+        (Protocol.OPENAI, b'{"x":"' + b"x" * 100_000 + b'",' + USAGE + b"}", Tokens(input=5, cached=2, output=7)),
+        (
+            Protocol.OPENAI,
+            b'{"a":"\\"usage\\": {\\"prompt_tokens\\": 9}",' + USAGE + b"}",
+            Tokens(input=5, cached=2, output=7),
+        ),
+        (Protocol.OPENAI, b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', Tokens(input=3, output=0)),
+        (Protocol.OPENAI, b'{"usage":{"input_tokens":3,"output_tokens":4}}', Tokens(input=3, output=4)),
+        (Protocol.OPENAI, b'{"usage":{"prompt_tokens":"3"}}', None),
+        (Protocol.OPENAI, b'{"usage":{"prompt_', None),
+        (Protocol.OPENAI, b'{"usage":null}', None),
+        (Protocol.OPENAI, b"", None),
+        (Protocol.TGI, b'[{"details":{"generated_tokens":7,"prefill":[1,2]}}]', Tokens(input=2, output=7)),
+        (Protocol.TGI, b'{"generated_text":"x"}', None),
+        (Protocol.TGI, b"nonsense", None),
+    ],
+)
+def test_tokens_of_whole_answers(dialect: Protocol, body: bytes, tokens: Tokens | None) -> None:
+    """They are read from what passes, however it is cut, and nothing is changed."""
+    tap = Whole(dialect)
+    parts = [tap.feed(body[at : at + 1000]) for at in range(0, len(body), 1000)]
+    assert b"".join(parts) + tap.finish() == body
+    assert tap.tokens() == tokens
+
+
+EVENT = b'data: {"choices":[{"delta":{"content":"\\"usage\\": {"}}],"usage":null}\n\n'
+OURS = b'data: {"choices":[],' + USAGE + b"}\n\n"
+
+
+def cuts(data: bytes, places: list[int]) -> Iterator[bytes]:
+    """Yield data in pieces."""
+    bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    yield from (data[low:high] for low, high in pairwise(bounds))
+
+
+@given(st.lists(st.integers(0, 2000), max_size=30), st.booleans(), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_streams_however_they_are_cut(places: list[int], strip: bool, line: bytes) -> None:
+    """Events pass whole; the usage chunk is read, and taken out where only we asked for it."""
+    data = b": beat\n\n" + EVENT + OURS + b"data: [DONE]\n\n"
+    data = data.replace(b"\n", line)
+    tap = Events(Protocol.OPENAI, strip=strip)
+    passed = b"".join(tap.feed(part) for part in cuts(data, places))
+    assert passed + tap.finish() == (data.replace(OURS.replace(b"\n", line), b"") if strip else data)
+    assert tap.tokens() == Tokens(input=5, cached=2, output=7)
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
+def test_streams_of_anything(data: bytes, places: list[int]) -> None:
+    """What is no stream passes as it is."""
+    tap = Events(Protocol.TGI, strip=False)
+    assert b"".join(tap.feed(part) for part in cuts(data, places)) + tap.finish() == data
+    assert b"".join(split_events(data)) == data
+
+
+def test_a_stream_without_ends_is_not_kept_for_ever() -> None:
+    """An event beyond a megabyte passes in pieces."""
+    tap = Events(Protocol.OPENAI, strip=True)
+    assert sum(len(tap.feed(bytes(100_000))) for _ in range(20)) >= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("content_type", "encoded", "kind"),
+    [
+        ("application/json", False, Whole),
+        ("application/problem+json; charset=utf-8", False, Whole),
+        ("text/event-stream; charset=utf-8", False, Events),
+        ("text/event-stream", True, Through),
+        ("audio/wav", False, Through),
+        ("", False, Through),
+    ],
+)
+def test_which_tap(content_type: str, encoded: bool, kind: type[Any]) -> None:
+    """By media type; what is compressed passes unread."""
+    assert type(tap_for(content_type, encoded, Protocol.OPENAI, {}, False)) is kind
+
+
+def test_other_dialects_of_events() -> None:
+    """Anthropic's and OpenAI's newer streams tell their tokens in several places."""
+    tap = Events(Protocol.OPENAI, strip=False)
+    tap.feed(b'event: message_start\ndata: {"message":{"usage":{"input_tokens":9,"output_tokens":1}}}\n\n')
+    tap.feed(b'event: message_delta\ndata: {"usage":{"output_tokens":4}}\n\n')
+    assert tap.tokens() == Tokens(input=9, output=4)
+    tap = Events(Protocol.OPENAI, strip=False)
+    tap.feed(
+        b'data: {"response":{"usage":{"input_tokens":9,"output_tokens":1,"input_tokens_details":{"cached_tokens":3}}}}\n\n'
+    )
+    assert tap.tokens() == Tokens(input=9, cached=3, output=1)
