@@ -1,8 +1,9 @@
 """Keep a local copy of a collection true: list, watch, and never miss a deletion.
 
 A watch can break silently, end early, or jump over a gap (410). Each of these leads to a list, and a list is
-compared with the store: what is missing from it was deleted. Bookmarks keep the version fresh; a stream without
-any sign of life for `stall` seconds is given up; every `relist` seconds the store is compared all the same.
+compared with the store: what is missing from it was deleted. Bookmarks keep the version fresh. Not every kind has
+them, so each stream is short (`stream` seconds, ended by the server): one that is silent for `stall` seconds is broken.
+Every `relist` seconds the store is compared all the same.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Reflector:
         field_selector: str = "",
         trim: Callable[[Object], Object] = without_managed_fields,
         on_change: Callable[[Change], None] | None = None,
+        stream: float = 60.0,
         stall: float = 75.0,
         relist: float = 300.0,
         rng: random.Random | None = None,
@@ -71,7 +73,7 @@ class Reflector:
         self._client, self._namespace = client, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
         self._trim, self._on_change = trim, on_change
-        self._stall, self._relist = stall, relist
+        self._stream, self._stall, self._relist = stream, stall, relist
         self._rng = rng or random.Random()
         self._alive = time.monotonic()
         self._listed = float("-inf")
@@ -117,8 +119,7 @@ class Reflector:
         self.synced.set()
 
     async def _watch(self) -> None:
-        # The server ends the stream at a random time of its own choice otherwise; ours also bounds the relist's delay.
-        server_timeout = max(1, int(min(self._relist, 290.0) * self._rng.uniform(0.9, 1.0)))
+        server_timeout = max(1, int(min(self._relist, self._stream) * self._rng.uniform(0.8, 1.0)))
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -128,6 +129,7 @@ class Reflector:
             "timeoutSeconds": str(server_timeout),
         }
         async with self._client.stream("GET", self.resource.path(self._namespace), params=params) as response:
+            self._alive = time.monotonic()
             async for line in _lines(response, self._stall):
                 self._alive = time.monotonic()
                 self._take(json.loads(line))
