@@ -170,8 +170,8 @@ async def answer(request: Received, writer: asyncio.StreamWriter) -> None:
         content: Any = {"generated_text": TEXT}
         if (wanted.get("parameters") or {}).get("details"):
             content["details"] = details
-        told = {"x_prompt_tokens": "5", "x_generated_tokens": "7"}
-        send_json(writer, [content] if path == "/" else content, **told)
+        whole = [content] if path == "/" else content
+        send_json(writer, whole, x_prompt_tokens="5", x_generated_tokens="7")
     else:
         send_json(writer, {"echo": wanted})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ async def test_openai_from_zero(stack: Stack, replica: Replica) -> None:
             parts = client.chat.completions.create(model="m", messages=messages, stream=True)
             return "".join(part.choices[0].delta.content or "" for part in parts)
 
-    tasks = [asyncio.create_task(in_thread(lambda stream=stream: chat(stream))) for stream in (False, True)]
+    tasks = [asyncio.create_task(in_thread(partial(chat, stream))) for stream in (False, True)]
     endpoint = stack.registry.endpoints[next(iter(stack.registry.endpoints))]
     await until(lambda: endpoint.gate.held == 2)
     stack.pod(replica.port)
@@ -138,12 +139,14 @@ async def test_huggingface_hub(stack: Stack, replica: Replica) -> None:
         client = huggingface_hub.InferenceClient(model=f"{stack.url}/endpoints/demo/m", token=stack.keys["k"])
         chat = huggingface_hub.InferenceClient(base_url=f"{stack.url}/endpoints/demo/m", token=stack.keys["k"])
         messages: Any = [{"role": "user", "content": "x"}]
+        details = client.text_generation("x", details=True).details
+        parts = chat.chat_completion(messages, model="m", stream=True)
         return [
             client.text_generation("x"),
-            client.text_generation("x", details=True).details.generated_tokens,
+            details.generated_tokens if details else None,
             "".join(client.text_generation("x", stream=True)),
             chat.chat_completion(messages, model="m").choices[0].message.content,
-            "".join(part.choices[0].delta.content for part in chat.chat_completion(messages, model="m", stream=True)),
+            "".join(part.choices[0].delta.content or "" for part in parts),
         ]
 
     assert await in_thread(use) == [TEXT, 7, TEXT, TEXT, TEXT]

@@ -195,7 +195,10 @@ async def test_the_demand_over_http(stack: Stack, admin: str, replica: Replica) 
     stack.endpoint()
     stack.key()
     request = asyncio.create_task(stack.post())
-    demands = lambda: [message.demand for message in seen if isinstance(message, Delta)]  # noqa: E731
+
+    def demands() -> list[Demand]:
+        return [message.demand for message in seen if isinstance(message, Delta)]
+
     await until(lambda: demands() and demands()[-1].held == 1)
     stack.pod(replica.port)
     await until(lambda: demands()[-1].in_flight == 1 and demands()[-1].held == 0)

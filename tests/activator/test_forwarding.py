@@ -104,11 +104,12 @@ async def test_tgi_tokens_are_read(stack: Stack, replica: Replica) -> None:
 async def test_an_alias_becomes_the_name_that_the_engine_knows(stack: Stack, replica: Replica) -> None:
     """The replica is asked for its own model, whatever name the client used; nothing else changes."""
     await stack.awake(replica, model={"uri": "image:///m", "name": "real", "aliases": ["org/Alias"]})
-    for name in ("real", "org/Alias", "demo/m"):
-        body = json.dumps({"messages": [{"content": "ü \\u00fc"}], "model": name, "seed": 12345678901234567890})
+    names = ("real", "org/Alias", "demo/m")
+    content = {"messages": [{"content": "ü \\u00fc"}], "seed": 12345678901234567890}
+    for name in names:
+        body = json.dumps({**content, "model": name})
         assert (await stack.post(body=body.encode())).status == 200
-    assert {post.json["model"] for post in replica.posts} == {"real"}
-    assert {post.body for post in replica.posts} == {body.replace('"demo/m"', '"real"').encode()}
+    assert {post.body for post in replica.posts} == {json.dumps({**content, "model": "real"}).encode()}
 
 
 async def test_events_pass_as_they_come(stack: Stack, replica: Replica) -> None:
