@@ -318,9 +318,14 @@ async def test_a_wake_is_told_with_its_stamps(stack: Stack, replica: Replica) ->
     replica.startup = {"stages": [{"name": "import", "ms": 120.5}, {"name": "load", "ms": 80}]}
     stack.endpoint()
     stack.key()
+    replica.hold = asyncio.Event()
     tasks = await held(stack, 3)
     wake_id = (await until(lambda: stack.api.applied))[0]["status"]["wakeRequest"]["id"]
     stack.pod(replica.port)
+    await until(lambda: replica.in_flight == 3)
+    # The first answer takes its time, and the endpoint's status moves on meanwhile: the wake is still told.
+    stack.endpoint(status={**stack.api.applied[0]["status"], "state": "Awake", "desiredReplicas": 1})
+    replica.hold.set()
     await gather(*tasks)
     await stack.post()
     (wake,) = await until(lambda: told)

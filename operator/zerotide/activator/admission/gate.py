@@ -92,6 +92,11 @@ class Gate(Generic[R]):
         return len(self._queue) + len(self._returned)
 
     @property
+    def busy(self) -> bool:
+        """Tell whether a ticket waits or is on its way to a replica."""
+        return self.held > 0 or any(seat.in_flight for seat in self._seats.values())
+
+    @property
     def cold(self) -> bool:
         """Tell whether there is no replica."""
         return not self._seats

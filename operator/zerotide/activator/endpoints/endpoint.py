@@ -60,8 +60,8 @@ class Endpoint:
         self.settled()
 
     def settled(self) -> None:
-        """Forget since when a start is waited for, where nobody waits any more."""
-        if not self.gate.held:
+        """Forget since when a start is waited for, where nobody waits any more, the first byte included."""
+        if not self.gate.busy:
             self.demand_us = None
 
     def stamps(self, replica: Replica, first_byte_us: int) -> Stamps | None:
