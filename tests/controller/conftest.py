@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ import yaml
 from e2e.cluster import Cluster
 from e2e.fixtures import session_name
 from e2e.images.build import build
-from tests.controller.rig import ROOT, Releaser, Rig, prepare
+from tests.controller.rig import ROOT, Processes, Releaser, Rig, prepare
 from zerotide.kube import Client, load_credentials
 from zerotide.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
@@ -41,19 +41,31 @@ def operator_cluster() -> Iterator[Cluster]:
             cluster.down()
 
 
+@pytest.fixture(scope="module")
+def processes(operator_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Keep the processes of a module's tests."""
+    running = Processes(operator_cluster, tmp_path_factory.mktemp("logs"))
+    try:
+        yield running
+    finally:
+        running.close()
+
+
 @pytest.fixture
-async def rig(operator_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
-    """Run one operator and one stand-in activator for the test."""
+async def rig(operator_cluster: Cluster, processes: Processes, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    """Give one operator, one stand-in activator, and something that releases pods."""
     monkeypatch.setenv("KUBECONFIG", str(operator_cluster.kubeconfig))
     async with Client(await load_credentials()) as client:
         for path in sorted((ROOT / "crds").glob("*.yaml")):
             await client.apply(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()), "tests")
         await prepare(client)
-        rig = Rig(operator_cluster, client, tmp_path)
+        processes.ensure()
+        rig = Rig(operator_cluster, client, processes)
+        await rig.ready()
         async with Releaser(client).running():
             try:
-                await rig.start_activator()
-                await rig.start_operator()
                 yield rig
             finally:
                 await rig.close()
+    # aiohttp lets go of TLS connections a moment after it says so; unclosed ones are warnings, which are errors.
+    await asyncio.sleep(0.1)

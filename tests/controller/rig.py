@@ -53,6 +53,8 @@ class Process:
 
     def __init__(self, cluster: Cluster, command: list[str], log: Path, **environment: str) -> None:
         self._log: IO[bytes] = log.open("ab")
+        self.special = False
+        """Whether it runs with settings that the next test must not meet."""
         self.path = log
         env = {**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}", **environment}
         self.popen = cluster.run_inside(
@@ -78,43 +80,102 @@ class Process:
                 pipe.close()
 
 
-class Rig:
-    """What a test of the operator needs: the cluster, a client with all rights, the operator and an activator."""
+class Processes:
+    """The processes of a module's tests: one operator and one stand-in, until a test asks for something else."""
 
-    def __init__(self, cluster: Cluster, client: Client, logs: Path) -> None:
-        self.cluster, self.client, self.logs = cluster, client, logs
-        self.clock = Clock()
+    def __init__(self, cluster: Cluster, logs: Path) -> None:
+        self._cluster, self._logs = cluster, logs
         self.operators: list[Process] = []
         self.activator: Process | None = None
-        self.namespaces: list[str] = []
 
-    async def start_operator(self, **environment: str) -> Process:
+    def start_operator(self, **environment: str) -> Process:
         """Start an operator; more than one stand by for each other."""
         number = len(self.operators)
         command = ["-m", "zerotide.controller", "--port", str(ADMIN_PORT + 10 * number)]
         command += ["--activator-port", str(DEMAND_PORT), "--log-format", "text"]
         settings = {"POD_NAME": f"op-{number}-{secrets.token_hex(2)}", "POD_NAMESPACE": SYSTEM, **environment}
-        operator = Process(self.cluster, command, self.logs / "operator.log", **settings)
+        operator = Process(self._cluster, command, self._logs / "operator.log", **settings)
         self.operators.append(operator)
         return operator
 
-    async def start_activator(self, **options: str) -> None:
-        """Start a stand-in, and make the pod by which the operator finds it."""
+    def start_activator(self, **options: str) -> Process:
+        """Start a stand-in and wait until it listens."""
         command = [str(ROOT / "tests/controller/standin.py"), "--address", NODE_ADDRESS]
         command += ["--port", str(DEMAND_PORT), "--name", "act-0"]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", value]
-        self.activator = Process(self.cluster, command, self.logs / "activator.log")
+        self.activator = Process(self._cluster, command, self._logs / "activator.log")
         assert self.activator.popen.stdout is not None
-        assert await asyncio.to_thread(self.activator.popen.stdout.readline) == b"ready\n"
+        assert self.activator.popen.stdout.readline() == b"ready\n"
+        return self.activator
+
+    def ensure(self) -> None:
+        """Have exactly one operator with the usual settings, and a stand-in that is in order."""
+        alive = [operator for operator in self.operators if operator.popen.poll() is None]
+        if len(alive) != 1 or self.operators[-1].special:
+            for operator in alive:
+                operator.kill()
+            self.operators = []
+            self.start_operator()
+        if self.activator is None or self.activator.popen.poll() is not None or self.activator.special:
+            self.stop_activator()
+            self.start_activator()
+
+    def stop_activator(self) -> None:
+        """End the stand-in."""
+        if self.activator is not None and self.activator.popen.poll() is None:
+            self.activator.kill()
+
+    def close(self) -> None:
+        """End every process."""
+        for operator in self.operators:
+            if operator.popen.poll() is None:
+                operator.kill()
+        self.stop_activator()
+
+
+class Rig:
+    """What a test of the operator needs: the cluster, a client with all rights, the operator and an activator."""
+
+    def __init__(self, cluster: Cluster, client: Client, processes: Processes) -> None:
+        self.cluster, self.client, self.processes = cluster, client, processes
+        self.clock = Clock()
+        self.namespaces: list[str] = []
+
+    @property
+    def operator(self) -> Process:
+        """Return the operator that was started last."""
+        return self.processes.operators[-1]
+
+    @property
+    def activator(self) -> Process:
+        """Return the stand-in."""
+        assert self.processes.activator is not None
+        return self.processes.activator
+
+    async def restart_operator(self, **environment: str) -> None:
+        """Kill the operator without mercy and start another."""
+        await asyncio.to_thread(self.operator.kill)
+        operator = self.processes.start_operator(**environment)
+        operator.special = bool(environment)
+
+    async def restart_activator(self, **options: str) -> None:
+        """Kill the stand-in and start another."""
+        self.processes.stop_activator()
+        activator = await asyncio.to_thread(lambda: self.processes.start_activator(**options))
+        activator.special = bool(options)
+
+    async def ready(self) -> None:
+        """Make sure that the pod exists by which the operator finds the stand-in."""
+        with contextlib.suppress(NotFound):
+            await self.client.get(PODS, "act-0", SYSTEM)
+            return
         await self._activator_pod()
 
     async def _activator_pod(self) -> None:
         labels = {"app.kubernetes.io/name": "zerotide", "app.kubernetes.io/component": "activator"}
         metadata = {"name": "act-0", "namespace": SYSTEM, "labels": labels}
         spec = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "x"}]}
-        with contextlib.suppress(NotFound):
-            await self.client.delete(PODS, "act-0", SYSTEM, grace_seconds=0)
         await self.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "podIP": NODE_ADDRESS, "podIPs": [{"ip": NODE_ADDRESS}], "conditions": [ready]}
@@ -144,7 +205,6 @@ class Rig:
     async def demand(self, namespace: str, name: str, *, held: int = 0, in_flight: int = 0, touch: bool = True) -> None:
         """Have the stand-in say what the endpoint is asked for."""
         live = await self.client.get(INFERENCE_ENDPOINTS, name, namespace)
-        assert self.activator is not None
         key, uid = f"{namespace}/{name}", live["metadata"]["uid"]
         self.activator.tell({"endpoint": key, "uid": uid, "held": held, "inFlight": in_flight, "touch": touch})
 
@@ -178,6 +238,7 @@ class Rig:
             raise AssertionError(f"{resource.kind} {namespace}/{name} did not come to it:\n{shown}") from None
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         return last[0]
 
     async def state(self, namespace: str, name: str, *states: str, timeout: float = 30.0) -> Object:
@@ -201,10 +262,7 @@ class Rig:
         return found
 
     async def close(self) -> None:
-        """End every process and remove every namespace."""
-        for process in [*self.operators, *([self.activator] if self.activator else [])]:
-            if process.popen.poll() is None:
-                process.kill()
+        """Remove every namespace."""
         for name in self.namespaces:
             await self.client.delete(NAMESPACES, name)
 

@@ -64,8 +64,7 @@ async def test_a_quiet_system_writes_nothing(rig: Rig) -> None:
     await settled(rig, namespace, "awake")
     before = {name: await versions(rig.client, namespace, name, kinds) for name in ("asleep", "awake")}
     await asyncio.sleep(5)  # a time in which nothing may happen cannot be awaited otherwise
-    rig.operators[0].kill()
-    await rig.start_operator()
+    await rig.restart_operator()
     await rig.until(INFERENCE_ENDPOINTS, namespace, "asleep", lambda found: found is not None)
     await asyncio.sleep(15)
     after = {name: await versions(rig.client, namespace, name, kinds) for name in ("asleep", "awake")}

@@ -59,6 +59,7 @@ class Operator:
             self._clock,
             on_demand=self._demand_changed,
             on_wake=self._woken,
+            on_membership=self._reports_changed,
         )
         self.signals = Signals(self.streams)
         self.elector = Elector(client, options.namespace, LEASE, options.identity, on_lost=self._lost)
@@ -135,6 +136,12 @@ class Operator:
         if serving != self._addresses:
             self._addresses = serving
             for key in self.endpoints:
+                self.queue.add(key, Priority.SWEEP)
+
+    def _reports_changed(self) -> None:
+        # Whoever is awake may have waited for just that report; whoever sleeps does not care.
+        for key in self.endpoints:
+            if ((self.endpoints.get(key) or {}).get("status") or {}).get("desiredReplicas"):
                 self.queue.add(key, Priority.SWEEP)
 
     def _demand_changed(self, key: str) -> None:

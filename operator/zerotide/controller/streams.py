@@ -36,11 +36,13 @@ class Streams:
         *,
         on_demand: Callable[[str], None],
         on_wake: Callable[[View, Wake], None],
+        on_membership: Callable[[], None],
     ) -> None:
+        """`on_membership` is called when who must report, or who does, has changed."""
         self.views: dict[str, View] = {}
         self.expected: tuple[Activator, ...] = ()
         self._token, self._port, self._clock = token, port, clock
-        self._on_demand, self._on_wake = on_demand, on_wake
+        self._on_demand, self._on_wake, self._on_membership = on_demand, on_wake, on_membership
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._following = False
@@ -73,6 +75,7 @@ class Streams:
         self.expected = activators
         if self._following:
             self._adjust()
+            self._on_membership()
 
     def _adjust(self) -> None:
         wanted = {activator.uid: activator for activator in self.expected}
@@ -139,6 +142,7 @@ class Streams:
                 self.views[activator.name] = view
                 for demand in message.demands:
                     self._on_demand(demand.endpoint)
+                self._on_membership()
             case Delta():
                 self._on_demand(message.demand.endpoint)
             case Wake():
