@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from zerotide.api.scalars import SECOND
 from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import Allocation, Fact, Kind
 from zerotide.billing.fold import fold
-from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS, settle
+from zerotide.billing.prices import PriceIndex
+from zerotide.exporter import settle as settling
+from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import Series
 
@@ -24,6 +27,11 @@ PRICES = index(
     {"name": "cpu", "meter": "CPUTime", "amount": "0.5", "per": "Second", "validFrom": "2020-01-01T00:00:00Z"},
 )
 GPU = ("demo", "smollm2")
+
+
+def settle(store: SQLiteStore, prices: PriceIndex, until_us: int) -> Mapping[Series, Fraction]:
+    """Count what is due."""
+    return settling.settle(store, settling.due(store, prices, until_us))
 
 
 def at(seconds: float) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from zerotide.api.scalars import MINUTE
-from zerotide.api.usage import Intent, Outcome, Settlement
+from zerotide.api.usage import Outcome
 from zerotide.billing.spans import Span
 
 OPEN_LIMIT_US = 15 * MINUTE
@@ -23,7 +22,7 @@ class Attempt:
     endpoint: str
     consumer: str
     pod_uid: str
-    cold: bool
+    cold: int
     wake_id: str
     forwarded_us: int
     ended_us: int | None
@@ -45,28 +44,3 @@ class Attempt:
         """Return when it was in flight, as known at `as_of_us`; an open one ends after the limit at the latest."""
         end = self.forwarded_us + open_limit_us if self.ended_us is None else self.ended_us
         return Span(self.forwarded_us, min(max(end, self.forwarded_us), as_of_us))
-
-
-def join(intents: Iterable[Intent], settlements: Mapping[tuple[str, int], Settlement]) -> list[Attempt]:
-    """Return one attempt per intent, with its settlement where there is one under (request id, attempt)."""
-    return [_attempt(intent, settlements.get((intent.request_id, intent.attempt))) for intent in intents]
-
-
-def _attempt(intent: Intent, settled: Settlement | None) -> Attempt:
-    tokens = settled.tokens if settled else None
-    return Attempt(
-        request_id=intent.request_id,
-        number=intent.attempt,
-        namespace=intent.namespace,
-        endpoint=intent.endpoint,
-        consumer=intent.consumer,
-        pod_uid=intent.pod_uid,
-        cold=intent.cold,
-        wake_id=intent.wake_id,
-        forwarded_us=intent.forwarded_us,
-        ended_us=settled.ended_us if settled else None,
-        outcome=settled.outcome.value if settled else "",
-        input_tokens=tokens.input if tokens else 0,
-        cached_tokens=tokens.cached if tokens else 0,
-        output_tokens=tokens.output if tokens else 0,
-    )

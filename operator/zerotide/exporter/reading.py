@@ -7,12 +7,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import END_RANK, Fact
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
-from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, join
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 from zerotide.exporter.store import OpenPod
 
 _ENDS = ", ".join(f"'{kind.value}'" for kind in END_RANK)
@@ -48,13 +47,13 @@ def pod_records(db: sqlite3.Connection, pods: Sequence[OpenPod], since_us: int) 
 def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> list[Attempt]:
     """Return the attempts whose row of `intent` left-joined with `settlement` meets a condition."""
     rows = db.execute(
-        "SELECT intent.record, settlement.record FROM intent LEFT JOIN settlement USING (request_id, attempt)"
+        "SELECT request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us,"
+        " coalesce(outcome, ''), coalesce(input_tokens, 0), coalesce(cached_tokens, 0), coalesce(output_tokens, 0)"
+        " FROM intent LEFT JOIN settlement USING (request_id, attempt)"
         f" WHERE {condition} ORDER BY forwarded_us, request_id, attempt",
         tuple(values),
-    ).fetchall()
-    intents = [Intent.model_validate_json(intent) for intent, _ in rows]
-    settlements = [Settlement.model_validate_json(settled) for _, settled in rows if settled is not None]
-    return join(intents, {(each.request_id, each.attempt): each for each in settlements})
+    )
+    return [Attempt(*row) for row in rows]
 
 
 def _assembled(

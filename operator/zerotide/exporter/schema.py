@@ -28,15 +28,17 @@ STEPS: tuple[str, ...] = (
 
     CREATE TABLE intent (
         request_id TEXT NOT NULL, attempt INTEGER NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
-        pod_uid TEXT NOT NULL, forwarded_us INTEGER NOT NULL, record TEXT NOT NULL, received_us INTEGER NOT NULL,
+        consumer TEXT NOT NULL, pod_uid TEXT NOT NULL, cold INTEGER NOT NULL, wake_id TEXT NOT NULL,
+        forwarded_us INTEGER NOT NULL, record TEXT NOT NULL, received_us INTEGER NOT NULL,
         PRIMARY KEY (request_id, attempt)
     ) STRICT;
     CREATE INDEX intent_of_pod ON intent (pod_uid, forwarded_us);
     CREATE INDEX intent_of_endpoint ON intent (namespace, endpoint, forwarded_us);
 
     CREATE TABLE settlement (
-        request_id TEXT NOT NULL, attempt INTEGER NOT NULL, ended_us INTEGER NOT NULL, record TEXT NOT NULL,
-        received_us INTEGER NOT NULL,
+        request_id TEXT NOT NULL, attempt INTEGER NOT NULL, ended_us INTEGER NOT NULL, outcome TEXT NOT NULL,
+        input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+        record TEXT NOT NULL, received_us INTEGER NOT NULL,
         PRIMARY KEY (request_id, attempt)
     ) STRICT;
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from fractions import Fraction
+from functools import partial
 
 from aiohttp import web
 
@@ -20,9 +19,9 @@ from zerotide.exporter.nodes import NodeWatch
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.settings import Settings
-from zerotide.exporter.settle import settle
+from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.sqlite import SQLiteStore
-from zerotide.exporter.store import Series, Store
+from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube import Client, Object
 from zerotide.kube.clock import Clock
@@ -127,11 +126,13 @@ class Service:
     async def _settle(self) -> None:
         await self._meter.reflector.synced.wait()
         while True:
-            self._collector.publish(await self._writer.insist(self._settled_now))
+            # Counting reads much and takes long; the writer only adds the result, so usage never waits for it.
+            increments = await self._reader.insist(self._due)
+            self._collector.publish(await self._writer.insist(partial(settle, increments=increments)))
             await asyncio.sleep(self._settings.settle_interval_us / SECOND)
 
-    def _settled_now(self, store: Store) -> Mapping[Series, Fraction]:
-        return settle(store, self._index, self._clock.now_us() - self._settings.settle_lag_us)
+    def _due(self, store: Store) -> Increments:
+        return due(store, self._index, self._clock.now_us() - self._settings.settle_lag_us)
 
     def _context(self, pod: Object) -> tuple[str, Object | None]:
         metadata = pod["metadata"]

@@ -30,12 +30,18 @@ class Increments(NamedTuple):
     series: dict[Series, Fraction]
 
 
-def settle(store: Store, index: PriceIndex, until_us: int) -> Mapping[Series, Fraction]:
-    """Count all time before an instant that is not counted yet, and return every counter. Raises StoreError."""
+def due(store: Store, index: PriceIndex, until_us: int) -> Increments:
+    """Return what the time before an instant that is not counted yet adds to the counters. Raises StoreError."""
     pods = [pod for pod in store.unsettled() if pod.settled_us < until_us]
-    if pods:
-        since_us = min(pod.settled_us for pod in pods)
-        increments = count(store.pod_records(pods, since_us), pods, index, until_us)
+    if not pods:
+        return Increments([], {})
+    since_us = min(pod.settled_us for pod in pods)
+    return count(store.pod_records(pods, since_us), pods, index, until_us)
+
+
+def settle(store: Store, increments: Increments) -> Mapping[Series, Fraction]:
+    """Count what is due, each of it at most once, and return every counter. Raises StoreError."""
+    if increments.pods:
         store.settle(increments.pods, increments.series)
     return store.series()
 
@@ -51,7 +57,7 @@ def count(records: Iterable[Records], pods: Sequence[OpenPod], index: PriceIndex
             pod = open_pods[life.pod_uid]
             for key, amount in _counted(life, pod, index, until_us).items():
                 series[key] = series.get(key, Fraction(0)) + amount
-            settled.append(Settled(pod.cluster, pod.pod_uid, until_us, bool(life.ended)))
+            settled.append(Settled(pod.cluster, pod.pod_uid, pod.settled_us, until_us, bool(life.ended)))
     return Increments(settled, series)
 
 

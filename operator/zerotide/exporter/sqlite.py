@@ -15,7 +15,7 @@ from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
-from zerotide.billing.usage import Attempt, join
+from zerotide.billing.usage import Attempt
 from zerotide.exporter import reading
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
@@ -55,17 +55,14 @@ class SQLiteStore:
 
     def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
-        new = 0
         with self._transaction():
-            for record in records:
-                if self._add_record(record, received_us):
-                    new += 1
-                    self._count_tokens(record)
+            added = [record for record in records if self._add_record(record, received_us)]
+            self._count_tokens({(record.request_id, record.attempt) for record in added})
             for each in refused:
                 digest = hashlib.sha256(each.line).hexdigest()
                 row = (digest, each.line, each.error, received_us)
                 self._db.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?)", row)
-        return new
+        return len(added)
 
     def add_endpoint(self, endpoint: EndpointRecord) -> None:
         """Record an endpoint and the replicas that it keeps; of several stamps for a floor the earliest stays."""
@@ -112,14 +109,17 @@ class SQLiteStore:
         with self._snapshot():
             return reading.pod_records(self._db, pods, since_us)
 
-    def settle(self, pods: Iterable[Settled], increments: Mapping[Series, Fraction]) -> None:
-        """Add to counters and note how far pods are counted, in one transaction."""
+    def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
+        """Add to counters and note how far pods are counted, unless one of them was counted meanwhile."""
+        where = "cluster = ? AND pod_uid = ? AND settled_us = ? AND final = 0"
+        query = f"UPDATE pod SET settled_us = ?, final = ? WHERE {where}"
+        rows = [(pod.until_us, int(pod.final), pod.cluster, pod.pod_uid, pod.from_us) for pod in pods]
         with self._transaction():
-            self._db.executemany(
-                "UPDATE pod SET settled_us = ?, final = ? WHERE cluster = ? AND pod_uid = ?",
-                [(pod.until_us, int(pod.final), pod.cluster, pod.pod_uid) for pod in pods],
-            )
+            if self._db.executemany(query, rows).rowcount != len(rows):
+                self._db.execute("ROLLBACK")
+                return False
             self._add_to_series(increments)
+        return True
 
     def series(self) -> dict[Series, Fraction]:
         """Return the counters."""
@@ -144,34 +144,32 @@ class SQLiteStore:
         self._db.close()
 
     def _add_record(self, record: Intent | Settlement, received_us: int) -> bool:
-        text = record.model_dump_json(by_alias=True)
+        text, key = record.model_dump_json(by_alias=True), (record.request_id, record.attempt)
         row: tuple[Any, ...]
         if isinstance(record, Intent):
-            query = "INSERT OR IGNORE INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            where = (record.namespace, record.endpoint, record.pod_uid)
-            row = (record.request_id, record.attempt, *where, record.forwarded_us, text, received_us)
+            who = (record.namespace, record.endpoint, record.consumer, record.pod_uid)
+            row = (*key, *who, record.cold, record.wake_id, record.forwarded_us, text, received_us)
+            query = "INSERT OR IGNORE INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         else:
-            query = "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?)"
-            row = (record.request_id, record.attempt, record.ended_us, text, received_us)
+            tokens = record.tokens
+            counts = (tokens.input, tokens.cached, tokens.output) if tokens else (0, 0, 0)
+            row = (*key, record.ended_us, record.outcome.value, *counts, text, received_us)
+            query = "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         return self._db.execute(query, row).rowcount == 1
 
-    def _count_tokens(self, record: Intent | Settlement) -> None:
-        """Count an attempt's tokens when the second of its two records arrives, whichever that is."""
-        key = (record.request_id, record.attempt)
-        pair = self._db.execute(
-            "SELECT intent.record, settlement.record FROM intent JOIN settlement USING (request_id, attempt)"
-            " WHERE request_id = ? AND attempt = ?",
-            key,
-        ).fetchone()
-        if pair is None:
-            return
-        (attempt,) = join([Intent.model_validate_json(pair[0])], {key: Settlement.model_validate_json(pair[1])})
-        if attempt.delivered:
-            fresh = attempt.input_tokens - attempt.cached_tokens
-            counts = (("input", fresh), ("cached_input", attempt.cached_tokens), ("output", attempt.output_tokens))
-            self._add_to_series(
-                {(TOKENS, (attempt.namespace, attempt.endpoint, type_)): Fraction(n) for type_, n in counts if n}
-            )
+    def _count_tokens(self, fresh: set[tuple[str, int]]) -> None:
+        """Count the tokens of attempts that are complete since one of their two records came, whichever that was."""
+        counted: dict[Series, Fraction] = {}
+        for key in fresh:
+            for attempt in reading.attempts(self._db, "request_id = ? AND attempt = ?", key):
+                if not attempt.delivered:
+                    continue
+                uncached = attempt.input_tokens - attempt.cached_tokens
+                counts = {"input": uncached, "cached_input": attempt.cached_tokens, "output": attempt.output_tokens}
+                for type_, number in counts.items():
+                    series = (TOKENS, (attempt.namespace, attempt.endpoint, type_))
+                    counted[series] = counted.get(series, Fraction(0)) + number
+        self._add_to_series({series: number for series, number in counted.items() if number})
 
     def _add_to_series(self, increments: Mapping[Series, Fraction]) -> None:
         for (name, labels), increment in increments.items():
@@ -194,7 +192,8 @@ class SQLiteStore:
             self._db.execute(begin)
             try:
                 yield
-                self._db.execute("COMMIT")
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")

@@ -51,10 +51,11 @@ class OpenPod(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """How far a pod was counted; `final` pods are never looked at again."""
+    """A pod that is counted from where it was settled on; `final` pods are never looked at again."""
 
     cluster: str
     pod_uid: str
+    from_us: int
     until_us: int
     final: bool
 
@@ -86,8 +87,12 @@ class Store(Protocol):
     def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
         """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
 
-    def settle(self, pods: Iterable[Settled], increments: Mapping[Series, Fraction]) -> None:
-        """Add to counters and note how far pods are counted, in one transaction."""
+    def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
+        """Add to counters and note how far pods are counted, in one transaction.
+
+        Does nothing and returns False unless every pod is still where the increments begin, so that no time is counted
+        twice, by whatever retry or second exporter.
+        """
 
     def series(self) -> dict[Series, Fraction]:
         """Return the counters."""
