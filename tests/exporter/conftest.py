@@ -1,15 +1,41 @@
-"""What the exporter's tests share: a fake API server, a client of it, a ledger on disk."""
+"""What the exporter's tests share: a fake API server, a client of it, a ledger on disk, a cluster of their own."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from e2e.cluster import Cluster
+from e2e.fixtures import session_name
 from tests.exporter.fakeapi import FakeApi
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.kube import Client, Credentials
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs the cluster; leave it out where none can be started."""
+    needing = [item for item in items if "exporter_cluster" in getattr(item, "fixturenames", ())]
+    for item in needing:
+        item.add_marker(pytest.mark.cluster)
+    if needing and os.geteuid() != 0:
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
+
+
+@pytest.fixture(scope="module")
+def exporter_cluster() -> Iterator[Cluster]:
+    """Start a cluster where no other exporter lets pods go, or use it where it runs."""
+    cluster = Cluster(os.environ.get("ZEROTIDE_EXPORTER_CLUSTER") or f"{session_name()}-exp")
+    leave = cluster.running or os.environ.get("ZEROTIDE_KEEP") == "1"
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        if not leave:
+            cluster.down()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from itertools import pairwise
@@ -181,9 +181,9 @@ def running(pod: Object) -> bool:
 
 
 @pytest.fixture(scope="module")
-def kubeconfig(local_cluster: Cluster) -> Iterator[Path]:
-    """Use the local cluster, whose node has GPUs and whose image needs no registry."""
-    yield Path(local_cluster.kubeconfig)
+def kubeconfig(exporter_cluster: Cluster) -> Path:
+    """Use a local cluster, whose node has GPUs and whose image needs no registry."""
+    return Path(exporter_cluster.kubeconfig)
 
 
 @asynccontextmanager
