@@ -15,10 +15,12 @@ from typing import Any, TextIO
 import aiohttp
 
 from zerotide.api.endpoint import Status
+from zerotide.api.scalars import SECOND
 from zerotide.cli import gateway
 from zerotide.cli.chat import Answer, Question, ask
 from zerotide.cli.commands import Subparsers, declare
 from zerotide.cli.errors import UsageError
+from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
 from zerotide.cli.sse import Comment
 from zerotide.kube import KubeError
@@ -93,22 +95,18 @@ def build(url: str, args: argparse.Namespace, prompt: str) -> Question:
 
 def summary(answer: Answer) -> str:
     """Return one line about an answer: whether it woke the model, how long it took, how many tokens."""
-    cold = answer.cold.lower() not in ("", "0", "false", "no", "none")
-    parts = [f"cold start, {_ms(answer.queue_ms)} held" if cold else f"warm, {_ms(answer.queue_ms)} queued"]
+    # A held stream's first heartbeat sends the headers, before anybody knows how long it will be held.
+    waited = f", held for {answer.queue_ms} ms" if answer.queue_ms not in ("", "0") else ""
+    parts = [f"{'cold start' if answer.cold == 'true' else 'warm'}{waited}"]
     if answer.first_token is not None:
-        parts.append(f"first token after {answer.first_token * 1000:.0f} ms")
-    parts.append(f"done after {answer.total * 1000:.0f} ms")
+        parts.append(f"first token after {format_span(round(answer.first_token * SECOND))}")
+    parts.append(f"done after {format_span(round(answer.total * SECOND))}")
     tokens = answer.usage.get("completion_tokens")
     if tokens:
-        prompt = answer.usage.get("prompt_tokens", 0)
         spent = answer.total - (answer.first_token or 0.0)
-        rate = f", {(tokens - 1) / spent:.1f}/s" if tokens > 1 and spent > 0 else ""
-        parts.append(f"{prompt} + {tokens} tokens{rate}")
+        rate = f", {(tokens - 1) / spent:.1f}/s" if answer.chunks > 1 and spent > 0 else ""
+        parts.append(f"{answer.usage.get('prompt_tokens', 0)} + {tokens} tokens{rate}")
     return f"[{' · '.join(parts)}]"
-
-
-def _ms(text: str) -> str:
-    return f"{text} ms" if text else "unknown time"
 
 
 def _patient() -> aiohttp.ClientTimeout:

@@ -101,6 +101,11 @@ def format_number(value: Decimal, decimals: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it must be."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def one_line(text: str, width: int = 100) -> str:
     """Return text without line breaks, cut to a width."""
     flat = " ".join(text.split())
