@@ -24,6 +24,7 @@ from e2e.cluster.errors import ApiError, ClusterError, CommandFailed, NotRoot, N
 from e2e.cluster.inside import answers
 from e2e.cluster.kube import Json, Kube
 from e2e.cluster.layout import NODE_ADDRESS, Layout, Record, listen, process_start
+from e2e.cluster.preflight import check_inotify
 from e2e.cluster.shell import run
 from e2e.cluster.timing import Stages
 from e2e.images.archive import ensure_pause
@@ -109,6 +110,7 @@ class Cluster:
             if record is None or not record.alive:
                 debian.ensure(debian.CLUSTER, say)
                 folders = ensure(list(TOOLS), say)
+                check_inotify()
                 record = self._start(record, gpus, list(folders.values()), stages)
             self._settle(replace(record, gpus=gpus), stages)
         return stages

@@ -3,6 +3,7 @@
 ClusterError
 ├── NotRoot            namespaces and mounts need root
 ├── BadName            a cluster's name is part of paths, cgroups and certificates
+├── Exhausted          the machine has too little left of something that a cluster needs
 ├── NotRunning         asked for a cluster that is not up
 ├── CommandFailed      a helper command (ip, openssl, ctr, …) said no
 ├── StartFailed        a component did not become ready; carries the end of its log
@@ -22,6 +23,10 @@ class NotRoot(ClusterError):
 
 class BadName(ClusterError):
     """Report a name that cannot be a cluster's."""
+
+
+class Exhausted(ClusterError):
+    """Report that the machine has too little left of something that a cluster needs."""
 
 
 class NotRunning(ClusterError):

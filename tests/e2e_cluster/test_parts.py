@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from e2e.cluster import Cluster
 from e2e.cluster.addons import PROVISIONER
 from e2e.cluster.cluster import is_ready, require_root
-from e2e.cluster.errors import BadName, ClusterError, CommandFailed, NotRoot, NotRunning
+from e2e.cluster.errors import BadName, ClusterError, CommandFailed, Exhausted, NotRoot, NotRunning
 from e2e.cluster.layout import PORTS, Layout, Record, listen, process_start
+from e2e.cluster.preflight import check_inotify
 from e2e.cluster.shell import run
 from e2e.cluster.volumes import SELECTED_NODE, STORAGE_PROVISIONER, is_abandoned, volume_for, wants_volume
 
@@ -114,3 +116,15 @@ def test_a_failed_command_shows_its_words() -> None:
         run("ls", "/nonexistent-folder")
     with pytest.raises(CommandFailed, match=r"e2e\.setup\.debian"):
         run("frobnicate")
+
+
+def test_a_machine_without_inotify_instances_is_named_before_the_start() -> None:
+    """What would otherwise end the container runtime with `too many open files`, says which limit it is."""
+    check_inotify(1)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:  # the limit of files stands in for the one of instances, which is everybody's
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 4, files[1]))
+        with pytest.raises(Exhausted, match=r"sysctl fs\.inotify\.max_user_instances"):
+            check_inotify()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
