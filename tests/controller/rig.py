@@ -40,6 +40,19 @@ DEMAND_PORT = 19091
 ADMIN_PORT = 19090
 
 
+_ASK = """
+import sys, time, urllib.request
+for _ in range(300):
+    try:
+        urllib.request.urlopen(sys.argv[1])
+        break
+    except OSError:
+        time.sleep(0.1)
+else:
+    raise SystemExit(1)
+"""
+
+
 def trivial(**spec: Any) -> Object:
     """Return a spec that serves in no time and sleeps after 5 s."""
     runtime = {"engine": "custom", "image": TRIVIAL, **spec.pop("runtime", {})}
@@ -55,6 +68,7 @@ class Process:
         self._log: IO[bytes] = log.open("ab")
         self.special = False
         """Whether it runs with settings that the next test must not meet."""
+        self.admin_port = 0
         self.path = log
         env = {**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}", **environment}
         self.popen = cluster.run_inside(
@@ -95,8 +109,15 @@ class Processes:
         command += ["--activator-port", str(DEMAND_PORT), "--log-format", "text"]
         settings = {"POD_NAME": f"op-{number}-{secrets.token_hex(2)}", "POD_NAMESPACE": SYSTEM, **environment}
         operator = Process(self._cluster, command, self._logs / "operator.log", **settings)
+        operator.admin_port = ADMIN_PORT + 10 * number
         self.operators.append(operator)
         return operator
+
+    def wait_ready(self, operator: Process) -> None:
+        """Wait until an operator says that it is ready."""
+        url = f"http://127.0.0.1:{operator.admin_port}/readyz"
+        command = [sys.executable, "-c", _ASK, url]
+        assert self._cluster.run_inside(command).wait(timeout=60) == 0
 
     def start_activator(self, **options: str) -> Process:
         """Start a stand-in and wait until it listens."""
