@@ -1,0 +1,70 @@
+"""A gateway on loopback: it answers as told and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Gateway:
+    """What it was asked, and how it answers."""
+
+    respond: Respond
+    url: str = ""
+    asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Remember and answer."""
+        self.asked.append((request.path, dict(request.headers), await request.json()))
+        return await self.respond(request)
+
+
+@asynccontextmanager
+async def serve(respond: Respond) -> AsyncIterator[Gateway]:
+    """Serve on a free port of loopback."""
+    gateway = Gateway(respond)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", gateway.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    gateway.url = f"http://127.0.0.1:{port}"
+    try:
+        yield gateway
+    finally:
+        await runner.cleanup()
+
+
+def streaming(*pieces: bytes, headers: dict[str, str] | None = None, abort: bool = False) -> Respond:
+    """Answer with a stream of these pieces; `abort` breaks the connection instead of ending it."""
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **(headers or {})})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        if abort and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    return respond
+
+
+def answering(status: int, body: Any, **headers: str) -> Respond:
+    """Answer with one JSON document."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body, status=status, headers=named)
+
+    return respond
