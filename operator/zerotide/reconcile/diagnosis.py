@@ -26,8 +26,11 @@ _TOLD = {
         Reason.OUT_OF_MEMORY,
         Reason.VOLUME_FAILED,
     )
-}
-"""Reasons that a runtime may give in its termination message, a JSON object {"reason", "message"}."""
+} | dict.fromkeys(("ModelNotFound", "InvalidModel", "UnsupportedModel"), Reason.MODEL_DOWNLOAD_FAILED)
+"""Reasons that a runtime may give in its termination message, a JSON object {"reason", "message"}.
+
+A model that is not there, or that cannot be read, is one case to the caller: the model could not be had.
+"""
 _MESSAGE = 800
 _CREATE_GRACE_US = 10 * SECOND
 
