@@ -17,12 +17,13 @@ LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 def check_inotify(needed: int = INOTIFY_INSTANCES) -> None:
     """Raise Exhausted when this user has too few inotify instances left for another cluster."""
     libc = ctypes.CDLL(None, use_errno=True)
+    limit = LIMIT.read_text().strip()
     with contextlib.ExitStack() as stack:
         for _ in range(needed):
             descriptor = libc.inotify_init1(os.O_CLOEXEC)
             if descriptor < 0:
                 raise Exhausted(
-                    f"another cluster needs about {needed} inotify instances; the {LIMIT.read_text().strip()} that are "
-                    "allowed are used up: stop another cluster, or run: sysctl fs.inotify.max_user_instances=512"
+                    f"another cluster needs about {needed} inotify instances; the {limit} that are allowed "
+                    "are used up: stop another cluster, or run: sysctl fs.inotify.max_user_instances=512"
                 )
             stack.callback(os.close, descriptor)
