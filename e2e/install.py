@@ -34,5 +34,15 @@ def helm(kubeconfig: Path, values: dict[str, Any]) -> None:
         json.dump(values, file)
         file.flush()
         command = [str(folder_of("helm") / "helm"), "upgrade", "--install", RELEASE, str(ROOT / "charts/zerotide")]
-        options = ["-n", NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m", "-f", file.name]
+        options = [
+            "-n",
+            NAMESPACE,
+            "--create-namespace",
+            "--take-ownership",
+            "--wait",
+            "--timeout",
+            "3m",
+            "-f",
+            file.name,
+        ]
         subprocess.run([*command, *options], env={**os.environ, "KUBECONFIG": str(kubeconfig)}, check=True)

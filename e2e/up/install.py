@@ -41,7 +41,7 @@ def install(target: Target, progress: Progress) -> None:
         json.dump(values(target), file)
         file.flush()
         command = ["helm", "upgrade", "--install", RELEASE, str(ROOT / "charts/zerotide"), "-n", NAMESPACE]
-        command += ["--create-namespace", "--wait", "--timeout", "5m", "-f", file.name]
+        command += ["--create-namespace", "--take-ownership", "--wait", "--timeout", "5m", "-f", file.name]
         own = os.environ.get(VALUES_VARIABLE)
         command += ["-f", own] if own else []
         environment = target.environment()
