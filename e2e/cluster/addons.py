@@ -100,9 +100,9 @@ def apply_all(client: Kube) -> None:
 
 def advertise_gpus(client: Kube, node: str, count: int) -> None:
     """Let the node advertise GPUs, as a device plugin would; the kubelet keeps what it finds in the status."""
-    labels = {"nvidia.com/gpu.product": GPU_PRODUCT, "nvidia.com/gpu.count": str(count)} if count else {}
+    found = {"nvidia.com/gpu.product": GPU_PRODUCT, "nvidia.com/gpu.count": str(count)}
+    labels = found if count else dict.fromkeys(found)
     path = f"/api/v1/nodes/{node}"
-    if labels:
-        client.call("PATCH", path, {"metadata": {"labels": labels}}, MERGE)
+    client.call("PATCH", path, {"metadata": {"labels": labels}}, MERGE)
     amount = {GPU: str(count) if count else None}
     client.call("PATCH", f"{path}/status", {"status": {"capacity": amount, "allocatable": amount}}, MERGE)

@@ -64,6 +64,8 @@ def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
     pushed = storage.folder_of(image.reference)
     fresh = record.get("fingerprint") == fingerprint and (pushed / "manifest.json").exists()
     if not fresh:
+        # Whatever happens from here on, the next build must not take a half-written image for this one.
+        record_file.unlink(missing_ok=True)
         storage.bud(image.context, image.dockerfile, image.reference, dict(image.arguments))
         storage.push(image.reference)
         storage.replace(record_file, json.dumps({"fingerprint": fingerprint}))
