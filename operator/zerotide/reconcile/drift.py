@@ -46,7 +46,7 @@ def _map(live: Any, desired: Mapping[str, Any], path: str, field: str) -> str | 
 
 
 def _list(live: Any, desired: list[Any], path: str, field: str) -> str | None:
-    if not desired and live is None:
+    if not desired and (live is None or field in MERGE_KEYS):
         return None
     if not isinstance(live, list):
         return path

@@ -1,0 +1,102 @@
+"""Golden command lines of each engine: the documented flags, in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.reconcile.helpers import CONFIG, endpoint
+from zerotide.reconcile.failures import NoImage, UnsupportedModel
+from zerotide.reconcile.pod import template
+
+HUB = "hf://acme/model@abc123"
+LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "zerotide": (
+        {"model": {"uri": HUB, "name": "m"}, "runtime": {"args": ["--x"]}},
+        {
+            "args": ["--x"],
+            "env": {"ZEROTIDE_MODEL_URI": HUB, "ZEROTIDE_MODEL_NAME": "m", "PORT": "8000"},
+        },
+    ),
+    "vllm": (
+        {"model": {"uri": HUB, "name": "m", "aliases": ["n"]}, "accelerator": {"count": 2}},
+        {
+            "command": ["vllm", "serve", "acme/model"],
+            "args": (
+                "--host 0.0.0.0 --port 8000 --revision abc123 --tensor-parallel-size 2 --served-model-name m n"
+            ).split(),
+            "env": {"HOME": "/tmp", "USER": "model"},
+        },
+    ),
+    "sglang": (
+        {"model": {"uri": HUB, "name": "m"}, "accelerator": {"count": 4}, "runtime": {"port": 9000}},
+        {
+            "command": ["python3", "-m", "sglang.launch_server"],
+            "args": (
+                "--model-path acme/model --served-model-name m --host 0.0.0.0 "
+                "--port 9000 --revision abc123 --tensor-parallel-size 4"
+            ).split(),
+            "env": {"HOME": "/tmp", "USER": "model"},
+        },
+    ),
+    "llamacpp": (
+        {"model": {"uri": "pvc://weights/q/m.gguf", "aliases": ["n"]}, "runtime": {"args": ["--ctx-size", "4096"]}},
+        {
+            "args": (
+                "--model /models/q/m.gguf --alias a,n --host 0.0.0.0 --port 8000 --metrics --ctx-size 4096"
+            ).split(),
+            "env": {"HOME": "/tmp", "USER": "model"},
+        },
+    ),
+    "tgi": (
+        {"model": {"uri": HUB}, "accelerator": {"count": 2}},
+        {
+            "args": "--model-id acme/model --hostname 0.0.0.0 --port 8000 --revision abc123 --num-shard 2".split(),
+            "env": {"HOME": "/tmp", "USER": "model", "HUGGINGFACE_HUB_CACHE": "/tmp/hub"},
+        },
+    ),
+    "custom": (
+        {"runtime": {"image": "mine:1", "args": ["serve"], "readiness": {"path": "/up"}}},
+        {
+            "args": ["serve"],
+            "env": {"ZEROTIDE_MODEL_URI": "image:///m", "ZEROTIDE_MODEL_NAME": "a", "PORT": "8000"},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", list(LAUNCHES))
+def test_launch(engine: str) -> None:
+    """Command, arguments, environment, port and health route of each engine."""
+    spec, expected = LAUNCHES[engine]
+    spec = {**spec, "runtime": {**spec.get("runtime", {}), "engine": engine}}
+    (container,) = template(endpoint(spec), CONFIG)["spec"]["containers"]
+    assert container["name"] == "model"
+    assert container.get("command") == expected.get("command")
+    assert container.get("args") == expected.get("args")
+    assert {item["name"]: item["value"] for item in container["env"]} == expected["env"]
+    port = spec["runtime"].get("port", 8000)
+    assert container["ports"] == [{"name": "http", "containerPort": port, "protocol": "TCP"}]
+    path = spec["runtime"].get("readiness", {}).get("path", "/health")
+    assert container["readinessProbe"]["httpGet"] == {"path": path, "port": port}
+    assert container["readinessProbe"]["periodSeconds"] == 1
+
+
+def test_llamacpp_takes_a_repository_but_no_revision() -> None:
+    """llama.cpp has no flag for a revision; a silent latest would not be what was asked for."""
+    runtime = {"engine": "llamacpp"}
+    (container,) = template(endpoint({"model": {"uri": "hf://acme/m-GGUF"}, "runtime": runtime}), CONFIG)["spec"][
+        "containers"
+    ]
+    assert container["args"][:2] == ["--hf-repo", "acme/m-GGUF"]
+    with pytest.raises(UnsupportedModel, match="revision abc123"):
+        template(endpoint({"model": {"uri": HUB}, "runtime": runtime}), CONFIG)
+
+
+def test_an_engine_without_an_image_is_told() -> None:
+    """Neither the spec nor the installation names one."""
+    from zerotide.reconcile.config import Config
+
+    with pytest.raises(NoImage, match="vllm"):
+        template(endpoint({"runtime": {"engine": "vllm"}}), Config())

@@ -1,0 +1,59 @@
+"""Digests tell a changed spec from a changed rendering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.reconcile.helpers import CONFIG, endpoint
+from zerotide.api.conditions import Reason
+from zerotide.reconcile.rendering import render
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"scaling": {"maxReplicas": 3, "pinnedReplicas": 1}},
+        {"hold": {"maxRequests": 1}},
+        {"suspend": True},
+        {"access": {"maxInFlightPerConsumer": 1}},
+        {"runtime": {"port": 8000}},  # the default, written out
+    ],
+)
+def test_what_pods_are_not_made_of_changes_no_digest(spec: dict[str, Any]) -> None:
+    """Scaling an endpoint must not roll it, nor must a default that is written out."""
+    assert render(endpoint(spec), CONFIG) == render(endpoint(), CONFIG)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "image:///n"}},
+        {"model": {"uri": "image:///m", "name": "other"}},
+        {"runtime": {"env": [{"name": "A", "value": "1"}]}},
+        {"resources": {"limits": {"memory": "1Gi"}}},
+        {"podTemplate": {"spec": {"priorityClassName": "x"}}},
+        {"drain": {"timeout": "20m"}},
+    ],
+)
+def test_what_pods_are_made_of_does(spec: dict[str, Any]) -> None:
+    """Both digests change."""
+    one, other = render(endpoint(), CONFIG), render(endpoint(spec), CONFIG)
+    assert one.spec_digest != other.spec_digest and one.digest != other.digest
+
+
+def test_an_upgrade_changes_the_rendering_alone() -> None:
+    """Here the image that the installation names."""
+    one = render(endpoint(), CONFIG)
+    other = render(endpoint(), replace(CONFIG, images={"zerotide": "runtime:2"}))
+    assert one.spec_digest == other.spec_digest and one.digest != other.digest
+    assert one.template is not None
+    assert one.template["metadata"]["annotations"]["zerotide.dev/spec-digest"] == one.spec_digest
+
+
+def test_an_error_is_part_of_the_answer() -> None:
+    """With the reason under which it is reported."""
+    bad = render(endpoint({"podTemplate": {"spec": {"hostPID": True}}}), CONFIG)
+    assert bad.template is None and bad.error is not None and bad.error.reason is Reason.POD_REFUSED
