@@ -30,7 +30,7 @@ from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
 
 log = logging.getLogger(__name__)
 
-TRIM = 10.0
+TIDY = 10.0
 USAGE_PATH = "/internal/usage"
 
 
@@ -83,7 +83,7 @@ class Service:
         for reflector in self.reflectors:
             self._run(reflector.run())
         self._run(self.holder.run())
-        self._run(self._trim_pools())
+        self._run(self._tidy())
         if self.journal is not None:
             self._run(self.journal.run())
             if settings.exporter_url:
@@ -162,9 +162,14 @@ class Service:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def _trim_pools(self) -> None:
+    async def _tidy(self) -> None:
+        """Close connections that have been idle for long, and forget endpoints that are no more."""
         while True:
-            await asyncio.sleep(TRIM)
+            await asyncio.sleep(TIDY)
+            known = {endpoint.profile.uid for endpoint in self.registry.endpoints.values()}
+            for demand in list(self.tracker.demands()):
+                if demand.uid not in known:
+                    self.tracker.forget(demand.endpoint, demand.uid)
             for endpoint in self.registry.endpoints.values():
                 for replica in endpoint.replicas.values():
                     replica.pool.trim()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from zerotide.api.apikey import APIKey, digest, parse_key
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.failures import InvalidKey
 
+REMEMBERED = 10_000
 _NOBODY = "sha256:" + "0" * 64
 
 
@@ -34,13 +36,16 @@ class Keyring:
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[str, APIKey]] = {}
+        self._verified: dict[bytes, APIKey] = {}
 
     def set(self, key: APIKey) -> None:
         """Add a key, or the newer version of one."""
+        self._verified.clear()
         self._keys.setdefault(key.metadata.name, {})[key.metadata.namespace] = key
 
     def remove(self, namespace: str, name: str) -> None:
         """Forget a key: from now on it opens nothing."""
+        self._verified.clear()
         keys = self._keys.get(name, {})
         keys.pop(namespace, None)
         if not keys:
@@ -49,8 +54,14 @@ class Keyring:
     def find(self, text: str, now_us: int) -> Caller | None:
         """Return who holds a key, None where it is none, unknown, suspended, expired or revoked.
 
-        The secret is hashed once, and compared in constant time, whether the key is known or not.
+        The secret is hashed, and compared in constant time, whether the key is known or not. What was verified is
+        remembered by its hash until any key changes.
         """
+        mark = hashlib.sha256(text.encode("latin-1", "replace")).digest()
+        key = self._verified.get(mark) or self._verify(text, mark)
+        return _caller(key) if key is not None and key.is_live(now_us) else None
+
+    def _verify(self, text: str, mark: bytes) -> APIKey | None:
         try:
             parsed = parse_key(text)
         except InvalidKey:
@@ -59,9 +70,11 @@ class Keyring:
         found = None
         for key in self._keys.get(parsed.name, {}).values() or (None,):
             expected = key.spec.digest if key is not None else _NOBODY
-            if hmac.compare_digest(presented, expected) and key is not None and key.is_live(now_us):
+            if hmac.compare_digest(presented, expected) and key is not None:
                 found = key
-        return _caller(found) if found is not None else None
+        if found is not None and len(self._verified) < REMEMBERED:
+            self._verified[mark] = found
+        return found
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from zerotide.api.errors import ErrorCode, Rejection
@@ -27,6 +28,7 @@ class HostName(NamedTuple):
     certain: bool
 
 
+@lru_cache(maxsize=4096)
 def of_host(host: str) -> HostName | None:
     """Return the endpoint of `<name>.<namespace>[.svc…]`, None for any other host.
 

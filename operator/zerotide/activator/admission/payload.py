@@ -39,7 +39,6 @@ def members(text: str) -> dict[str, Member]:
 
     Raises ValueError for text that is no JSON object by RFC 8259.
     """
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     index = _skip(text, 0)
     if not text.startswith("{", index):
         raise ValueError("the body is not a JSON object")
@@ -50,12 +49,12 @@ def members(text: str) -> dict[str, Member]:
     while True:
         if not text.startswith('"', index):
             raise ValueError(f"a member's name is expected at character {index}")
-        name, index = decoder.raw_decode(text, index)
+        name, index = _DECODER.raw_decode(text, index)
         index = _skip(text, index)
         if not text.startswith(":", index):
             raise ValueError(f"`:` is expected at character {index}")
         start = _skip(text, index + 1)
-        value, end = decoder.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
         if name in found and name in _READ:
             raise ValueError(f"the member `{name}` is given twice")
         found[name] = Member(value, start, end)
@@ -139,3 +138,6 @@ def _ended(text: str, index: int, found: dict[str, Member]) -> dict[str, Member]
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import re
-import uuid
 from collections.abc import Callable
 
 from zerotide.activator.admission.consumers import Consumers
@@ -56,7 +55,7 @@ class Gateway:
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
         self.active += 1
-        id = uuid.uuid4().hex
+        id = f"{self._rng.getrandbits(128):032x}"
         shown = exchange.request.get(b"x-request-id")
         visit = Visit(exchange, id, shown if _ID.fullmatch(shown) else id, self._now())
         try:

@@ -19,6 +19,7 @@ WHOLE = 1024 * 1024
 LONGEST_EVENT = 1024 * 1024
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _DETAILS = re.compile(rb'"details"\s*:\s*\{')
+_DECODER = json.JSONDecoder()
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
@@ -173,7 +174,7 @@ def usage_in(tail: bytes) -> Tokens | None:
         return None
     text = tail[places[-1].end() - 1 :].decode("utf-8", "replace")
     try:
-        usage, _ = json.JSONDecoder().raw_decode(text)
+        usage, _ = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None
     return _of_usage(usage)

@@ -74,6 +74,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Exchange] = deque()
         self._progress = self._lingered = 0
+        self._unsent: list[bytes] = []
+        self._unsent_size = 0
         self._reading = self._writable = True
 
     # Transport
@@ -259,9 +261,21 @@ class Connection(asyncio.Protocol):
     # Carrier
 
     def send(self, data: bytes) -> None:
-        """Write bytes to the client."""
-        if self._transport is not None:
-            self._transport.write(data)
+        """Write bytes to the client, together with all that is written before the loop goes on."""
+        if self._transport is None:
+            return
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsent.append(data)
+        self._unsent_size += len(data)
+        if self._unsent_size > self._limits.write_buffer:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what is written to the transport."""
+        unsent, self._unsent, self._unsent_size = self._unsent, [], 0
+        if unsent and self._transport is not None:
+            self._transport.writelines(unsent)
 
     def body_wanted(self, exchange: Exchange) -> None:
         """Read on, with a deadline on progress."""
@@ -324,12 +338,14 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._broken = True
         self._enter(Phase.LINGER, self._limits.write_time)
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 
     def _linger(self) -> None:
         self._broken = True
         self._enter(Phase.LINGER, self._limits.linger_time)
+        self.flush()
         self._read(True)
         if self._transport is not None and self._transport.can_write_eof():
             with contextlib.suppress(OSError, RuntimeError):
