@@ -1,10 +1,9 @@
-"""Put Zerotide into a cluster with Helm, from this checkout: images, chart, and a System to talk to it."""
+"""Put Zerotide of this checkout into a cluster as `make up` does, with what tests need on top, and talk to it."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,37 +11,37 @@ from typing import Any
 
 from e2e.cluster import Cluster
 from e2e.harness import System
-from e2e.tools import folder_of
+from e2e.images import build as images
+from e2e.up.install import VALUES_VARIABLE
+from e2e.up.install import install as install_chart
+from e2e.up.progress import Progress
+from e2e.up.target import Target, link_programs
 
-ROOT = Path(__file__).resolve().parents[1]
-RELEASE, NAMESPACE = "zerotide", "zerotide-system"
-
-# What the tests and benchmarks need beyond the chart's narrow defaults.
+# The trivial image is the tests' own, and open endpoints are tested too: neither is allowed by default.
 VALUES: dict[str, Any] = {"policy": {"images": ["zerotide/*"], "allowOpen": True}}
+IMAGES = ["operator", "smollm2", "trivial"]
 
 
-def install(cluster: Cluster, values: dict[str, Any] | None = None) -> System:
-    """Build and load the images, install the chart, wait until it is ready. Raises CalledProcessError."""
-    subprocess.run([sys.executable, "-m", "e2e.images", "build", "all", "--load", cluster.name], cwd=ROOT, check=True)
-    helm(cluster.kubeconfig, {**VALUES, **(values or {})})
-    return System(cluster.kubeconfig, cluster.gateway_url, str(folder_of("kubernetes") / "kubectl"))
+def say(text: str) -> None:
+    """Tell the progress where it does not mix with results."""
+    print(text, file=sys.stderr, flush=True)
 
 
-def helm(kubeconfig: Path, values: dict[str, Any]) -> None:
-    """Install or upgrade the chart and wait until every process is ready."""
+def install(cluster: Cluster) -> System:
+    """Build and load the images into a local cluster, install the chart, wait until it is ready. Raises UpError."""
+    images.build(IMAGES, [cluster], say)
+    return install_into(Target(cluster, str(cluster.kubeconfig)), cluster.gateway_url)
+
+
+def install_into(target: Target, gateway: str) -> System:
+    """Install the chart into a cluster that has the images, and wait until it is ready. Raises UpError."""
+    link_programs(target, say)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(values, file)
+        json.dump(VALUES, file)
         file.flush()
-        command = [str(folder_of("helm") / "helm"), "upgrade", "--install", RELEASE, str(ROOT / "charts/zerotide")]
-        options = [
-            "-n",
-            NAMESPACE,
-            "--create-namespace",
-            "--take-ownership",
-            "--wait",
-            "--timeout",
-            "3m",
-            "-f",
-            file.name,
-        ]
-        subprocess.run([*command, *options], env={**os.environ, "KUBECONFIG": str(kubeconfig)}, check=True)
+        os.environ[VALUES_VARIABLE] = file.name
+        try:
+            install_chart(target, Progress(total=1))
+        finally:
+            del os.environ[VALUES_VARIABLE]
+    return System(Path(target.kubeconfig), gateway, str(target.state / "bin" / "kubectl"))
