@@ -13,9 +13,9 @@ from zerotide.reconcile.pod import template
 HUB = "hf://acme/model@abc123"
 LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "zerotide": (
-        {"model": {"uri": HUB, "name": "m"}, "runtime": {"args": ["--x"]}},
+        {"model": {"uri": HUB, "name": "m"}, "runtime": {"args": "--x"}},
         {
-            "args": ["--x"],
+            "args": "--x",
             "env": {"ZEROTIDE_MODEL_URI": HUB, "ZEROTIDE_MODEL_NAME": "m", "PORT": "8000"},
         },
     ),
@@ -23,9 +23,7 @@ LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": {"uri": HUB, "name": "m", "aliases": ["n"]}, "accelerator": {"count": 2}},
         {
             "command": ["vllm", "serve", "acme/model"],
-            "args": (
-                "--host 0.0.0.0 --port 8000 --revision abc123 --tensor-parallel-size 2 --served-model-name m n"
-            ).split(),
+            "args": ("--host 0.0.0.0 --port 8000 --revision abc123 --tensor-parallel-size 2 --served-model-name m n"),
             "env": {"HOME": "/tmp", "USER": "model"},
         },
     ),
@@ -36,30 +34,28 @@ LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "args": (
                 "--model-path acme/model --served-model-name m --host 0.0.0.0 "
                 "--port 9000 --revision abc123 --tensor-parallel-size 4"
-            ).split(),
+            ),
             "env": {"HOME": "/tmp", "USER": "model"},
         },
     ),
     "llamacpp": (
         {"model": {"uri": "pvc://weights/q/m.gguf", "aliases": ["n"]}, "runtime": {"args": ["--ctx-size", "4096"]}},
         {
-            "args": (
-                "--model /models/q/m.gguf --alias a,n --host 0.0.0.0 --port 8000 --metrics --ctx-size 4096"
-            ).split(),
+            "args": ("--model /models/q/m.gguf --alias a,n --host 0.0.0.0 --port 8000 --metrics --ctx-size 4096"),
             "env": {"HOME": "/tmp", "USER": "model"},
         },
     ),
     "tgi": (
         {"model": {"uri": HUB}, "accelerator": {"count": 2}},
         {
-            "args": "--model-id acme/model --hostname 0.0.0.0 --port 8000 --revision abc123 --num-shard 2".split(),
+            "args": "--model-id acme/model --hostname 0.0.0.0 --port 8000 --revision abc123 --num-shard 2",
             "env": {"HOME": "/tmp", "USER": "model", "HUGGINGFACE_HUB_CACHE": "/tmp/hub"},
         },
     ),
     "custom": (
         {"runtime": {"image": "mine:1", "args": ["serve"], "readiness": {"path": "/up"}}},
         {
-            "args": ["serve"],
+            "args": "serve",
             "env": {"ZEROTIDE_MODEL_URI": "image:///m", "ZEROTIDE_MODEL_NAME": "a", "PORT": "8000"},
         },
     ),
@@ -74,7 +70,7 @@ def test_launch(engine: str) -> None:
     (container,) = template(endpoint(spec), CONFIG)["spec"]["containers"]
     assert container["name"] == "model"
     assert container.get("command") == expected.get("command")
-    assert container.get("args") == expected.get("args")
+    assert " ".join(container["args"]) == expected["args"]
     assert {item["name"]: item["value"] for item in container["env"]} == expected["env"]
     port = spec["runtime"].get("port", 8000)
     assert container["ports"] == [{"name": "http", "containerPort": port, "protocol": "TCP"}]
