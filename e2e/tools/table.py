@@ -108,7 +108,8 @@ def cached(tool: Tool) -> Path:
 
 def complete(folder: Path, tool: Tool) -> bool:
     """Say whether a folder holds every command of a tool."""
-    return all(os.access(folder / command, os.X_OK) for command in tool.commands)
+    programs = [folder / command for command in tool.commands]
+    return all(program.is_file() and os.access(program, os.X_OK) for program in programs)
 
 
 def find(name: str) -> Path | None:

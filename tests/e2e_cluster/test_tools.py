@@ -41,6 +41,14 @@ def test_a_given_folder_wins_over_the_cache(tmp_path: Path, monkeypatch: pytest.
     assert find("containerd") == nested
 
 
+def test_a_folder_named_like_a_program_is_not_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$ZEROTIDE_BIN in the cache's own layout holds a folder `etcd`, which is searchable and so "executable"."""
+    tool = TOOLS["etcd"]
+    nested = provide(tmp_path / "etcd" / tool.version, tool)
+    monkeypatch.setenv("ZEROTIDE_BIN", str(tmp_path))
+    assert find("etcd") == nested
+
+
 def test_a_missing_tool_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the version, the place and the command."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
