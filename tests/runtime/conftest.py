@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from tests.runtime.models import make_tiny, smollm2
 from tests.runtime.process import RuntimeProcess, folder_uri
+
+# Two threads on two shared cores wait for each other most of the time.
+os.environ.update(OMP_NUM_THREADS="1", ZEROTIDE_THREADS="1")
 
 
 @pytest.fixture(scope="session")

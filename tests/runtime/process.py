@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,11 +12,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 LISTENING = re.compile(r"listening on port (\d+)")
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 
 
 class RuntimeProcess:
@@ -71,8 +73,9 @@ class RuntimeProcess:
     def finish(self) -> int:
         """Wait for the end; return the exit status."""
         assert self.process.stderr is not None
-        self.log += self.process.stderr.read().decode(errors="replace")
-        self.process.stderr.close()
+        if not self.process.stderr.closed:
+            self.log += self.process.stderr.read().decode(errors="replace")
+            self.process.stderr.close()
         return self.process.wait(START_SECONDS)
 
     @property
@@ -80,12 +83,15 @@ class RuntimeProcess:
         """Return where the server is."""
         return f"http://127.0.0.1:{self.port}"
 
-    def send(self, method: str, path: str, content: Any = None, timeout: float = 60.0) -> http.client.HTTPResponse:
-        """Send one request on a connection of its own; return the response, unread."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
-        connection.request(method, path, body)
-        return connection.getresponse()
+    @contextlib.contextmanager
+    def send(self, method: str, path: str, content: Any = None) -> Iterator[http.client.HTTPResponse]:
+        """Send one request on a connection of its own; give out the response, unread."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180.0)
+        with contextlib.closing(connection):
+            connection.request(
+                method, path, content if isinstance(content, bytes | None) else json.dumps(content).encode()
+            )
+            yield connection.getresponse()
 
     def call(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
         """Send one request; return the status and the decoded JSON."""

@@ -1,0 +1,172 @@
+"""A server from its first millisecond to its last: early requests, health, overload, clients that leave, the end."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runtime.process import RuntimeProcess, folder_uri
+
+LONG = {"inputs": "a", "parameters": {"max_new_tokens": 4000}}
+WAIT = 180.0
+
+
+def until(server: RuntimeProcess, series: str, value: float) -> None:
+    """Wait for a metric to take a value."""
+    deadline = time.monotonic() + WAIT
+    while (last := server.metric(series)) != value:
+        assert time.monotonic() < deadline, f"{series} stays {last}, not {value}"
+        time.sleep(0.01)
+
+
+def open_stream(server: RuntimeProcess) -> http.client.HTTPConnection:
+    """Start a long streamed generation; return its connection after the first bytes of the answer came."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT)
+    connection.request("POST", "/generate_stream", json.dumps(LONG))
+    response = connection.getresponse()
+    assert response.status == 200
+    assert response.readline().startswith(b"data:")
+    # Kept, because the connection object itself lets go of it.
+    connection.answer = response  # type: ignore[attr-defined]
+    return connection
+
+
+def test_early_requests_wait_and_the_stages_are_told(tiny: Path) -> None:
+    with RuntimeProcess(folder_uri(tiny), name="tiny", env={"TRACE_IMPORTS": "1"}) as server:
+        server.listening()
+        early: list[Any] = []
+        asked = {"inputs": "a", "parameters": {"max_new_tokens": 3}}
+        client = threading.Thread(target=lambda: early.append(server.call("POST", "/generate", asked)))
+        client.start()
+        assert server.call("GET", "/health") == (503, {"error": "unhealthy", "error_type": "healthcheck"})
+        server.ready()  # reads the trace of imports, which would fill the pipe
+        client.join(WAIT)
+        ((status, body),) = early
+        assert (status, len(body["generated_text"]) > 0) == (200, True)
+        assert server.call("GET", "/health")[0] == 200
+        _, startup = server.call("GET", "/startup")
+        server.terminate()
+        assert server.finish() == 0
+    milliseconds = {stage["name"]: stage["ms"] for stage in startup["stages"]}
+    assert milliseconds.keys() == {"listen", "import", "read", "ready", "first_token"}
+    assert milliseconds["listen"] < min(milliseconds["read"], milliseconds["import"])
+    assert max(milliseconds["read"], milliseconds["import"]) <= milliseconds["ready"] <= milliseconds["first_token"]
+    assert abs(time.time() * 1000 - startup["process_start_unix_ms"]) < 300_000
+    imported = set(re.findall(r"\| +([\w.]+)$", server.log, re.MULTILINE))
+    assert {"torch", "tokenizers"} <= imported
+    assert not imported & {"transformers", "huggingface_hub", "fastapi", "pydantic", "aiohttp", "requests"}
+
+
+def test_a_client_that_leaves_frees_its_place(tiny_server: RuntimeProcess) -> None:
+    before = tiny_server.metric("zerotide_runtime_requests_cancelled")
+    connections = [open_stream(tiny_server), open_stream(tiny_server)]
+    until(tiny_server, "tgi_batch_current_size", 2)
+    for connection in connections:
+        connection.answer.close()  # type: ignore[attr-defined]
+        connection.close()
+    until(tiny_server, "tgi_batch_current_size", 0)
+    assert tiny_server.metric("zerotide_runtime_requests_cancelled") == before + 2
+
+
+def test_a_client_that_leaves_while_it_waits_for_the_whole_answer(tiny_server: RuntimeProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", tiny_server.port, timeout=WAIT)
+    connection.request("POST", "/generate", json.dumps(LONG))
+    until(tiny_server, "tgi_batch_current_size", 1)
+    connection.close()
+    until(tiny_server, "tgi_batch_current_size", 0)
+
+
+def test_more_than_the_bound_is_overloaded(tiny_server: RuntimeProcess) -> None:
+    connections = [open_stream(tiny_server), open_stream(tiny_server)]
+    try:
+        with tiny_server.send("POST", "/generate", LONG) as response:
+            assert (response.status, response.headers["retry-after"]) == (429, "1")
+            assert json.loads(response.read()) == {"error": "Model is overloaded", "error_type": "overloaded"}
+        chat = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+        status, body = tiny_server.call("POST", "/v1/chat/completions", chat)
+        assert (status, body["error"]["type"], body["error"]["code"]) == (429, "rate_limit_error", "overloaded")
+        assert tiny_server.metric('tgi_request_failure{err="overloaded"}') == 2
+    finally:
+        for connection in connections:
+            connection.answer.close()  # type: ignore[attr-defined]
+            connection.close()
+    until(tiny_server, "tgi_batch_current_size", 0)
+    assert tiny_server.call("POST", "/generate", {"inputs": "a", "parameters": {"max_new_tokens": 1}})[0] == 200
+
+
+def test_sigterm_finishes_what_runs_and_takes_nothing_new(tiny: Path) -> None:
+    with RuntimeProcess(folder_uri(tiny), name="tiny") as server:
+        server.ready()
+        idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT)
+        idle.request("GET", "/ping")
+        idle.getresponse().read()
+        running = open_stream(server)
+        server.terminate()
+        assert idle.sock.recv(1) == b"", "an idle connection is closed"
+        idle.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=WAIT)
+        rest = running.answer.read()  # type: ignore[attr-defined]
+        last = json.loads(rest.decode().strip().rsplit("\n\n", 1)[-1].removeprefix("data:"))
+        assert (last["index"], last["generated_text"] is not None) == (4000, True)
+        running.close()
+        assert server.finish() == 0
+
+
+def test_the_grace_ends(tiny: Path) -> None:
+    with RuntimeProcess(folder_uri(tiny), "--grace", "0", name="tiny") as server:
+        server.ready()
+        running = open_stream(server)
+        server.terminate()
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            running.answer.read()  # type: ignore[attr-defined]
+        running.close()
+        assert server.finish() == 0
+
+
+def test_sigterm_while_loading_ends_at_once(published: Path) -> None:
+    with RuntimeProcess(folder_uri(published)) as server:
+        server.listening()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT)
+        connection.request("POST", "/generate", json.dumps(LONG))
+        # Answered only once the signal handlers are in place.
+        assert server.call("GET", "/health")[0] == 503
+        server.terminate()
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+            connection.getresponse()
+        connection.close()
+        assert server.finish() == 0
+
+
+def test_requests_on_one_connection_are_answered_in_order(tiny_server: RuntimeProcess) -> None:
+    body = json.dumps({"inputs": "a", "parameters": {"max_new_tokens": 2}}).encode()
+    post = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", tiny_server.port), timeout=WAIT) as connection:
+        connection.sendall(post + b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert answer.index(b"generated_text") < answer.index(b'"ok"')
+
+
+def test_bytes_that_are_no_request_are_refused(tiny_server: RuntimeProcess) -> None:
+    with socket.create_connection(("127.0.0.1", tiny_server.port), timeout=WAIT) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request")
+    assert json.loads(answer.split(b"\r\n\r\n")[1])["error_type"] == "validation"
+
+
+def test_the_go_ahead_is_given(tiny_server: RuntimeProcess) -> None:
+    with socket.create_connection(("127.0.0.1", tiny_server.port), timeout=WAIT) as connection:
+        connection.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert connection.recv(100).startswith(b"HTTP/1.1 422")
