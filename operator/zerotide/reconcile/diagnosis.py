@@ -153,7 +153,10 @@ def _configuration(pod: Pod, evidence: Evidence, now_us: int) -> Finding | None:
 
 
 def _crash(pod: Pod, evidence: Evidence, now_us: int) -> Finding | None:
-    if pod.waiting != "CrashLoopBackOff" or pod.restarts < 2:
+    again = pod.waiting == "CrashLoopBackOff" and pod.restarts >= 2
+    # Between two back-offs the container runs for a moment; that is no reason to hope again.
+    still = pod.restarts >= 3 and pod.exit is not None and not pod.served
+    if not again and not still:
         return None
     ended = pod.exit or Exit()
     last = ended.message.splitlines()[-1] if ended.message else pod.waiting_message
