@@ -82,7 +82,7 @@ def _children(observed: Observed, config: Config) -> Iterator[Create | Apply | D
         Kind.SERVICE_ACCOUNT: service_account(endpoint),
         Kind.NETWORK_POLICY: network_policy(endpoint, config.system_namespace),
         Kind.SERVICE: service(endpoint),
-        Kind.ENDPOINT_SLICE: endpoint_slice(endpoint, observed.activators),
+        Kind.ENDPOINT_SLICE: endpoint_slice(endpoint, observed.activators, _family(observed)),
         Kind.POD_DISRUPTION_BUDGET: disruption_budget(endpoint),
     }
     for kind, wanted in desired.items():
@@ -95,9 +95,16 @@ def _children(observed: Observed, config: Config) -> Iterator[Create | Apply | D
         elif live is None:
             if not observed.taken(kind):
                 yield Create(wanted)
+        elif kind is Kind.ENDPOINT_SLICE and live.get("addressType") != wanted.object["addressType"]:
+            yield Delete(kind, str(live["metadata"]["uid"]))  # it cannot be changed; the next round makes it anew
         elif (drift := difference(live, wanted.object)) is not None:
             wanted.object["metadata"]["uid"] = live["metadata"]["uid"]
             yield Apply(wanted, drift)
+
+
+def _family(observed: Observed) -> str:
+    live = observed.own(Kind.ENDPOINT_SLICE) or {}
+    return str(live.get("addressType", "IPv4"))
 
 
 def _notices(observed: Observed, steering: Steering, outcome: Verdict) -> Iterator[Notice]:

@@ -12,10 +12,11 @@ MAX_ADDRESSES = 1000
 """More does not fit into one slice."""
 
 
-def endpoint_slice(endpoint: InferenceEndpoint, activators: Iterable[str]) -> Child:
-    """Return the slice for the addresses of the ready activators, in a stable order."""
+def endpoint_slice(endpoint: InferenceEndpoint, activators: Iterable[str], family: str = "IPv4") -> Child:
+    """Return the slice for the addresses of the ready activators, in a stable order; `family` holds without any."""
     addresses = sorted(set(activators))[:MAX_ADDRESSES]
-    family = "IPv6" if any(":" in address for address in addresses) else "IPv4"
+    if addresses:
+        family = "IPv6" if any(":" in address for address in addresses) else "IPv4"
     body = {
         "addressType": family,
         "endpoints": [
