@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.install import install
-
 from e2e.cluster import Cluster
 from e2e.harness import System
+from e2e.install import install
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -72,9 +72,10 @@ def released(system: System, namespace: str) -> None:
 
 async def remember_pods(system: System, namespace: str, seen: dict[str, Json], stop: asyncio.Event) -> None:
     """Keep the last sight of every pod: an oracle that is independent of the ledger."""
-    while not stop.is_set() or await asyncio.to_thread(system.pods, namespace, "chaos"):
-        for pod in await asyncio.to_thread(system.pods, namespace, "chaos"):
-            seen[pod["metadata"]["uid"]] = pod
+    pods: list[Json] = []
+    while pods or not stop.is_set():
+        pods = await asyncio.to_thread(system.pods, namespace, "chaos")
+        seen.update({pod["metadata"]["uid"]: pod for pod in pods})
         await asyncio.sleep(0.1)
 
 

@@ -85,7 +85,9 @@ def add_sources(folder: Path, sources: tuple[str, ...]) -> None:
     if "operator" in sources:
         for command in ("zerotide", "kubectl-zerotide"):
             script = folder / "bin" / command
-            script.write_text(f"#!{folder}/bin/python\nfrom zerotide.cli.main import main\n\nraise SystemExit(main())\n")
+            script.write_text(
+                f"#!{folder}/bin/python\nfrom zerotide.cli.main import main\n\nraise SystemExit(main())\n"
+            )
             script.chmod(0o755)
 
 
@@ -97,7 +99,7 @@ def run(*command: str) -> None:
 
 def main(names: list[str]) -> None:
     """Make the named environments, or all of them."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before anything is checked
         raise SetupError(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     try:
         import ensurepip  # noqa: F401
