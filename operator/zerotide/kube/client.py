@@ -209,4 +209,12 @@ class Client:
                 raise error_from(response.status, content, response.headers.get("Retry-After", ""))
             yield response
         finally:
-            response.release()
+            _end(response)
+
+
+def _end(response: aiohttp.ClientResponse) -> None:
+    """Give the connection back, or, with the answer half read, cut it: a TLS goodbye would outlive the event loop."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None and not response.content.at_eof():
+        connection.transport.abort()
+    response.release()

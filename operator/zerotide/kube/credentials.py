@@ -73,11 +73,12 @@ async def _from_kubeconfig(context: str | None) -> Credentials:
 
     library: Any = config  # it carries no types
     configuration = client.Configuration()
+    # The library reads KUBECONFIG once, when it is imported: what holds now is said to it.
+    where = os.environ.get("KUBECONFIG") or "~/.kube/config"
     try:
-        await library.load_kube_config(context=context, client_configuration=configuration)
-        contexts, active = library.list_kube_config_contexts()
+        await library.load_kube_config(config_file=where, context=context, client_configuration=configuration)
+        contexts, active = library.list_kube_config_contexts(config_file=where)
     except (config.ConfigException, OSError) as error:
-        where = os.environ.get("KUBECONFIG") or "~/.kube/config"
         raise CredentialsError(
             f"no usable kubeconfig at {where}: {error}. Set KUBECONFIG to your cluster's file"
         ) from error
