@@ -1,0 +1,309 @@
+"""The number of replicas: each rule by example, and the laws that no history may break."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from zerotide.api.scalars import MINUTE, SECOND
+from zerotide.scaling.decide import Decision, Facts, Why, decide, wanted
+from zerotide.scaling.demand import Load
+from zerotide.scaling.idle import rest
+from zerotide.scaling.policy import Policy
+from zerotide.scaling.window import Window
+
+NOW = 1_790_000_000 * SECOND
+POLICY = Policy(max_replicas=5, target=2)
+QUIET = Load(last_activity_us=NOW - 10 * MINUTE, reported_us=NOW)
+
+
+def take(policy: Policy = POLICY, load: Load = QUIET, facts: Facts | None = None, now: int = NOW) -> Decision:
+    """Decide with a window that has seen nothing but the present load, for long."""
+    window = Window().add(now - 3600 * SECOND, wanted(load, policy), 3600 * SECOND)
+    return decide(policy, load, window, facts or Facts(), now)
+
+
+UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("policy", "load", "facts", "replicas", "why"),
+    [
+        (POLICY, QUIET, Facts(), 0, Why.UNCHANGED),
+        (POLICY, QUIET, Facts(wake=Why.REQUEST), 1, Why.REQUEST),
+        (POLICY, QUIET, Facts(wake=Why.ANNOTATION), 1, Why.ANNOTATION),
+        (POLICY, replace(QUIET, held=1), Facts(), 1, Why.DEMAND),
+        (POLICY, replace(QUIET, held=1, reported_us=0, missing=("x",)), Facts(), 1, Why.DEMAND),
+        (POLICY, replace(QUIET, held=7), Facts(wake=Why.REQUEST), 4, Why.REQUEST),
+        (POLICY, replace(QUIET, held=99), Facts(wake=Why.REQUEST), 5, Why.REQUEST),
+        (replace(POLICY, suspended=True), replace(QUIET, held=9), replace(UP, wake=Why.REQUEST), 0, Why.SUSPENDED),
+        (replace(POLICY, suspended=True, pinned=2, min_replicas=1), QUIET, UP, 0, Why.SUSPENDED),
+        (replace(POLICY, pinned=3), replace(QUIET, held=99), UP, 3, Why.PINNED),
+        (replace(POLICY, pinned=3), QUIET, Facts(), 3, Why.PINNED),
+        (replace(POLICY, pinned=3), QUIET, replace(UP, give_up=True), 0, Why.START_FAILED),
+        (replace(POLICY, min_replicas=2), QUIET, Facts(), 2, Why.MIN_REPLICAS),
+        (replace(POLICY, min_replicas=2), QUIET, UP, 2, Why.MIN_REPLICAS),
+        (replace(POLICY, min_replicas=2), QUIET, Facts(blocked="no"), 0, Why.BLOCKED),
+        (POLICY, QUIET, UP, 0, Why.IDLE),
+        (POLICY, replace(QUIET, in_flight=1), UP, 1, Why.UNCHANGED),
+        (POLICY, replace(QUIET, in_flight=3), UP, 2, Why.DEMAND),
+        (POLICY, replace(QUIET, in_flight=3), replace(UP, blocked="no"), 1, Why.BLOCKED),
+        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=4), 1, Why.DEMAND),
+        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
+        (POLICY, replace(QUIET, in_flight=1), replace(UP, sleep=True), 1, Why.UNCHANGED),
+        (POLICY, replace(QUIET, missing=("x",), reported_us=0), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
+        (replace(POLICY, max_replicas=2), replace(QUIET, in_flight=99), replace(UP, replicas=5), 2, Why.DEMAND),
+    ],
+)
+def test_rules(policy: Policy, load: Load, facts: Facts, replicas: int, why: Why) -> None:
+    """One row per rule."""
+    decision = take(policy, load, facts)
+    assert (decision.replicas, decision.why) == (replicas, why)
+
+
+@pytest.mark.parametrize(
+    ("load", "since", "kept"),
+    [
+        (replace(QUIET, in_flight=1), UP.since_us, "in flight"),
+        (replace(QUIET, held=1), UP.since_us, "held"),
+        (QUIET, None, "start in progress"),
+        (replace(QUIET, missing=("act-1",), reported_us=0), UP.since_us, "no report from act-1"),
+        (replace(QUIET, last_activity_us=NOW - MINUTE), UP.since_us, "idle timeout"),
+        (QUIET, NOW - MINUTE, "idle timeout"),
+        (replace(QUIET, reported_us=QUIET.last_activity_us + 5 * MINUTE - 1), UP.since_us, "next report"),
+    ],
+)
+def test_what_keeps_an_endpoint_awake(load: Load, since: int | None, kept: str) -> None:
+    """Each condition of sleep alone is enough to stay awake, and is told."""
+    resting = rest(load, 5 * MINUTE, since, NOW)
+    assert not resting.asleep and kept in resting.kept_by
+    assert resting.until_us is None or resting.until_us > NOW
+
+
+def test_sleep_comes_exactly_at_the_deadline() -> None:
+    """Not a microsecond before."""
+    load = replace(QUIET, last_activity_us=NOW - 5 * MINUTE)
+    assert not rest(load, 5 * MINUTE, 0, NOW - 1).asleep
+    assert rest(load, 5 * MINUTE, 0, NOW).asleep
+
+
+def test_stabilization() -> None:
+    """A peak is followed after its time up, a dip after its time down."""
+    policy = replace(POLICY, scale_up_us=10 * SECOND, scale_down_us=60 * SECOND)
+    busy, calm = replace(QUIET, in_flight=8), replace(QUIET, in_flight=1)
+    facts = replace(UP, replicas=2)
+    window = Window().add(NOW - 100 * SECOND, wanted(replace(QUIET, in_flight=4), policy), 60 * SECOND)
+    window = window.add(NOW, wanted(busy, policy), 60 * SECOND)
+    first = decide(policy, busy, window, facts, NOW)
+    assert first.replicas == 2 and first.until_us == NOW + 10 * SECOND
+    assert decide(policy, busy, window, facts, NOW + 10 * SECOND).replicas == 4
+    window = window.add(NOW + 11 * SECOND, wanted(calm, policy), 60 * SECOND)
+    facts = replace(facts, replicas=4)
+    dip = decide(policy, calm, window, facts, NOW + 11 * SECOND)
+    assert dip.replicas == 4 and dip.until_us is not None
+    assert decide(policy, calm, window, facts, NOW + 72 * SECOND).replicas == 1
+
+
+def test_a_fresh_window_removes_nothing() -> None:
+    """After a restart nobody knows what was wanted a moment ago."""
+    window = Window().add(NOW, 1, MINUTE)
+    load = replace(QUIET, in_flight=1)
+    assert decide(POLICY, load, window, replace(UP, replicas=3), NOW).replicas == 3
+    assert decide(POLICY, load, window, replace(UP, replicas=3), NOW + MINUTE).replicas == 1
+
+
+numbers = st.integers(0, 50)
+loads = st.builds(
+    Load,
+    held=numbers,
+    in_flight=numbers,
+    last_activity_us=st.integers(NOW - 20 * MINUTE, NOW),
+    last_request_us=st.integers(0, NOW),
+    reported_us=st.integers(NOW - 20 * MINUTE, NOW + MINUTE),
+    missing=st.sampled_from([(), ("x",)]),
+)
+policies = st.builds(
+    Policy,
+    min_replicas=st.integers(0, 2),
+    max_replicas=st.integers(2, 6),
+    pinned=st.sampled_from([0, 0, 0, 2]),
+    target=st.integers(1, 9),
+    idle_us=st.integers(5, 600).map(lambda seconds: seconds * SECOND),
+    scale_up_us=st.integers(0, 60).map(lambda seconds: seconds * SECOND),
+    scale_down_us=st.integers(0, 120).map(lambda seconds: seconds * SECOND),
+)
+facts = st.builds(
+    Facts,
+    replicas=st.integers(0, 6),
+    since_us=st.one_of(st.none(), st.integers(NOW - 20 * MINUTE, NOW)),
+    wake=st.sampled_from([None, Why.REQUEST, Why.ANNOTATION]),
+    sleep=st.booleans(),
+)
+
+
+@given(policy=policies, load=loads, known=facts)
+def test_bounds_and_safety(policy: Policy, load: Load, known: Facts) -> None:
+    """Within the bounds; never zero with a request held or in flight; never in the past when to look again."""
+    decision = take(policy, load, known)
+    if policy.pinned:
+        assert decision.replicas == policy.pinned
+        return
+    assert decision.replicas <= policy.max_replicas
+    assert decision.replicas >= policy.min_replicas
+    if known.replicas and load.active:
+        assert decision.replicas >= 1
+    if load.held:
+        assert decision.replicas >= 1
+    if known.replicas and not policy.min_replicas and decision.replicas == 0 and not known.sleep:
+        assert not load.missing and load.reported_us >= load.last_activity_us + policy.idle_us
+    assert decision.until_us is None or decision.until_us > NOW
+
+
+@given(policy=policies, load=loads, known=facts, more=numbers)
+def test_more_load_never_means_fewer_replicas(policy: Policy, load: Load, known: Facts, more: int) -> None:
+    """Under a steady load."""
+    heavier = replace(load, in_flight=load.in_flight + more)
+    assert take(policy, heavier, known).replicas >= take(policy, load, known).replicas
+
+
+@given(policy=policies, load=loads, known=facts)
+def test_a_decision_that_was_taken_stands(policy: Policy, load: Load, known: Facts) -> None:
+    """Deciding again from where it led changes nothing, as long as nothing else does."""
+    decision = take(policy, load, known)
+    after = Facts(replicas=decision.replicas, since_us=known.since_us)
+    again = take(policy, load, after)
+    assert again.replicas == decision.replicas or (decision.replicas > 0 and again.why is Why.IDLE)
+
+
+class Endpoint(RuleBasedStateMachine):
+    """One endpoint through arrivals, ends, restarts of activators and operators, and time."""
+
+    @initialize(policy=policies)
+    def begin(self, policy: Policy) -> None:
+        """Start asleep, with an activator that has long been there."""
+        self.policy = replace(policy, pinned=0)
+        self.now, self.held, self.flying = NOW, 0, 0
+        self.last, self.reported, self.replicas = NOW - 3600 * SECOND, NOW, 0
+        self.since: int | None = None
+        self.window = Window()
+        self.missing = False
+        self.asleep_at: int | None = None
+
+    def load(self) -> Load:
+        """Return what the activators say."""
+        missing = ("x",) if self.missing else ()
+        reported = 0 if self.missing else self.reported
+        return Load(self.held, self.flying, self.last, self.last, reported, missing)
+
+    @rule()
+    def arrive(self) -> None:
+        """A request comes: it flies where a replica serves, else it is held."""
+        self.last = self.now
+        if self.since is not None:
+            self.flying += 1
+        else:
+            self.held += 1
+
+    @precondition(lambda self: self.flying > 0)
+    @rule()
+    def finish(self) -> None:
+        """A request ends."""
+        self.flying -= 1
+        self.last = self.now
+
+    @rule(seconds=st.integers(1, 400))
+    def tick(self, seconds: int) -> None:
+        """Time passes, and the activators report."""
+        self.now += seconds * SECOND
+        self.reported = self.now
+
+    @precondition(lambda self: self.replicas > 0)
+    @rule()
+    def ready(self) -> None:
+        """A replica serves: what was held flies."""
+        self.since = self.since if self.since is not None else self.now
+        self.flying, self.held = self.flying + self.held, 0
+
+    @precondition(lambda self: self.since is not None)
+    @rule()
+    def die(self) -> None:
+        """The last pod dies: what flew is held again."""
+        self.since = None
+        self.held, self.flying = self.held + self.flying, 0
+
+    @rule(down=st.booleans())
+    def stream(self, down: bool) -> None:
+        """An activator's stream breaks, or is back; its restart counts as activity."""
+        if self.missing and not down:
+            self.last = self.now
+        self.missing = down
+
+    @rule()
+    def restart(self) -> None:
+        """The operator forgets what it did not write down."""
+        self.window = Window()
+
+    @invariant()
+    def decides(self) -> None:
+        """Decide; check what must hold of every decision."""
+        if not hasattr(self, "policy"):
+            return
+        load = self.load()
+        keep = max(self.policy.scale_up_us, self.policy.scale_down_us)
+        self.window = self.window.add(self.now, wanted(load, self.policy), keep)
+        decision = decide(self.policy, load, self.window, Facts(self.replicas, self.since), self.now)
+        assert self.policy.min_replicas <= decision.replicas <= self.policy.max_replicas
+        if decision.replicas == 0 and self.replicas:
+            assert not load.active and not load.missing
+            assert self.now - self.last >= self.policy.idle_us
+        if load.held:
+            assert decision.replicas >= 1
+        self.replicas = decision.replicas
+        if not self.replicas:
+            self.since = None
+
+    def teardown(self) -> None:
+        """However it went: without requests it comes to rest at its minimum."""
+        if not hasattr(self, "policy"):
+            return
+        self.missing, self.held, self.flying = False, 0, 0
+        if self.replicas and self.since is None:
+            self.since = self.now
+        for _ in range(4):
+            self.now += self.policy.idle_us + 200 * SECOND
+            self.reported = self.now
+            self.decides()
+        assert self.replicas == self.policy.min_replicas
+
+
+TestEndpoint = Endpoint.TestCase
+TestEndpoint.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@given(
+    policy=policies,
+    peaks=st.lists(st.integers(0, 30), min_size=2, max_size=30),
+    level=st.integers(1, 30),
+)
+def test_no_flapping_under_a_constant_load(policy: Policy, peaks: list[int], level: int) -> None:
+    """Whatever came before: once the load is constant, replicas change direction at most once."""
+    policy = replace(policy, pinned=0)
+    window, now, replicas = Window(), NOW, 1
+    keep = max(policy.scale_up_us, policy.scale_down_us)
+    changes = []
+    for index, in_flight in enumerate([*peaks, *[level] * 60]):
+        now += 5 * SECOND
+        load = Load(0, in_flight, now, now, now)
+        window = window.add(now, wanted(load, policy), keep)
+        decision = decide(policy, load, window, Facts(replicas, NOW), now)
+        if index > len(peaks) and decision.replicas != replicas:
+            changes.append(decision.replicas > replicas)
+        replicas = decision.replicas
+    turns = sum(one != other for one, other in itertools.pairwise(changes))
+    assert turns <= 1
+    assert replicas == min(max(wanted(Load(in_flight=level), policy), policy.min_replicas, 1), policy.max_replicas)
