@@ -224,11 +224,13 @@ async def test_a_hopeless_start_answers_everyone(stack: Stack, reason: str, stat
 
 
 async def test_a_backoff_that_ends_soon_may_be_retried(stack: Stack) -> None:
-    """When the message says when the next start is tried, and that is soon, clients may come back then."""
+    """When the next start is due within a minute, clients may come back then."""
     stack.endpoint()
     stack.key()
     due = (stack.service.clock.now_us() + 30_000_000) // 1_000_000
-    stack.endpoint(status=accepting("StartBackoff", f"the next start is tried at {format_time(due * 1_000_000)}"))
+    failed = {"count": 3, "since": "2026-11-22T10:00:00Z", "reason": "CrashLooping"}
+    retry = {"failedStarts": {**failed, "retryTime": format_time(due * 1_000_000)}}
+    stack.endpoint(status={**accepting("StartBackoff"), **retry})
     answer = await stack.post()
     assert (answer.status, answer.code) == (503, "start_backoff")
     assert 26 <= int(answer.headers["retry-after"]) <= 33

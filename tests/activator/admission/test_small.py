@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -55,10 +54,10 @@ def test_history() -> None:
     """Own measurements come first, others' as long as there are none, and never a guess."""
     history = History()
     assert history.remaining_us(0) is None
-    assert history.remaining_us(4, 10) == 6
-    assert history.remaining_us(40, 10) == 0
+    assert history.remaining_us(4, (10, 5)) == 6
+    assert history.remaining_us(40, (10, 5)) == 0
     history.add(100)
-    assert history.remaining_us(30, 10) == 70
+    assert history.remaining_us(30, (10, 5)) == 70
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=40))
@@ -122,12 +121,14 @@ def test_blocked() -> None:
     assert profile({"conditions": [crash]}, 3).blocked is None
     assert profile({"conditions": [{**crash, "status": "True"}]}, 2).blocked is None
     assert profile({"conditions": [{**crash, "reason": "Suspended"}]}, 2).blocked is None
-    backoff = {**crash, "reason": "StartBackoff", "message": "next start at 2026-11-22T10:00:30Z"}
-    due = profile({"conditions": [backoff]}, 2).blocked
+    backoff = {**crash, "reason": "StartBackoff"}
+    failed = {"count": 3, "since": "2026-11-22T10:00:00Z", "reason": "CrashLooping"}
+    later = {"conditions": [backoff], "failedStarts": {**failed, "retryTime": "2026-11-22T10:00:30Z"}}
+    due = profile(later, 2).blocked
     assert due is not None
     assert due.due_us is not None
     assert due.rejection(due.due_us - 20_000_000).row.status == 503
     assert due.rejection(due.due_us - 90_000_000).row.status == 500
-    nonsense = profile({"conditions": [{**backoff, "message": "at 2026-99-22T10:00:30Z"}]}, 2).blocked
-    assert nonsense is not None
-    assert replace(nonsense, message="").due_us is None
+    unknown = profile({"conditions": [backoff], "failedStarts": failed}, 2).blocked
+    assert unknown is not None
+    assert unknown.rejection(0).row.status == 500

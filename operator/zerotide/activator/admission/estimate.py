@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 WINDOW = 20
 
@@ -19,17 +19,16 @@ class History:
         """Remember one."""
         self._durations.append(max(duration_us, 0))
 
-    def remaining_us(self, elapsed_us: int, known_p90_us: int | None = None) -> int | None:
+    def remaining_us(self, elapsed_us: int, known: Sequence[int] = ()) -> int | None:
         """Return the p90 of what remains after `elapsed_us`, None without history.
 
-        `known_p90_us` is somebody else's measurement, for as long as there is none of our own.
+        `known` are durations that others measured, for as long as there are none of our own.
         """
-        if self._durations:
-            return remaining(self._durations, elapsed_us)
-        return None if known_p90_us is None else max(known_p90_us - elapsed_us, 0)
+        durations = self._durations or known
+        return remaining(durations, elapsed_us) if durations else None
 
 
-def remaining(durations: Sequence[int] | deque[int], elapsed: int) -> int:
+def remaining(durations: Iterable[int], elapsed: int) -> int:
     """Return the p90 of what remains, among those that took longer than `elapsed`; 0 if none did."""
     longer = sorted(duration - elapsed for duration in durations if duration > elapsed)
     return longer[math.ceil(len(longer) * 0.9) - 1] if longer else 0

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from zerotide.api.conditions import ConditionType, Reason
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection, code_of_reason
-from zerotide.api.failures import InvalidTime
 from zerotide.api.scalars import parse_duration, parse_time
-
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,8 @@ class Profile:
     wake_id: str
     wake_handled: bool
     """Whether the newest wake request was acted upon, or there is none."""
-    start_p90_us: int | None
+    starts_us: tuple[int, ...]
+    """How long the newest starts took, over all activators."""
 
     @property
     def key(self) -> str:
@@ -103,7 +100,7 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         asleep=not status.desired_replicas,
         wake_id=wake.id if wake else "",
         wake_handled=wake is None or wake.id == status.handled_wake_request,
-        start_p90_us=parse_duration(starts.p90) if starts and starts.p90 else None,
+        starts_us=tuple(parse_duration(length) for length in starts.recent) if starts else (),
     )
 
 
@@ -121,12 +118,6 @@ def blocked(endpoint: InferenceEndpoint) -> Blocked | None:
         return None
     code = code_of_reason(accepting.reason)
     message = f"endpoint {endpoint.key}: {accepting.message or accepting.reason}"
-    return Blocked(code, message, _due(accepting.message) if code is ErrorCode.START_BACKOFF else None)
-
-
-def _due(message: str) -> int | None:
-    match = _TIME.search(message)
-    try:
-        return parse_time(match[0]) if match else None
-    except InvalidTime:
-        return None
+    failed = endpoint.status.failed_starts
+    retry_time = failed.retry_time if failed is not None and code is ErrorCode.START_BACKOFF else None
+    return Blocked(code, message, parse_time(retry_time) if retry_time else None)

@@ -81,7 +81,7 @@ class Endpoint:
         """Return the measured time until a retry can succeed, None without history."""
         if self.gate.cold:
             elapsed = now_us - self.demand_us if self.demand_us is not None else 0
-            return self.starts.remaining_us(elapsed, self.profile.start_p90_us)
+            return self.starts.remaining_us(elapsed, self.profile.starts_us)
         return self.services.remaining_us(0)
 
     def explain(self, rejection: Rejection, now_us: int) -> Rejection:
