@@ -12,6 +12,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.images import storage
 from e2e.images.archive import static_image
 from e2e.images.load import digest_in_cluster, load
+from e2e.images.prune import building, prune
 from e2e.images.table import IMAGES, DockerImage, StaticImage
 from e2e.setup import debian
 
@@ -57,18 +58,20 @@ def _static(image: StaticImage, clusters: list[Cluster]) -> str:
 def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
     record_file = storage.folder() / f"{image.name}.json"
     record: dict[str, Any] = json.loads(record_file.read_text()) if record_file.exists() else {}
-    bases = " ".join(
-        [storage.ensure_base(say), *(storage.image_id(f"localhost/{IMAGES[need].reference}") for need in image.needs)]
-    )
+    with building():
+        base = storage.ensure_base(say)
+        bases = " ".join([base, *(storage.image_id(f"localhost/{IMAGES[need].reference}") for need in image.needs)])
     fingerprint = image.fingerprint(bases)
     pushed = storage.folder_of(image.reference)
     fresh = record.get("fingerprint") == fingerprint and (pushed / "manifest.json").exists()
     if not fresh:
         # Whatever happens from here on, the next build must not take a half-written image for this one.
         record_file.unlink(missing_ok=True)
-        storage.bud(image.context, image.dockerfile, image.reference, dict(image.arguments))
-        storage.push(image.reference)
+        with building():
+            storage.bud(image.context, image.dockerfile, image.reference, dict(image.arguments))
+            storage.push(image.reference)
         storage.replace(record_file, json.dumps({"fingerprint": fingerprint}))
+        prune()
     loaded = [cluster for cluster in clusters if load(cluster, pushed, image.reference)]
     size = storage.compressed_size(pushed) / 1e6
     return f"{'unchanged' if fresh else 'built'}, {size:.0f} MB compressed{_into(loaded)}"

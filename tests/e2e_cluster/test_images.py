@@ -12,6 +12,7 @@ from e2e.images import storage
 from e2e.images.archive import compile_static, write_archive
 from e2e.images.build import closure
 from e2e.images.load import index
+from e2e.images.prune import superseded
 from e2e.images.table import DockerImage, in_cluster
 
 
@@ -100,3 +101,11 @@ def test_pip_in_a_build_is_set_up_as_on_this_machine(tmp_path: Path, monkeypatch
     written = Path(mounts["/etc/pip.conf"][0]).read_text()
     assert all(text in written for text in (str(links), "https://wheels.example/simple", wheels))
     assert mounts[str(links)][1] == "ro"
+
+
+def test_layers_that_no_newest_build_names_are_superseded() -> None:
+    """Logs shorten ids; an image is kept when any of them names it."""
+    kept, gone = f"sha256:{'ab' * 32}", f"sha256:{'cd' * 32}"
+    logs = ["[2/3] STEP 4/5: COPY a b", f"--> Using cache {'ef' * 32}", f"--> {('ab' * 32)[:11]}"]
+    assert superseded([kept, gone], logs) == [gone]
+    assert superseded([kept, gone], []) == [kept, gone]
