@@ -1,0 +1,51 @@
+"""Flags, their environment variables, and what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zerotide.controller.failures import SettingsError
+from zerotide.controller.options import parse
+
+
+def test_defaults_and_environment() -> None:
+    """As the chart sets them."""
+    plain = parse([], {})
+    assert (plain.namespace, plain.port, plain.log_format, plain.elect) == ("zerotide-system", 9090, "json", True)
+    assert plain.config.policy.images is None and plain.token_file is None
+    told = parse(
+        ["--workers", "3"],
+        {
+            "POD_NAME": "op-1",
+            "POD_NAMESPACE": "sys",
+            "ZEROTIDE_LOG_LEVEL": "debug",
+            "ZEROTIDE_RUNTIME_IMAGES": '{"zerotide": "r:1"}',
+            "ZEROTIDE_POLICY_IMAGES": '["r:*"]',
+            "ZEROTIDE_POLICY_NODE_PATHS": '["/srv"]',
+            "ZEROTIDE_POLICY_ALLOW_OPEN": "false",
+            "ZEROTIDE_ACTIVATOR_TOKEN_FILE": "/t",
+        },
+    )
+    assert (told.identity, told.namespace, told.workers, told.log_level) == ("op-1", "sys", 3, "debug")
+    assert told.config.images == {"zerotide": "r:1"} and told.config.system_namespace == "sys"
+    policy = told.config.policy
+    assert (policy.images, policy.node_paths, policy.allow_open) == (("r:*",), ("/srv",), False)
+    assert told.token_file == Path("/t")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "x"], "--port must be a whole number"),
+        (["--log-format", "xml"], "--log-format must be json or text"),
+        (["--runtime-images", "{"], "--runtime-images must be JSON"),
+        (["--runtime-images", "[]"], "--runtime-images must be a JSON object"),
+        (["--policy-images", "{}"], "--policy-images must be a JSON list"),
+    ],
+)
+def test_what_cannot_be_used_is_told(arguments: list[str], message: str) -> None:
+    """With the flag's name."""
+    with pytest.raises(SettingsError, match=message):
+        parse(arguments, {})
