@@ -121,11 +121,12 @@ def pip_mounts() -> list[tuple[str, str, str]]:
         links.append(str(wheels))
     if links:
         settings["find-links"] = "\n    " + "\n    ".join(links)
+    settings["cache-dir"] = "/root/.cache/pip"
     configuration = folder() / "pip.conf"
     replace(configuration, "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
     cached = folder() / "pip-cache"
     cached.mkdir(exist_ok=True)
-    mounts = [(str(configuration), "/etc/pip.conf", "ro"), (str(cached), "/root/.cache/pip", "rw")]
+    mounts = [(str(configuration), "/etc/pip.conf", "ro"), (str(cached), settings["cache-dir"], "rw")]
     paths = {value for value in (*links, settings.get("cert", "")) if value.startswith("/") and Path(value).exists()}
     return mounts + [(path, path, "ro") for path in sorted(paths)]
 
