@@ -13,10 +13,15 @@ from zerotide.reconcile.pod import template
 HUB = "hf://acme/model@abc123"
 LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "zerotide": (
-        {"model": {"uri": HUB, "name": "m"}, "runtime": {"args": ["--x"]}},
+        {"model": {"uri": HUB, "name": "m", "aliases": ["n", "acme/o"]}, "runtime": {"args": ["--x"]}},
         {
             "args": "--x",
-            "env": {"ZEROTIDE_MODEL_URI": HUB, "ZEROTIDE_MODEL_NAME": "m", "PORT": "8000"},
+            "env": {
+                "ZEROTIDE_MODEL_URI": HUB,
+                "ZEROTIDE_MODEL_NAME": "m",
+                "PORT": "8000",
+                "ZEROTIDE_MODEL_ALIASES": "n,acme/o",
+            },
         },
     ),
     "vllm": (

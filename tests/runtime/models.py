@@ -82,7 +82,8 @@ def make_tiny(folder: Path, kind: str = "llama", seed: int = 0, **changes: Any) 
     torch.manual_seed(seed)
     config = AutoConfig.for_model(kind, **{**TINY, **changes})
     config.eos_token_id = config.bos_token_id = config.pad_token_id = None
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    family: Any = AutoModelForCausalLM
+    model = family.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps({}))
     byte_tokenizer().save(str(folder / "tokenizer.json"))

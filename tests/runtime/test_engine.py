@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -94,7 +95,7 @@ def expected(tiny: Path) -> list[list[int]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     answers = []
     for prompt in PROMPTS:
         ids = torch.tensor([prompt])

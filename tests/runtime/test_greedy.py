@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def expected(published: Path, prompts: list[list[int]]) -> list[list[int]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(published, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(published, dtype=torch.float32)
     answers = []
     for prompt in prompts:
         ids = torch.tensor([prompt])

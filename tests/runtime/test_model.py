@@ -40,7 +40,8 @@ def reference_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
-        return model(tokens).logits
+        logits: torch.Tensor = model(tokens).logits
+        return logits
 
 
 @pytest.mark.parametrize(

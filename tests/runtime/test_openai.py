@@ -11,9 +11,9 @@ import pytest
 
 from tests.runtime.process import RuntimeProcess
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
-GREEDY = {"model": "smollm2", "messages": QUESTION, "temperature": 0}
+GREEDY: dict[str, Any] = {"model": "smollm2", "messages": QUESTION, "temperature": 0}
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_usage_is_only_streamed_when_asked_for(client: openai.OpenAI) -> None:
 
 def test_the_length_ends_an_answer(client: openai.OpenAI) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
-        (choice,) = client.chat.completions.create(**GREEDY, **{name: 3}).choices
+        (choice,) = client.chat.completions.create(**{**GREEDY, name: 3}).choices
         assert (choice.message.content, choice.finish_reason) == ("The capital of", "length")
 
 

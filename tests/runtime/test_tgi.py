@@ -196,7 +196,7 @@ def test_streams_have_rules_of_their_own(server: RuntimeProcess, parameters: dic
 
 
 def test_unknown_keys_and_nulls_are_ignored(server: RuntimeProcess) -> None:
-    nulls = dict.fromkeys(
+    nulls: dict[str, Any] = dict.fromkeys(
         ["best_of", "temperature", "top_k", "top_p", "seed", "truncate", "grammar", "stop", "typical_p"]
     )
     assert generate(server, max_new_tokens=1, unknown=1, watermark=False, **nulls) == {"generated_text": " Paris"}

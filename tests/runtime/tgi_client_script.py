@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 
-from text_generation import AsyncClient, Client
+from text_generation import AsyncClient, Client  # type: ignore[import-not-found]  # it has an environment of its own
 
 PROMPT = "The capital of France is"
 
