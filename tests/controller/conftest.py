@@ -7,14 +7,12 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import yaml
 
 from e2e.cluster import Cluster
 from e2e.fixtures import session_name
 from e2e.images.build import build
-from tests.controller.rig import ROOT, Processes, Releaser, Rig, prepare
+from tests.controller.rig import Processes, Releaser, Rig, prepare
 from zerotide.kube import Client, load_credentials
-from zerotide.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,9 +54,8 @@ async def rig(operator_cluster: Cluster, processes: Processes, monkeypatch: pyte
     """Give one operator, one stand-in activator, and something that releases pods."""
     monkeypatch.setenv("KUBECONFIG", str(operator_cluster.kubeconfig))
     async with Client(await load_credentials()) as client:
-        for path in sorted((ROOT / "crds").glob("*.yaml")):
-            await client.apply(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()), "tests")
-        await prepare(client)
+        if not processes.operators:
+            await prepare(client, operator_cluster, processes.folder)
         processes.ensure()
         rig = Rig(operator_cluster, client, processes)
         await rig.ready()

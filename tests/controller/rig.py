@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+import yaml
+
 from e2e.cluster import Cluster
 from e2e.cluster.layout import NODE_ADDRESS
-from zerotide.api.names import FINALIZER_LEDGER, LABEL_ENDPOINT, MANAGER_ACTIVATOR
+from e2e.tools import folder_of
+from zerotide.api.names import AUDIENCE_ACTIVATOR, FINALIZER_LEDGER, LABEL_ENDPOINT, MANAGER_ACTIVATOR
 from zerotide.api.scalars import format_micro_time
 from zerotide.kube import Change, Client, Clock, Conflict, Invalid, NotFound, Reflector, Resource
 from zerotide.kube.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     INFERENCE_ENDPOINTS,
     NAMESPACES,
@@ -40,6 +44,14 @@ DEMAND_PORT = 19091
 ADMIN_PORT = 19090
 
 
+_RBAC = "rbac.authorization.k8s.io"
+_KINDS = {
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "ClusterRole": Resource(_RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False),
+    "ClusterRoleBinding": Resource(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
+    "Role": Resource(_RBAC, "v1", "roles", "Role"),
+    "RoleBinding": Resource(_RBAC, "v1", "rolebindings", "RoleBinding"),
+}
 _ASK = """
 import sys, time, urllib.request
 for _ in range(300):
@@ -64,15 +76,22 @@ def trivial(**spec: Any) -> Object:
 class Process:
     """The operator, or a stand-in, inside the cluster's network."""
 
-    def __init__(self, cluster: Cluster, command: list[str], log: Path, **environment: str) -> None:
+    def __init__(
+        self, cluster: Cluster, command: list[str], log: Path, kubeconfig: Path | None = None, **environment: str
+    ) -> None:
         self._log: IO[bytes] = log.open("ab")
         self.special = False
         """Whether it runs with settings that the next test must not meet."""
         self.admin_port = 0
         self.path = log
         env = {**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}", **environment}
+        identity = ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig else []
         self.popen = cluster.run_inside(
-            [sys.executable, *command], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
+            [*identity, sys.executable, *command],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
         )
 
     def tell(self, command: Object) -> None:
@@ -97,8 +116,9 @@ class Process:
 class Processes:
     """The processes of a module's tests: one operator and one stand-in, until a test asks for something else."""
 
-    def __init__(self, cluster: Cluster, logs: Path) -> None:
-        self._cluster, self._logs = cluster, logs
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._cluster, self._logs = cluster, folder
+        self.folder = folder
         self.operators: list[Process] = []
         self.activator: Process | None = None
 
@@ -106,9 +126,11 @@ class Processes:
         """Start an operator; more than one stand by for each other."""
         number = len(self.operators)
         command = ["-m", "zerotide.controller", "--port", str(ADMIN_PORT + 10 * number)]
+        command += ["--activator-token-file", str(self._logs / "token")]
         command += ["--activator-port", str(DEMAND_PORT), "--log-format", "text"]
         settings = {"POD_NAME": f"op-{number}-{secrets.token_hex(2)}", "POD_NAMESPACE": SYSTEM, **environment}
-        operator = Process(self._cluster, command, self._logs / "operator.log", **settings)
+        kubeconfig = self._logs / "kubeconfig"
+        operator = Process(self._cluster, command, self._logs / "operator.log", kubeconfig, **settings)
         operator.admin_port = ADMIN_PORT + 10 * number
         self.operators.append(operator)
         return operator
@@ -328,10 +350,27 @@ class Releaser:
             await self._client.patch(PODS, metadata["name"], metadata["namespace"], patch, kind="json")
 
 
-async def prepare(client: Client) -> None:
-    """Make what the chart would make, as far as an operator with all rights needs it."""
+async def prepare(client: Client, cluster: Cluster, folder: Path) -> None:
+    """Give the operator the account and the rights that the chart gives it, and no others."""
     with contextlib.suppress(Conflict):
         await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
-    account = {"name": "zerotide-operator", "namespace": SYSTEM}
-    with contextlib.suppress(Conflict):
-        await client.create(SERVICE_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        await client.apply(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()), "tests")
+    for obj in chart_objects("operator/serviceaccount.yaml", "operator/rbac.yaml"):
+        await client.apply(_KINDS[obj["kind"]], obj, "tests")
+    token = await client.token("zerotide-operator", SYSTEM, seconds=7200)
+    inside = yaml.safe_load(cluster.inside_kubeconfig.read_text())
+    for user in inside["users"]:
+        user["user"] = {"token": token}
+    (folder / "kubeconfig").write_text(yaml.safe_dump(inside))
+    (folder / "token").write_text(await client.token("zerotide-operator", SYSTEM, AUDIENCE_ACTIVATOR, seconds=7200))
+
+
+def chart_objects(*templates: str) -> list[Object]:
+    """Render templates of the chart."""
+    command = [str(folder_of("helm") / "helm"), "template", "zerotide", str(ROOT / "charts/zerotide")]
+    command += ["--namespace", SYSTEM, "--kube-version", "1.37.0"]
+    for template in templates:
+        command += ["--show-only", f"templates/{template}"]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [obj for obj in yaml.safe_load_all(rendered.stdout) if obj]

@@ -102,17 +102,21 @@ async def messages(side: Side, wanted: int, act: Callable[[], None] | None = Non
     """Read so many messages; do something after the first."""
     found: list[Message] = []
     url = f"http://127.0.0.1:{side.port}/internal/demand"
-    async with aiohttp.ClientSession() as session, asyncio.timeout(10):
-        async with session.get(url, headers={"Authorization": "Bearer secret"}) as response:
-            assert response.status == 200
-            async for line in response.content:
-                message = decode(line)
-                assert message is not None
-                found.append(message)
-                if len(found) == 1 and act is not None:
-                    act()
-                if len(found) >= wanted:
-                    break
+    headers = {"Authorization": "Bearer secret"}
+    async with (
+        asyncio.timeout(10),
+        aiohttp.ClientSession() as session,
+        session.get(url, headers=headers) as response,
+    ):
+        assert response.status == 200
+        async for line in response.content:
+            message = decode(line)
+            assert message is not None
+            found.append(message)
+            if len(found) == 1 and act is not None:
+                act()
+            if len(found) >= wanted:
+                break
     return found
 
 
@@ -147,10 +151,10 @@ async def test_a_finished_wake_is_told(side: Side) -> None:
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
 async def test_strangers_learn_nothing(side: Side, headers: dict[str, str]) -> None:
     """Demand tells who uses what."""
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"http://127.0.0.1:{side.port}/internal/demand", headers=headers) as response:
-            assert response.status in (401, 403)
-            assert KEY not in await response.text()
+    url = f"http://127.0.0.1:{side.port}/internal/demand"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+        assert response.status in (401, 403)
+        assert KEY not in await response.text()
 
 
 async def test_the_operator_follows_it(side: Side) -> None:
