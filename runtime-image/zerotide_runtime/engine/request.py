@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 
-
 # Below this, dividing by the temperature overflows long before the second token has a chance.
 GREEDY_BELOW = 1e-5
 
