@@ -26,8 +26,9 @@ class Formatter(logging.Formatter):
         extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         if self._form == "text":
-            words = " ".join(f"{key}={value}" for key, value in extra.items())
-            return f"{stamp} {record.levelname.lower():7} {record.getMessage()} {words} {trace}".rstrip()
+            words = " ".join([record.getMessage(), *(f"{key}={value}" for key, value in extra.items())])
+            flat = words.replace("\r", "\\r").replace("\n", "\\n")
+            return f"{stamp} {record.levelname.lower():7} {flat}\n{trace}".rstrip()
         line = {"time": stamp, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         return json.dumps({**line, **extra, **({"exception": trace} if trace else {})}, default=str, ensure_ascii=False)
 

@@ -1,0 +1,156 @@
+"""Caches keep the newest of what is known, and forget what is gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.reconcile.helpers import NOW, pod_object, raw
+from zerotide.api.failures import InvalidObject
+from zerotide.controller.activators import activators, addresses
+from zerotide.controller.cache import Children, Endpoints, Pods, key_of, trimmed_node, trimmed_pod
+from zerotide.controller.pace import Pace
+from zerotide.controller.starts import Starts
+from zerotide.kube import Change
+from zerotide.reconcile.child import Kind
+from zerotide.reconcile.pods import Stage, read
+
+
+def test_endpoints_keep_the_newest_and_parse_once() -> None:
+    """An older event changes nothing; a namesake with another uid replaces what was known, whatever its version."""
+    known = Endpoints()
+    assert known.put(raw(resourceVersion="9"), NOW)
+    first = known.parsed("demo/a")
+    assert first is not None and known.parsed("demo/a") is first
+    assert not known.put(raw(resourceVersion="8"), NOW)
+    assert not known.put(raw(resourceVersion="9"), NOW)
+    assert known.put(raw(resourceVersion="10"), NOW + 1) and known.parsed("demo/a") is not first
+    assert known.arrived_us("demo/a") == NOW + 1
+    assert known.put(raw(resourceVersion="11", uid="u2"), NOW)
+    assert not known.drop("demo/a", "u1"), "the end of the first one comes late"
+    assert list(known) == ["demo/a"] and len(known) == 1
+    assert known.drop("demo/a", "u2") and known.get("demo/a") is None and known.parsed("demo/a") is None
+
+
+def test_an_endpoint_that_does_not_parse_says_so() -> None:
+    """For whoever asks for it."""
+    known = Endpoints()
+    known.put(raw({"model": {"uri": "ftp://x"}}), NOW)
+    with pytest.raises(InvalidObject, match="uri"):
+        known.parsed("demo/a")
+
+
+class Watched:
+    """A reflector's store alone."""
+
+    def __init__(self) -> None:
+        self.store: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def child(version: int, **spec: Any) -> dict[str, Any]:
+    """Return an object of some version."""
+    return {"metadata": {"namespace": "demo", "name": "a", "uid": "c", "resourceVersion": str(version)}, "spec": spec}
+
+
+def test_the_answer_to_a_write_counts_until_the_watch_has_caught_up() -> None:
+    """So that no decision is taken twice from the same old object."""
+    watched: Any = Watched()
+    children = Children({Kind.DEPLOYMENT: watched})
+    assert children.of("demo/a") == {}
+    watched.store["demo", "a"] = child(5, replicas=0)
+    children.wrote(Kind.DEPLOYMENT, "demo/a", child(7, replicas=1))
+    assert children.of("demo/a")[Kind.DEPLOYMENT]["spec"]["replicas"] == 1
+    children.caught_up(Kind.DEPLOYMENT, Change("set", child(6)))
+    assert children.of("demo/a")[Kind.DEPLOYMENT]["metadata"]["resourceVersion"] == "7"
+    watched.store["demo", "a"] = child(8, replicas=2)
+    children.caught_up(Kind.DEPLOYMENT, Change("set", watched.store["demo", "a"]))
+    assert children.of("demo/a")[Kind.DEPLOYMENT]["spec"]["replicas"] == 2
+    children.wrote(Kind.DEPLOYMENT, "demo/a", child(9))
+    del watched.store["demo", "a"]
+    children.caught_up(Kind.DEPLOYMENT, Change("deleted", child(10)))
+    assert children.of("demo/a") == {}
+    children.wrote(Kind.DEPLOYMENT, "demo/a", child(11))
+    children.lost(Kind.DEPLOYMENT, "demo/a")
+    assert children.of("demo/a") == {}
+
+
+def test_pods_are_kept_by_endpoint() -> None:
+    """By their label; others are passed over."""
+    pods = Pods()
+    assert pods.take(Change("set", pod_object("a-1")), NOW) == "demo/a"
+    assert pods.take(Change("set", pod_object("a-2")), NOW) == "demo/a"
+    assert [pod.name for pod in pods.of("demo/a")] == ["a-1", "a-2"]
+    assert pods.take(Change("set", pod_object("b", labels={})), NOW) is None
+    assert pods.take(Change("deleted", pod_object("a-1")), NOW) == "demo/a"
+    assert [pod.name for pod in pods.of("demo/a")] == ["a-2"]
+    pods.take(Change("deleted", pod_object("a-2")), NOW)
+    assert pods.of("demo/a") == ()
+
+
+def test_starts_remember_the_first_sight_of_each_step() -> None:
+    """And of volumes that failed to mount twice."""
+    starts = Starts()
+    scheduled, running = read(pod_object(state={"waiting": {}})), read(pod_object(state={"running": {}}))
+    starts.observe(read(pod_object(scheduled=False)), NOW)
+    starts.observe(scheduled, NOW + 1)
+    starts.observe(running, NOW + 2)
+    starts.observe(running, NOW + 3)
+    seen = starts.first((running,), NOW)
+    assert (seen.scheduled_us, seen.started_us) == (NOW + 1, NOW + 2)
+    assert starts.first((running,), NOW + 9).scheduled_us is None, "that was before the wake"
+    event = {"involvedObject": {"uid": running.uid}, "message": "no such volume", "count": 1}
+    assert starts.mount_failed(event) is None and starts.mounts((running,)) == {}
+    assert starts.mount_failed({**event, "count": 2}) == running.uid
+    assert starts.mounts((running,)) == {running.uid: "no such volume"}
+    starts.forget(running.uid)
+    assert starts.mounts((running,)) == {} and starts.first((running,), NOW).scheduled_us is None
+
+
+def test_what_is_trimmed_reads_the_same() -> None:
+    """The caches hold a fraction of each object."""
+    obj = pod_object(state={"running": {}}, ready=True, ownerReferences=[{"uid": "x"}])
+    obj["spec"] = {"containers": [{"name": "model", "image": "i", "env": [1], "resources": {"limits": {"cpu": "1"}}}]}
+    small = trimmed_pod(obj)
+    assert read(small).stage is Stage.READY and read(small).spec_digest == "d"
+    assert small["spec"]["containers"] == [{"name": "model", "resources": {"limits": {"cpu": "1"}}}]
+    assert "ownerReferences" not in small["metadata"] and key_of(small) == "demo/a-1"
+    node = {"metadata": {"name": "n", "uid": "u", "resourceVersion": "1", "labels": {}}, "status": {"images": [1]}}
+    assert trimmed_node(node) == {
+        "metadata": {"name": "n", "uid": "u", "resourceVersion": "1"},
+        "status": {"allocatable": {}},
+    }
+
+
+def activator(name: str, *, ip: str = "10.0.0.1", ready: bool = True, phase: str = "Running", **meta: Any) -> Any:
+    """Return an activator's pod."""
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    metadata = {"name": name, "namespace": "s", "uid": f"u-{name}", **meta}
+    return {"metadata": metadata, "status": {"phase": phase, "podIP": ip, "conditions": conditions}}
+
+
+def test_which_activators_count() -> None:
+    """Ready ones get requests; those that leave must still report; those without an address know of nothing."""
+    found = activators(
+        [
+            activator("c", ip="10.0.0.3"),
+            activator("a"),
+            activator("starting", ready=False),
+            activator("pending", ip=""),
+            activator("over", phase="Failed"),
+            activator("leaving", ip="10.0.0.9", ready=False, deletionTimestamp="2026-09-21T14:12:30Z"),
+        ]
+    )
+    assert [item.name for item in found] == ["a", "c", "leaving"]
+    assert addresses(found) == ("10.0.0.1", "10.0.0.3")
+
+
+def test_writes_are_spread_over_time() -> None:
+    """After a burst, one per step."""
+    now = [100.0]
+    pace = Pace(200, clock=lambda: now[0])
+    delays = [pace.delay() for _ in range(60)]
+    assert delays[0] == 0.0 and max(delays) == pytest.approx(0.2, abs=0.02)
+    assert delays == sorted(delays)
+    now[0] += 10
+    assert pace.delay() == 0.0

@@ -1,0 +1,167 @@
+"""The operator put together, without a server: sweeps, priorities, fences, metrics, health."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Literal
+
+import aiohttp
+import pytest
+
+from tests.reconcile.helpers import NOW, raw
+from zerotide.api.demand import Wake
+from zerotide.controller.admin import Admin
+from zerotide.controller.cache import Children
+from zerotide.controller.executor import Executor
+from zerotide.controller.failures import NotLeading
+from zerotide.controller.handlers import registry
+from zerotide.controller.logs import Formatter
+from zerotide.controller.main import main
+from zerotide.controller.metrics import Metrics
+from zerotide.controller.options import parse
+from zerotide.controller.pace import Pace
+from zerotide.controller.process import Operator
+from zerotide.controller.schedule import Priority
+from zerotide.controller.settings import settings
+from zerotide.controller.watches import Heartbeat
+from zerotide.kube import Client, Credentials
+from zerotide.reconcile.child import Child, Kind
+from zerotide.reconcile.plan import Delete
+from zerotide.reconcile.steer import Apply, Create, Scale
+from zerotide.scaling.decide import Why
+from zerotide.scaling.demand import View
+
+NOWHERE = Credentials("http://127.0.0.1:1", None)
+
+
+def operator() -> Operator:
+    """Return an operator that talks to nobody."""
+    return Operator(Client(NOWHERE), parse([], {"POD_NAME": "op-0"}))
+
+
+async def test_a_sweep_drops_what_a_watch_missed() -> None:
+    """An endpoint that is not in the list is gone, unless it is newer than the list."""
+    made = operator()
+    for name, version in (("gone", "5"), ("kept", "6"), ("new", "12")):
+        made.on_event("ADDED", raw(name=name, uid=f"u-{name}", resourceVersion=version))
+    made._take_all([raw(name="kept", uid="u-kept", resourceVersion="6")], 10)
+    assert sorted(made.endpoints) == ["demo/kept", "demo/new"]
+    made.on_event("DELETED", raw(name="kept", uid="another"))
+    assert "demo/kept" in list(made.endpoints)
+    made.on_event("DELETED", raw(name="kept", uid="u-kept"))
+    assert list(made.endpoints) == ["demo/new"]
+
+
+async def test_a_wish_goes_first() -> None:
+    """Before changes, which go before what the first list brought."""
+    made = operator()
+    wish = {"wakeRequest": {"id": "w", "time": "2026-09-21T14:12:30Z", "by": "a"}}
+    made.on_event("", raw(name="listed", uid="1"))
+    made.on_event("MODIFIED", raw(name="changed", uid="2"))
+    made.on_event("MODIFIED", raw(name="woken", uid="3", status=wish))
+    made.on_event("MODIFIED", raw(name="handled", uid="4", status={**wish, "handledWakeRequest": "w"}))
+    order = [made.queue._schedule.take(0.0) for _ in range(4)]
+    assert order == ["demo/woken", "demo/changed", "demo/handled", "demo/listed"]
+    assert made._priority("demo/woken", "MODIFIED") is Priority.WAKE
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        Create(Child(Kind.SERVICE, {"metadata": {}})),
+        Apply(Child(Kind.SERVICE, {"metadata": {}})),
+        Scale("u", 1),
+        Delete(Kind.SERVICE, "u"),
+    ],
+    ids=lambda write: type(write).__name__,
+)
+async def test_nothing_is_written_without_the_lease(write: Any) -> None:
+    """Whatever was planned when it was still held."""
+    executor = Executor(Client(NOWHERE), Children({}), lambda: False, Pace(1))
+    with pytest.raises(NotLeading):
+        await executor.carry_out("demo/a", write)
+    with pytest.raises(NotLeading):
+        await executor.write_status({"name": "a", "namespace": "demo", "uid": "u"}, {})
+
+
+async def test_a_finished_wake_is_taken_once_and_only_for_its_endpoint() -> None:
+    """Several activators may tell of the same one."""
+    made = operator()
+    made.on_event("ADDED", raw())
+    view, stamps = View(), {"demandUs": NOW, "firstByteUs": NOW + 500_000}
+    told = {"atUs": NOW, "endpoint": "demo/a", "uid": "u1", "id": "w1", "stamps": stamps}
+    for _ in range(2):
+        made._woken(view, Wake.model_validate(told))
+    made._woken(view, Wake.model_validate({**told, "uid": "another", "id": "w2"}))
+    made._woken(view, Wake.model_validate({**told, "endpoint": "demo/b", "id": "w3"}))
+    record = made.signals.finished("demo/a")
+    assert record is not None and (record.id, record.total) == ("w1", "500ms")
+    page = made.metrics.text().decode()
+    assert 'zerotide_wakes_total{cause="Request",outcome="served"} 1.0' in page
+    assert 'zerotide_cold_start_seconds_count{stage="total"} 1.0' in page
+
+
+async def test_the_admin_port_tells_health_readiness_and_metrics() -> None:
+    """With what is wrong, in words."""
+    problems = {"health": "", "ready": "stopping"}
+    metrics = Metrics()
+    metrics.decided(Why.IDLE)
+    metrics.wake_failed("Request")
+    admin = Admin(0, metrics, unhealthy=lambda: problems["health"], unready=lambda: problems["ready"])
+    port = await admin.start()
+    async with aiohttp.ClientSession() as session:
+
+        async def get(path: str) -> tuple[int, str]:
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                return response.status, await response.text()
+
+        assert await get("/healthz") == (200, "ok\n")
+        assert await get("/readyz") == (503, "stopping\n")
+        status, page = await get("/metrics")
+    await admin.stop()
+    assert status == 200 and page.endswith("# EOF\n")
+    assert 'zerotide_decisions_total{reason="Idle"} 1.0' in page and "zerotide_build_info" in page
+    assert 'zerotide_wakes_total{cause="Request",outcome="failed"} 1.0' in page
+
+
+async def test_an_operator_is_not_ready_before_it_knows_anything() -> None:
+    """And says that the CRD may be missing; a loop that is stuck is not healthy."""
+    made = operator()
+    assert "CustomResourceDefinition" in made._unready()
+    made.listed.set()
+    assert "watches" in made._unready()
+    assert made._unhealthy() == ""
+    now = [0.0]
+    beat = Heartbeat(lambda: now[0])
+    now[0] = 12.0
+    assert beat.late() == 12.0
+    beat.beat()
+    assert beat.late() == 0.0
+
+
+def test_kopf_writes_scans_and_meets_nobody() -> None:
+    """It is here for its watch alone."""
+    chosen = settings()
+    assert chosen.scanning.disabled and chosen.peering.standalone and not chosen.posting.enabled
+    handlers = registry(lambda type_, obj: None, NOWHERE)
+    assert len(list(handlers._watching.get_all_handlers())) == 1
+    assert not list(handlers._changing.get_all_handlers()) and not list(handlers._indexing.get_all_handlers())
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_log_lines_are_one_line_with_keys(form: Literal["json", "text"]) -> None:
+    """Newlines in messages or values do not break a line in two."""
+    record = logging.makeLogRecord(
+        {"msg": "decided", "levelname": "INFO", "name": "x", "key": "demo/a\nforged", "msecs": 7}
+    )
+    line = Formatter(form).format(record)
+    assert "\n" not in line and "decided" in line and "demo/a" in line
+    if form == "json":
+        assert json.loads(line)["key"] == "demo/a\nforged"
+
+
+def test_settings_that_cannot_be_used_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """And one line that says which."""
+    assert main(["--port", "many"]) == 2
+    assert "--port must be a whole number" in capsys.readouterr().err
