@@ -108,7 +108,7 @@ async def test_the_admin_port_tells_health_readiness_and_metrics() -> None:
     metrics = Metrics()
     metrics.decided(Why.IDLE)
     metrics.wake_failed("Request")
-    admin = Admin(0, metrics, unhealthy=lambda: problems["health"], unready=lambda: problems["ready"])
+    admin = Admin("127.0.0.1", 0, metrics, unhealthy=lambda: problems["health"], unready=lambda: problems["ready"])
     port = await admin.start()
     async with aiohttp.ClientSession() as session:
 

@@ -15,20 +15,20 @@ Problem = Callable[[], str]
 class Admin:
     """Serve /healthz, /readyz and /metrics."""
 
-    def __init__(self, port: int, metrics: Metrics, *, unhealthy: Problem, unready: Problem) -> None:
-        self._wanted, self._metrics = port, metrics
+    def __init__(self, host: str, port: int, metrics: Metrics, *, unhealthy: Problem, unready: Problem) -> None:
+        self._host, self._wanted, self._metrics = host, port, metrics
         self._unhealthy, self._unready = unhealthy, unready
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
-        """Listen on all addresses; return the port."""
+        """Listen; return the port."""
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, None, self._wanted)
+        site = web.TCPSite(self._runner, self._host, self._wanted)
         await site.start()
         port: int = self._runner.addresses[0][1]
         return port

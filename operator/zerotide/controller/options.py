@@ -22,6 +22,7 @@ class Options:
     config: Config
     namespace: str
     identity: str
+    listen: str
     port: int
     log_format: Literal["json", "text"]
     log_level: str
@@ -52,6 +53,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         config=config,
         namespace=namespace,
         identity=environment.get("POD_NAME") or f"{os.uname().nodename}-{os.getpid()}",
+        listen=given.listen,
         port=_number(given.port, "--port"),
         log_format="text" if given.log_format == "text" else "json",
         log_level=given.log_level,
@@ -76,6 +78,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", default=value, help=f"{text} (env {variable})")
 
     flag("namespace", SYSTEM_NAMESPACE, "namespace of this installation", "POD_NAMESPACE")
+    every = "::" if ":" in environment.get("POD_IP", "") else "0.0.0.0"
+    flag("listen", every, "address of /healthz, /readyz and /metrics")
     flag("port", str(PORT_ADMIN), "port of /healthz, /readyz and /metrics; 0 for any")
     flag("log-format", "json", "json or text")
     flag("log-level", "info", "debug, info, warning or error")

@@ -76,7 +76,7 @@ class Operator:
         self.reconciler = Reconciler(
             world, self.executor, options.config, self._clock, self.metrics, self.recorder, self.queue.add_after
         )
-        self.admin = Admin(options.port, self.metrics, unhealthy=self._unhealthy, unready=self._unready)
+        self.admin = Admin(options.listen, options.port, self.metrics, unhealthy=self._unhealthy, unready=self._unready)
 
     def start(self) -> list[asyncio.Task[None]]:
         """Create every task that lives as long as the process."""
