@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from zerotide.activator import logs
 from zerotide.activator.failures import SettingsError
 from zerotide.activator.settings import parse
 
@@ -62,13 +60,3 @@ def test_the_process_says_what_is_wrong() -> None:
     told = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert told.returncode == 1
     assert "no usable kubeconfig" in json.loads(told.stderr.splitlines()[-1])["error"]
-
-
-def test_log_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """One object a line, with a constant message and keys; control characters never reach a terminal."""
-    record = logging.makeLogRecord({"name": "a", "levelno": 20, "levelname": "INFO", "msg": "said", "key": "x\n\x1b"})
-    line = logs.JSONFormatter().format(record)
-    assert json.loads(line)["key"] == "x\n\x1b"
-    assert "\n" not in line
-    text = logs.TextFormatter("%(levelname)s %(message)s").format(record)
-    assert text == "INFO said key=x\\n\\u001b"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from zerotide.api.scalars import SECOND, parse_time
 from zerotide.billing.prices import Meter
 from zerotide.exporter.errors import ExporterError, PriceFileError, SettingsError
 from zerotide.exporter.intake import read_delivery
-from zerotide.exporter.logs import JSONFormatter, TextFormatter
 from zerotide.exporter.main import main
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.settings import parse
@@ -74,10 +71,3 @@ def test_a_delivery_is_taken_apart_and_nothing_is_lost() -> None:
     ]
     assert all("no usage record" in each.error for each in delivery.refused)
     assert read_delivery(b"") == ([], [], [])
-
-
-def test_log_lines_carry_their_keys() -> None:
-    record = logging.makeLogRecord({"msg": "pod released", "levelname": "INFO", "name": "x", "pod": "p1"})
-    line = json.loads(JSONFormatter().format(record))
-    assert (line["message"], line["level"], line["pod"]) == ("pod released", "info", "p1")
-    assert TextFormatter("%(message)s").format(record) == "pod released pod=p1"

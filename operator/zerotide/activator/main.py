@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import uvloop
 
-from zerotide.activator import logs
 from zerotide.activator.failures import SettingsError
 from zerotide.activator.service import Service
 from zerotide.activator.settings import Settings, parse
-from zerotide.kube import Client, Clock, CredentialsError, load_credentials
+from zerotide.kube import Client, Clock, CredentialsError, load_credentials, logs
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from zerotide.exporter import logs
 from zerotide.exporter.errors import ExporterError, SettingsError
 from zerotide.exporter.service import Service
 from zerotide.exporter.settings import Settings, parse
-from zerotide.kube import Client, CredentialsError, load_credentials
+from zerotide.kube import Client, CredentialsError, load_credentials, logs
 from zerotide.kube.clock import Clock
 
 log = logging.getLogger(__name__)
