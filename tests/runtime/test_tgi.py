@@ -208,10 +208,11 @@ def test_too_large_a_body_is_refused_before_it_is_read(server: RuntimeProcess) -
 
 
 def test_unknown_routes(server: RuntimeProcess) -> None:
-    assert server.call("POST", "/tokenize", {})[0] == 404
+    status, body = server.call("POST", "/tokenize", {})
+    assert (status, body) == (404, {"error": "There is no /tokenize here.", "error_type": "route_not_found"})
     assert server.call("GET", "/generate") == (
         405,
-        {"error": "/generate takes POST, not GET.", "error_type": "validation"},
+        {"error": "/generate takes POST, not GET.", "error_type": "method_not_allowed"},
     )
 
 

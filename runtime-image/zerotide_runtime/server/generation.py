@@ -41,28 +41,33 @@ class Generation:
     async def begun(self, patience: float) -> bool:
         """Wait for the first token, at most `patience` seconds; raise GenerationFailed if there will be none."""
         if self._peeked is None:
-            try:
-                self._peeked = await asyncio.wait_for(self._events.get(), patience)
-            except TimeoutError:
-                return False
+            self._peeked = await self._next(patience)
+        if self._peeked is None:
+            return False
         self._check(self._peeked[1])
         return True
 
     async def events(self, pause: float) -> AsyncIterator[tuple[int, TokenEvent] | None]:
         """Yield tokens as they come, and None after each `pause` seconds without one; raise GenerationFailed."""
         while self._open:
-            item, self._peeked = self._peeked, None
+            item, self._peeked = self._peeked or await self._next(pause), None
             if item is None:
-                try:
-                    item = await asyncio.wait_for(self._events.get(), pause)
-                except TimeoutError:
-                    yield None
-                    continue
+                yield None
+                continue
             index, event = item
             token = self._check(event)
             if token.finish is not None:
                 self._open -= 1
             yield index, token
+
+    async def _next(self, patience: float) -> tuple[int, Event] | None:
+        """Return the next event, or None after `patience` seconds without one."""
+        # Not wait_for: in Python 3.11 it forgets a cancellation that comes together with a result.
+        try:
+            async with asyncio.timeout(patience):
+                return await self._events.get()
+        except TimeoutError:
+            return None
 
     async def collect(self) -> list[list[TokenEvent]]:
         """Return all tokens of all answers."""

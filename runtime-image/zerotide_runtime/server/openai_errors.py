@@ -14,14 +14,9 @@ class ModelUnknown(InvalidRequest):
         super().__init__(f"The model `{model}` does not exist on this server.", "model")
 
 
-class RouteUnknown(InvalidRequest):
-    """There is no such path, or not for this method."""
-
-
 # Status, type, code; the first class that fits counts.
 KINDS: tuple[tuple[type[RequestError], int, str, str | None], ...] = (
     (ModelUnknown, 404, "invalid_request_error", "model_not_found"),
-    (RouteUnknown, 404, "invalid_request_error", "route_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
     (InvalidRequest, 400, "invalid_request_error", None),
     (Overloaded, 429, "rate_limit_error", "overloaded"),

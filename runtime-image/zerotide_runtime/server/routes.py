@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from zerotide_runtime import __version__
 from zerotide_runtime.server.message import Handler, Request, Response, StreamResponse, json_response
 from zerotide_runtime.server.openai_api import OpenAI
-from zerotide_runtime.server.openai_errors import RouteUnknown, error_response
 from zerotide_runtime.server.service import Service
 from zerotide_runtime.server.tgi_api import TGI
 from zerotide_runtime.server.tgi_params import MAX_BEST_OF, MAX_STOP_SEQUENCES
+
+log = logging.getLogger(__name__)
 
 MODEL_PREFIX = "/v1/models/"
 
@@ -40,12 +43,17 @@ class Routes:
         if methods is None and request.path.startswith(MODEL_PREFIX):
             methods = {"GET": self._model}
         if methods is None:
-            return _unknown(request, 404, f"There is no {request.path} here.", {})
+            return _shaped(request, 404, f"There is no {request.path} here.", "route_not_found")
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             allowed = ", ".join(sorted(methods))
-            return _unknown(request, 405, f"{request.path} takes {allowed}, not {request.method}.", {"allow": allowed})
-        return await handler(request)
+            message = f"{request.path} takes {allowed}, not {request.method}."
+            return _shaped(request, 405, message, "method_not_allowed", {"allow": allowed})
+        try:
+            return await handler(request)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return _shaped(request, 500, "internal error", "server_error")
 
     async def _health(self, request: Request) -> Response:
         if self._service.healthy:
@@ -81,9 +89,9 @@ class Routes:
         return json_response(200, {"process_start_unix_ms": startup.process_start_unix_ms, "stages": stages})
 
 
-def _unknown(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
-    """Return the error for a path or method that is not served, in the shape of the protocol it belongs to."""
-    if request.path.startswith("/v1/"):
-        answer = error_response(RouteUnknown(message))
-        return Response(status, answer.body, headers=headers)
-    return json_response(status, {"error": message, "error_type": "validation"}, headers)
+def _shaped(request: Request, status: int, message: str, code: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an error in the shape of the protocol that the path belongs to."""
+    if not request.path.startswith("/v1/"):
+        return json_response(status, {"error": message, "error_type": code}, headers)
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return json_response(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers)
