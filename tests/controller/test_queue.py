@@ -137,6 +137,23 @@ async def test_a_delay_is_kept_and_cut_short_by_news() -> None:
     assert 2 <= len(times) <= 3
 
 
+async def test_a_key_that_always_comes_back_leaves_room_for_others() -> None:
+    """Even where its work awaits nothing."""
+    rounds = 0
+
+    async def work(key: str) -> None:
+        nonlocal rounds
+        rounds += 1
+        queue.add(key)
+
+    async with working(work, workers=1) as queue:
+        queue.add("a")
+        async with asyncio.timeout(5):
+            while rounds < 100:
+                await asyncio.sleep(0)
+    assert rounds >= 100
+
+
 async def test_the_end_waits_for_work_but_not_for_ever() -> None:
     """What is in work ends; what takes too long is cut off by whoever closes."""
     started, gate = asyncio.Event(), asyncio.Event()

@@ -143,10 +143,11 @@ def test_a_pull_counts_from_its_second_backoff_on() -> None:
     assert finding is not None and finding.reason is Reason.IMAGE_PULL_FAILED and "no such tag" in finding.message
     missed = PullWatch()
     missed.observe(pods[0], NOW)
-    assert missed.count(pods[0].uid, NOW) == 1 and missed.due_us(pods[0].uid) == NOW + 25 * SECOND
+    assert missed.count(pods[0].uid, NOW) == 1 and missed.due_us(pods[0].uid, NOW) == NOW + 25 * SECOND
+    assert missed.due_us(pods[0].uid, NOW + 25 * SECOND) is None, "a time that has passed is no time to look again"
     assert missed.count(pods[0].uid, NOW + 25 * SECOND) == 2
     missed.observe(read(pod_object(state={"running": {}})), NOW)
-    assert missed.count(pods[0].uid, NOW + 99 * SECOND) == 0 and missed.due_us(pods[0].uid) is None
+    assert missed.count(pods[0].uid, NOW + 99 * SECOND) == 0 and missed.due_us(pods[0].uid, NOW) is None
 
 
 def test_taken_capacity_is_waited_for_and_told_after_its_timeout() -> None:

@@ -65,6 +65,7 @@ class Queue:
             if len(self._schedule):
                 self._wake_one()
             await self._one(key)
+            await asyncio.sleep(0)  # work that awaits nothing must not keep the loop to itself
 
     async def close(self, timeout: float) -> None:
         """Take no more keys and wait for those in work, at most `timeout` seconds."""

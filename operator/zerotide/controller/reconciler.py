@@ -170,12 +170,13 @@ class Reconciler:
         refusal = self._refused.get(key)
         times = (
             planned.again_us,
-            self._world.pods.starts.next_pull_us(observed.pods),
+            self._world.pods.starts.next_pull_us(observed.pods, now_us),
             refusal.until_us if refusal else None,
         )
         for time_us in times:
             if time_us is not None:
-                self._later(key, (time_us - self._clock.now_us()) / SECOND)
+                # A time that has passed must never make an endpoint spin.
+                self._later(key, max(AGAIN, (time_us - self._clock.now_us()) / SECOND))
         return sound
 
     async def _write_children(self, key: str, writes: tuple[Create | Apply | Delete, ...]) -> bool:

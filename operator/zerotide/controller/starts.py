@@ -51,9 +51,9 @@ class Starts:
         """Return the pull back-offs by pod uid."""
         return {pod.uid: self.pulls.count(pod.uid, now_us) for pod in pods}
 
-    def next_pull_us(self, pods: tuple[Pod, ...]) -> int | None:
+    def next_pull_us(self, pods: tuple[Pod, ...], now_us: int) -> int | None:
         """Return when a pull's count grows by time alone, or None."""
-        times = [due for pod in pods if (due := self.pulls.due_us(pod.uid)) is not None]
+        times = [due for pod in pods if (due := self.pulls.due_us(pod.uid, now_us)) is not None]
         return min(times, default=None)
 
     def first(self, pods: tuple[Pod, ...], since_us: int) -> Sightings:

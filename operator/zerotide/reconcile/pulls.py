@@ -49,7 +49,9 @@ class PullWatch:
             return 0
         return max(seen.backoffs, 2) if now_us - seen.since_us >= _SECOND_BACKOFF_US else seen.backoffs
 
-    def due_us(self, uid: str) -> int | None:
-        """Return when the count may grow by the passing of time alone, or None."""
+    def due_us(self, uid: str, now_us: int) -> int | None:
+        """Return when the count will grow by the passing of time alone, or None."""
         seen = self._seen.get(uid)
-        return seen.since_us + _SECOND_BACKOFF_US if seen is not None and seen.backoffs < 2 else None
+        if seen is None or self.count(uid, now_us) >= 2:
+            return None
+        return seen.since_us + _SECOND_BACKOFF_US
