@@ -88,9 +88,11 @@ def test_roles_in_one_namespace() -> None:
         ("zerotide-operator", system): {leases: {"create", "get", "update", "patch"}},
         ("zerotide-exporter", "kube-node-lease"): {leases: {"get"}},
         ("zerotide-reports", system): {"/services/proxy": {"get"}},
+        ("zerotide-uninstall", system): {"/pods": {"delete"}},
     }
     assert roles["zerotide-operator", system][1]["resourceNames"] == ["zerotide-operator"]
     assert roles["zerotide-reports", system][0]["resourceNames"] == ["zerotide-exporter:http"]
+    assert roles["zerotide-uninstall", system][0]["resourceNames"] == ["zerotide-test"]
 
 
 def test_no_role_is_dangerous() -> None:

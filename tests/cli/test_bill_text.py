@@ -126,6 +126,13 @@ def test_the_table_of_endpoints() -> None:
     assert "2 × nvidia-l4" in lines[2] and "7.0000" in lines[2]
 
 
+def test_time_in_the_queue_is_told_and_not_counted() -> None:
+    """Nothing is allocated before a pod is scheduled, so it is in no total."""
+    queued = endpoint(phases=(phase("queued", 60, "0"), phase("active", 10, "0.05")))
+    assert cost_table([queued])[1].split()[3:5] == ["10.0", "s"]
+    assert "queued  1 m 00 s" in "\n".join(cost_lines(queued, "USD", "November"))
+
+
 def pod(name: str, ended: str) -> PodSegments:
     """Return the segments of a replica that loaded and served."""
     return PodSegments(

@@ -65,7 +65,8 @@ def cost_lines(endpoint: EndpointCost, currency: str, period: str) -> list[str]:
 
 
 def _allocated(endpoint: EndpointCost) -> int:
-    return sum(phase.replica_us for phase in endpoint.phases)
+    # Time in the scheduler's queue is told, but nothing is allocated then.
+    return sum(phase.replica_us for phase in endpoint.phases if phase.phase != "queued")
 
 
 def _phases(endpoint: EndpointCost, currency: str) -> list[str]:

@@ -18,12 +18,14 @@ from zerotide.kube import Client, Invalid, KubeError, NotFound, Object, load_cre
 from zerotide.kube.resources import DEPLOYMENTS, PODS
 
 MODELS = f"{LABEL_ENDPOINT},{LABEL_MANAGED_BY}={MANAGER_OPERATOR}"
+TEST_POD = "zerotide-test"
 OPERATORS = "app.kubernetes.io/name=zerotide,app.kubernetes.io/component=operator"
 
 
 async def run(client: Client, system_namespace: str, wait: float, *, poll: float = 1.0) -> int:
     """Do it all and say so; return the number of pods that had to be released without the ledger."""
     deadline = time.monotonic() + wait
+    await _remove_test_pod(client, system_namespace)
     await _stop_operator(client, system_namespace, deadline, poll)
     for deployment in (await client.list(DEPLOYMENTS, label_selector=MODELS)).items:
         await _scale_to_zero(client, deployment)
@@ -35,6 +37,14 @@ async def run(client: Client, system_namespace: str, wait: float, *, poll: float
         await release(client, pod)
         print(f"released {_name(pod)}; the ledger may lack its end", flush=True)
     return len(pods)
+
+
+async def _remove_test_pod(client: Client, namespace: str) -> None:
+    """Delete what `helm test` leaves for its logs, since Helm forgets the objects of hooks."""
+    try:
+        await client.delete(PODS, TEST_POD, namespace)
+    except NotFound:
+        return
 
 
 async def _stop_operator(client: Client, namespace: str, deadline: float, poll: float) -> None:
