@@ -23,6 +23,7 @@ from zerotide_runtime.server.message import (
 
 log = logging.getLogger(__name__)
 
+LINGER = 2.0  # seconds for which a refused client may go on sending, before its connection is cut
 READ_AHEAD = 64 << 10  # what a client may send beyond the request that is being answered
 
 
@@ -51,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._refused = False
 
     @property
     def busy(self) -> bool:
@@ -81,6 +83,8 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._parser.feed(data)
         if self._task is None:
             self._next()
@@ -116,8 +120,16 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: BadMessage) -> None:
         content = {"error": str(error), "error_type": "validation"}
+        self._refused = True
+        self._cancel_timer()
         self._send(json_response(error.status, content), keep_alive=False)
-        self.close()
+        if self._transport is None:
+            return
+        # A client that still sends would see a reset instead of the answer, were the connection closed at once.
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._timer = self._loop.call_later(LINGER, self.abort)
 
     async def _answer(self, request: Request) -> None:
         keep_alive = request.keep_alive
