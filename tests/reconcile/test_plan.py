@@ -460,6 +460,8 @@ def test_doing_what_a_plan_says_is_enough(spec: dict[str, Any], events: list[tup
                 world.spec(**value)
         first, second = world.look(), world.look()
         assert first == second, "planning is a function"
+        again = first[1].again_us
+        assert again is None or again > world.now_us, "a time that has passed would make it spin"
         world.pass_time(0.6)
         world.settle()
         scaling = world.obj["spec"].get("scaling", {})
