@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEV = str(ROOT / ".venv/bin/python")
 RUNTIME = str(ROOT / ".venv-runtime/bin/python")
-SECOND_TRY = ("unit", "runtime", "cluster")
+SECOND_TRY = ("unit", "runtime", "integration", "e2e")
 MOST_FLAKY = 8
 TESTS_FAILED = 1  # pytest's exit code for that and nothing worse
 
@@ -46,8 +46,12 @@ def stages(with_cluster: bool) -> list[tuple[str, list[str]]]:
         ("runtime", [RUNTIME, *pytest, "tests/runtime"]),
     ]
     if with_cluster:
-        marks = ["-m", "cluster and not soak", "--ignore=tests/runtime"]
-        listed += [("cluster", [DEV, *pytest, "tests", "e2e", *marks])]
+        marks = ["-m", "cluster and not soak"]
+        # Two sessions: some tests of the first have clusters of their own, which would share the cores with the second.
+        listed += [
+            ("integration", [DEV, *pytest, "tests", *marks, "--ignore=tests/runtime"]),
+            ("e2e", [DEV, *pytest, "e2e", *marks]),
+        ]
     return listed
 
 
