@@ -11,6 +11,11 @@ from tests.controller.rig import TRIVIAL, Object, Rig, trivial
 from zerotide.kube.resources import DEPLOYMENTS, INFERENCE_ENDPOINTS, LEASES, PODS, SERVICES
 
 
+def decided(endpoint: Object | None) -> bool:
+    """Tell whether a decision about the endpoint is in its status."""
+    return bool(((endpoint or {}).get("status") or {}).get("decisions"))
+
+
 async def test_a_kill_at_any_moment_converges(rig: Rig) -> None:
     """Endpoints that are made, woken and deleted while the operator is killed end as they should."""
     namespace, rng = await rig.namespace(), random.Random(7)
@@ -24,8 +29,9 @@ async def test_a_kill_at_any_moment_converges(rig: Rig) -> None:
         await rig.restart_operator()
     for round_ in range(4):
         name = f"a{round_}"
-        status = await rig.state(namespace, name, "Awake", "Draining", "Asleep", timeout=60)
-        assert [item["to"] for item in reversed(status["decisions"])][:1] == [1], "each wish was one wake"
+        found = await rig.until(INFERENCE_ENDPOINTS, namespace, name, decided, timeout=60)
+        made = [item["to"] for item in reversed((found or {})["status"]["decisions"])]
+        assert made[:1] == [1], "each wish was one wake"
     for round_ in range(4):
         await rig.state(namespace, f"a{round_}", "Asleep", timeout=60)
         await rig.client.delete(INFERENCE_ENDPOINTS, f"a{round_}", namespace)
