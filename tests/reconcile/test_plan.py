@@ -188,6 +188,24 @@ def test_a_new_spec_rolls_out_beside_the_old() -> None:
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+def test_a_roll_out_that_finds_no_room_beside_the_old_replica_takes_its_place() -> None:
+    """After start.capacityTimeout: where accelerators are short, two replicas at a time may never fit."""
+    world = awake()
+    old = replace(world.pods[0], name="a-old", uid="old")
+    world.spec(runtime={"image": "runtime:9"})
+    world.step()
+    world.run_pods(Stage.UNSCHEDULABLE, unscheduled="Insufficient nvidia.com/gpu")
+    world.pods = (old, *world.pods)
+    assert world.settle() <= 2
+    rolling = world.children[Kind.DEPLOYMENT]["spec"]["strategy"]["rollingUpdate"]
+    assert rolling == {"maxSurge": 1, "maxUnavailable": 0} and world.status["state"] == "Awake"
+    world.load = replace(QUIET, in_flight=1)
+    world.pass_time(5 * 60)
+    world.settle()
+    rolling = world.children[Kind.DEPLOYMENT]["spec"]["strategy"]["rollingUpdate"]
+    assert rolling == {"maxSurge": 0, "maxUnavailable": 1}
+
+
 def test_a_spec_that_makes_no_pod_fails_without_a_deployment() -> None:
     """It is told in the conditions; a mended one goes on. A model that serves goes on serving meanwhile."""
     world = World(obj=raw({"podTemplate": {"spec": {"hostPID": True}}}))

@@ -5,6 +5,7 @@ The Deployment comes first, because a client may be waiting for it; whatever the
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from zerotide.reconcile.config import Config
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
 from zerotide.reconcile.observed import Object, Observed
 from zerotide.reconcile.plan import Delete, plan
+from zerotide.reconcile.plan import Notice as Told
 from zerotide.reconcile.rendering import Rendering, render
 from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 _FROM_THE_OBJECT = {Why.REQUEST, Why.ANNOTATION, Why.SLEEP_REQUESTED, Why.SUSPENDED}
 AGAIN = 0.02
 """Seconds until the next look after an object was not as planned."""
+GOOD_NEWS = 2.0
+"""Seconds that an Event waits that tells of no failure."""
 REFUSED_US = 30 * SECOND
 """Time until a Deployment is tried again that a policy or quota refused."""
 
@@ -164,7 +168,7 @@ class Reconciler:
             self._written[key] = now_us
             self._world.endpoints.put(written, now_us)
             for notice in planned.notices:
-                self._recorder.record(written, Notice(notice.type, notice.reason, notice.message))
+                self._record(written, notice)
         if not careful:
             sound = await self._write_children(key, planned.writes) and sound
         refusal = self._refused.get(key)
@@ -178,6 +182,14 @@ class Reconciler:
                 # A time that has passed must never make an endpoint spin.
                 self._later(key, max(AGAIN, (time_us - self._clock.now_us()) / SECOND))
         return sound
+
+    def _record(self, obj: Object, notice: Told) -> None:
+        told = Notice(notice.type, notice.reason, notice.message)
+        if notice.type == "Warning":
+            self._recorder.record(obj, told)
+        else:
+            # Good news has time: a pod may be starting right now, and the API server has enough to do.
+            asyncio.get_running_loop().call_later(GOOD_NEWS, self._recorder.record, obj, told)
 
     async def _write_children(self, key: str, writes: tuple[Create | Apply | Delete, ...]) -> bool:
         sound = True
