@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ TERMINATION_LOG = Path("/dev/termination-log")
 
 def serve(arguments: Sequence[str]) -> int:
     """Serve until told to stop; the process ends here."""
+    # The first process of a container ignores signals that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from zerotide_runtime.settings import read_settings
     from zerotide_runtime.startup import Startup
 

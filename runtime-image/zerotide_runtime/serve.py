@@ -42,6 +42,7 @@ class Loading:
         location = parse_location(settings.model_uri)
         pool = ThreadPoolExecutor(4, thread_name_prefix="load")
         self.threads = settings.threads or cpu_threads()
+        self.device = "cpu"
         self.folder: Future[Path] = pool.submit(resolve, location, Path(settings.cache_dir))
         self.weights: Future[MappedWeights] = pool.submit(lambda: MappedWeights(self.folder.result()))
         self.pages: Future[None] = pool.submit(self._read)
@@ -79,7 +80,9 @@ class Loading:
         from zerotide_runtime.engine.runner import Runner
 
         self.pages.result()
-        return Runner(self.assets.result().config, self.weights.result(), self.cache_tokens(), self.threads)
+        runner = Runner(self.assets.result().config, self.weights.result(), self.cache_tokens(), self.threads)
+        self.device = runner.device.type
+        return runner
 
 
 class Process:
@@ -142,7 +145,7 @@ class Process:
         """Tell the world that requests run now."""
         self._startup.mark("ready")
         log.info("ready after %.0f ms", self._startup.stages()["ready"])
-        self._loop.call_soon_threadsafe(setattr, self._service, "ready", True)
+        self._loop.call_soon_threadsafe(self._service.start_answering, self._loading.device)
 
     def failed(self, error: BaseException) -> None:
         """End the process: the model cannot be loaded."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.process import RuntimeProcess
+from zerotide_runtime.server.tgi_params import read_parameters
 
 PROMPT = "The capital of France is"
 
@@ -66,13 +67,24 @@ def test_sampling_tells_its_seed(server: RuntimeProcess) -> None:
     assert isinstance(unseeded["details"]["seed"], int)
 
 
-def test_without_parameters_it_samples(tiny_server: RuntimeProcess) -> None:
-    texts = set()
-    for _ in range(8):  # the prompt leaves room for three tokens of 259
-        status, body = tiny_server.call("POST", "/generate", {"inputs": "a" * 4093, "parameters": None})
-        assert status == 200
-        texts.add(body["generated_text"])
-    assert len(texts) > 1
+@pytest.mark.parametrize(
+    ("parameters", "greedy"),
+    [
+        (None, False),
+        ({}, True),
+        ({"do_sample": True}, False),
+        ({"temperature": 1.0}, True),
+        ({"temperature": 0.7}, False),
+        ({"top_k": 3}, False),
+        ({"top_p": 0.5}, False),
+        ({"repetition_penalty": 1.2, "seed": 4}, True),
+    ],
+)
+def test_when_it_samples(parameters: dict[str, Any] | None, greedy: bool) -> None:
+    content = {"inputs": "x", "parameters": parameters}
+    read = read_parameters(content, stream=False, full_text=False, random_seed=lambda: 11)
+    assert read.sampling.greedy is greedy
+    assert read.seed == (None if greedy else 11)
 
 
 def test_truncation_keeps_the_end_of_the_prompt(server: RuntimeProcess) -> None:

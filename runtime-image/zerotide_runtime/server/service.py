@@ -53,6 +53,7 @@ class Service:
         self.telemetry = Telemetry(startup, engine.queue_sizes)
         self.created = int(time.time())
         self.ready = False
+        self.compute_type = "cpu"
         self.draining = False
         self._engine = engine
         self._in_hand = 0
@@ -61,6 +62,11 @@ class Service:
     def provide(self, assets: Assets, max_total_tokens: int) -> None:
         """Hand over the model's small files; requests that wait for them go on."""
         self._loaded.set_result(Loaded(assets, max_total_tokens))
+
+    def start_answering(self, device: str) -> None:
+        """Note that the model is loaded, and on what kind of device."""
+        self.compute_type = "cpu" if device == "cpu" else "gpu"
+        self.ready = True
 
     @property
     def healthy(self) -> bool:

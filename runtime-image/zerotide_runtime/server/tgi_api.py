@@ -92,12 +92,16 @@ class TGI:
             generation = self._service.generate(request, model, [task])
             answer = Answer(parameters, model, len(tokens), generation, account)
             if not parameters.stream:
-                return await answer.whole(as_list=compatible)
+                return await answer.whole(self._size_headers(parameters), as_list=compatible)
             await generation.begun(PING_SECONDS)
-            return StreamResponse(answer.stream(), headers={**sse.HEADERS, **answer.size_headers()})
+            return StreamResponse(answer.stream(), headers={**sse.HEADERS, **self._size_headers(parameters)})
         except RequestError as error:
             account.failed(error)
             return error_response(error)
+
+    def _size_headers(self, parameters: Parameters) -> dict[str, str]:
+        """Return the headers that are known before the answer is."""
+        return {"x-compute-type": self._service.compute_type, "x-compute-characters": str(len(parameters.inputs))}
 
 
 class Answer:
@@ -112,8 +116,8 @@ class Answer:
         self._generation = generation
         self._account = account
 
-    async def whole(self, *, as_list: bool) -> Response:
-        """Wait for the answer and return it in one piece."""
+    async def whole(self, headers: dict[str, str], *, as_list: bool) -> Response:
+        """Wait for the answer and return it in one piece, with these headers and those that tell its times."""
         (events,) = await self._generation.collect()
         timings = self._account.finished(self._generation.sequences)
         content: Object = {"generated_text": self._text(events)}
@@ -124,7 +128,7 @@ class Answer:
                 "prefill": [],
                 "tokens": [self._token(event) for event in events],
             }
-        headers = {**self.size_headers(), **self._time_headers(timings, len(events))}
+        headers = {**headers, **self._time_headers(timings, len(events))}
         return json_response(200, [content] if as_list else content, headers)
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -168,10 +172,6 @@ class Answer:
     def _token(self, event: TokenEvent) -> dict[str, Any]:
         text = self._codec.name(event.token) if event.special else event.text
         return {"id": event.token, "text": text, "logprob": event.logprob, "special": event.special}
-
-    def size_headers(self) -> dict[str, str]:
-        """Return the headers that are known before the answer is."""
-        return {"x-compute-type": "cpu", "x-compute-characters": str(len(self._parameters.inputs))}
 
     def _time_headers(self, timings: Timings, tokens: int) -> dict[str, str]:
         milliseconds = {
