@@ -49,8 +49,10 @@ class Gateway:
     async def connect(self) -> Ends | None:
         """Open a connection, or return None while there is no Service. Raises OSError."""
         if self._known is not None:
+            # The address of a Service that was removed refuses nobody: connecting would hang for minutes.
             with contextlib.suppress(OSError):
-                return await asyncio.open_connection(*self._known)
+                async with asyncio.timeout(1):
+                    return await asyncio.open_connection(*self._known)
         self._known = await asyncio.to_thread(self._look)
         return await asyncio.open_connection(*self._known) if self._known else None
 
