@@ -12,7 +12,7 @@ from zerotide.api.scalars import SECOND, Duration
 from zerotide.cli.commands import Subparsers, declare
 from zerotide.cli.errors import CliError, Missing, StartFailed, TimedOut
 from zerotide.cli.session import Session
-from zerotide.kube import Change, Object, Reflector
+from zerotide.kube import Change, NotFound, Object, Reflector
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
 
@@ -129,9 +129,18 @@ async def wait_for(
         except CliError as error:
             done.set_exception(error)
 
-    namespace = await session.namespace()
+    namespace, client = await session.namespace(), await session.client()
+    try:
+        # What holds already needs no watch.
+        look(Change("set", await client.get(INFERENCE_ENDPOINTS, name, namespace)))
+    except NotFound as error:
+        if goal is Goal.DELETED:
+            return {}
+        raise Missing(f"no InferenceEndpoint {name!r} in namespace {namespace!r}") from error
+    if done.done():
+        return await done
     reflector = Reflector(
-        await session.client(), INFERENCE_ENDPOINTS, namespace, field_selector=f"metadata.name={name}", on_change=look
+        client, INFERENCE_ENDPOINTS, namespace, field_selector=f"metadata.name={name}", on_change=look
     )
     return await _follow(reflector, done, name, goal, timeout, state)
 
