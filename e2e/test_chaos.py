@@ -12,6 +12,7 @@ import pytest
 from e2e import traffic
 from e2e.harness import Json, System, chat, trivial, wait_until
 from zerotide.api.scalars import parse_time
+from zerotide.billing.reports import PodSegments, SegmentReport
 
 COMPONENTS = ("operator", "activator", "exporter")
 
@@ -29,11 +30,12 @@ async def traffic_until(stop: asyncio.Event, url: str, key: str, answers: list[t
         await asyncio.sleep(1.0 if len(answers) % 2 else 7.0)
 
 
-def segments(system: System, namespace: str) -> list[Json]:
-    """Return the ledger's segments of a namespace, as its own API tells them."""
+def replicas(system: System, namespace: str) -> dict[str, PodSegments]:
+    """Return what the ledger knows of a namespace's pods, by uid, as its own API tells it."""
     path = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy"
     token = system.kubectl("create", "token", "zerotide-reader", "-n", "zerotide-system").strip()
-    return system.report(f"{path}/api/v1/segments?namespace={namespace}", token)["segments"]  # type: ignore[no-any-return]
+    report = SegmentReport.model_validate(system.report(f"{path}/api/v1/segments?namespace={namespace}", token))
+    return {pod.pod_uid: pod for pod in report.pods}
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.soak)])
@@ -82,23 +84,21 @@ async def remember_pods(system: System, namespace: str, seen: dict[str, Json], s
 def compare_bill(system: System, namespace: str, seen: dict[str, Json]) -> None:
     """Check each pod's segments: no gap, no overlap, from PodScheduled to its end."""
 
-    def all_there() -> list[Json] | None:
-        listed = segments(system, namespace)
-        return listed if {segment["podUid"] for segment in listed} >= set(seen) else None
+    def all_there() -> dict[str, PodSegments] | None:
+        known = replicas(system, namespace)
+        return known if set(known) >= set(seen) else None
 
-    listed = wait_until("the ledger knows every pod", all_there, 30)
+    known = wait_until("the ledger knows every pod", all_there, 30)
     assert len(seen) >= 2, "the endpoint slept and woke under traffic"
     for uid, pod in seen.items():
-        own = sorted(
-            (s for s in listed if s["podUid"] == uid and s["phase"] != "queued"), key=lambda s: int(s["startUs"])
-        )
+        own = [segment for segment in known[uid].segments if segment.phase != "queued"]
         for earlier, later in itertools.pairwise(own):
-            assert earlier["endUs"] == later["startUs"], "no gap, no overlap"
+            assert earlier.to_us == later.from_us, "no gap, no overlap"
         start, end = allocation(pod)
-        assert own[0]["startUs"] == start, json.dumps(pod["status"])[:2000]
+        assert own[0].from_us == start == known[uid].allocated_from_us, json.dumps(pod["status"])[:2000]
         if end is not None:
-            assert own[-1]["endUs"] == end, json.dumps(pod["status"])[:2000]
-            assert sum(s["endUs"] - s["startUs"] for s in own) == end - start
+            assert own[-1].to_us == end, json.dumps(pod["status"])[:2000]
+            assert sum(segment.to_us - segment.from_us for segment in own) == end - start
 
 
 def allocation(pod: dict[str, Any]) -> tuple[int, int | None]:
