@@ -46,7 +46,7 @@ BROKEN = "zerotide deploy broken --model image:///nowhere --image zerotide/no-su
 HEADERS = """-H 'Content-Type: application/json' -H "Authorization: Bearer $ZEROTIDE_API_KEY\""""
 OPENAI = f"""curl -s $(zerotide url smollm2)/v1/chat/completions \\
     {HEADERS} \\
-    -d '{{"model": "smollm2", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}' | python3 -m json.tool"""
+    -d '{{"model": "smollm2", "temperature": 0, "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}' | python3 -m json.tool"""
 TGI = f"""curl -s $(zerotide url smollm2)/generate \\
     {HEADERS} \\
     -d '{{"inputs": "The capital of France is", "parameters": {{"max_new_tokens": 8}}}}'"""
