@@ -15,8 +15,6 @@ from typing import Any
 from zerotide.kube import Change, Client, Reflector, load_credentials
 from zerotide.kube.resources import DEPLOYMENTS, PODS, SERVICES
 
-BODY = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}).encode()
-
 
 async def first_byte(host: str, port: int, request: bytes) -> None:
     """Send a request and wait for the first byte of a 200 answer. Raises OSError, RuntimeError."""
@@ -69,12 +67,14 @@ async def floor(client: Client, namespace: str) -> float:
 async def wake(client: Client, namespace: str, name: str, key: str) -> float:
     """Measure one request through the gateway's Service, from its first byte to the answer's."""
     service = await client.get(SERVICES, "zerotide-gateway", "zerotide-system")
+    question = [{"role": "user", "content": "Hi"}]
+    body = json.dumps({"model": name, "messages": question, "max_tokens": 4}).encode()
     head = (
         f"POST /endpoints/{namespace}/{name}/v1/chat/completions HTTP/1.1\r\nHost: gateway\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     started = time.monotonic()
-    await first_byte(service["spec"]["clusterIP"], 80, head.encode() + BODY)
+    await first_byte(service["spec"]["clusterIP"], 80, head.encode() + body)
     return time.monotonic() - started
 
 
