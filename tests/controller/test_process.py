@@ -16,7 +16,6 @@ from zerotide.controller.cache import Children
 from zerotide.controller.executor import Executor
 from zerotide.controller.failures import NotLeading
 from zerotide.controller.handlers import registry
-from zerotide.controller.logs import Formatter
 from zerotide.controller.main import main
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.options import parse
@@ -26,6 +25,7 @@ from zerotide.controller.schedule import Priority
 from zerotide.controller.settings import settings
 from zerotide.controller.watches import Heartbeat
 from zerotide.kube import Client, Credentials
+from zerotide.kube.logs import Formatter
 from zerotide.reconcile.child import Child, Kind
 from zerotide.reconcile.plan import Delete
 from zerotide.reconcile.steer import Apply, Create, Scale

@@ -16,12 +16,12 @@ import kopf
 import uvloop
 
 from zerotide.api.names import API_VERSION
-from zerotide.controller import logs, options
+from zerotide.controller import options
 from zerotide.controller.failures import SettingsError
 from zerotide.controller.handlers import registry
 from zerotide.controller.process import Operator
 from zerotide.controller.settings import settings
-from zerotide.kube import Client, Credentials, CredentialsError, load_credentials
+from zerotide.kube import Client, Credentials, CredentialsError, load_credentials, logs
 
 log = logging.getLogger(__name__)
 
