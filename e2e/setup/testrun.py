@@ -39,10 +39,11 @@ def stages(with_cluster: bool) -> list[tuple[str, list[str]]]:
     """List what to run, in order; cheap and telling things first."""
     pytest = ["-m", "pytest", "-q", "--durations=10"]
     python = sys.executable
+    apart = ["--ignore=tests/runtime", "--ignore=tests/repository"]  # another environment; part of the checks
     listed = [
         ("environments", [python, str(ROOT / "e2e/setup/venvs.py")]),
         ("checks", ["make", "-s", "check"]),
-        ("unit", [DEV, *pytest, "tests", "-m", "not cluster", "--ignore=tests/runtime", "--ignore=tests/repository"]),
+        ("unit", [DEV, *pytest, "tests", "-m", "not cluster and not soak", *apart]),
         ("runtime", [RUNTIME, *pytest, "tests/runtime"]),
     ]
     if with_cluster:

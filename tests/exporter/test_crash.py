@@ -92,6 +92,18 @@ class Exporter:
                 env={**os.environ, "KUBECONFIG": str(kubeconfig)},
             )
 
+    async def ready(self) -> None:
+        """Wait until it answers: before that it has no handler for SIGTERM."""
+        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"http://127.0.0.1:{self.port}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
     async def end(self, number: signal.Signals) -> None:
         """Send a signal and wait for the end."""
         assert self.process is not None
@@ -163,6 +175,7 @@ async def test_killed_at_random_the_ledger_is_that_of_an_uninterrupted_run(
     async with asyncio.timeout(30):
         while store.unsettled():
             await asyncio.sleep(0.05)
+    await exporter.ready()
     await exporter.end(signal.SIGTERM)
 
     assert (exporter.kills, exporter.codes[-1]) == (6, 0)
