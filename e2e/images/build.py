@@ -19,30 +19,17 @@ from e2e.setup import debian
 Say = Callable[[str], None]
 
 
-def closure(names: list[str]) -> list[str]:
-    """List the named images and what they are built on, in building order."""
-    ordered: list[str] = []
-    for name in names:
-        for one in (*closure(list(IMAGES[name].needs)), name):
-            if one not in ordered:
-                ordered.append(one)
-    return ordered
-
-
 def build(names: list[str], clusters: list[Cluster], say: Say = print) -> None:
     """Build the named images and load them into the clusters. Raises CommandFailed, NotRunning."""
     debian.ensure(debian.ALL, say)
     storage.folder().mkdir(parents=True, exist_ok=True)
-    for name in closure(names):
+    for name in names:
         image = IMAGES[name]
         started = time.monotonic()
         # One builder at a time for each image, over all processes of this machine.
         with (storage.folder() / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if isinstance(image, StaticImage):
-                outcome = _static(image, clusters)
-            else:
-                outcome = _docker(image, clusters if name in names else [], say)
+            outcome = _static(image, clusters) if isinstance(image, StaticImage) else _docker(image, clusters, say)
         say(f"  {image.reference:<30} {outcome}, {time.monotonic() - started:.1f} s")
 
 
@@ -59,16 +46,14 @@ def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
     record_file = storage.folder() / f"{image.name}.json"
     record: dict[str, Any] = json.loads(record_file.read_text()) if record_file.exists() else {}
     with building():
-        base = storage.ensure_base(say)
-        bases = " ".join([base, *(storage.image_id(f"localhost/{IMAGES[need].reference}") for need in image.needs)])
-    fingerprint = image.fingerprint(bases)
+        fingerprint = image.fingerprint(storage.ensure_base(say))
     pushed = storage.folder_of(image.reference)
     fresh = record.get("fingerprint") == fingerprint and (pushed / "manifest.json").exists()
     if not fresh:
         # Whatever happens from here on, the next build must not take a half-written image for this one.
         record_file.unlink(missing_ok=True)
         with building():
-            storage.bud(image.context, image.dockerfile, image.reference, dict(image.arguments))
+            storage.bud(image.context, image.target, image.reference, dict(image.arguments))
             storage.push(image.reference)
         storage.replace(record_file, json.dumps({"fingerprint": fingerprint}))
         prune()

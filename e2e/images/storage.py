@@ -79,8 +79,8 @@ def ensure_base(say: Any = print) -> str:
     return image_id(BASE)
 
 
-def bud(context: Path, dockerfile: str, reference: str, arguments: dict[str, str]) -> None:
-    """Build a Dockerfile with what the local machine needs for it: no registry, pip as the machine has it.
+def bud(context: Path, target: str, reference: str, arguments: dict[str, str]) -> None:
+    """Build a Dockerfile, or one stage of it, without a registry and with pip as this machine has it.
 
     Raises CommandFailed with the end of the build's output, which lies whole in the log folder.
     """
@@ -96,12 +96,14 @@ def bud(context: Path, dockerfile: str, reference: str, arguments: dict[str, str
     ]
     for name, value in arguments.items():
         flags += ["--build-arg", f"{name}={value}"]
-    for source, target, mode in pip_mounts():
-        flags += ["--volume", f"{source}:{target}:{mode}"]
+    if target:
+        flags += ["--target", target]
+    for source, mounted, mode in pip_mounts():
+        flags += ["--volume", f"{source}:{mounted}:{mode}"]
     log = folder() / "log" / f"{reference.replace('/', '-').replace(':', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        command = buildah("bud", *flags, "--file", str(context / dockerfile), str(context))
+        command = buildah("bud", *flags, str(context))
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
     if code != 0:
         raise CommandFailed(

@@ -23,21 +23,16 @@ class StaticImage:
     source: Path
     config: tuple[tuple[str, Any], ...] = ()
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ()
-
 
 @dataclass(frozen=True)
 class DockerImage:
-    """An image from an ordinary Dockerfile; `arguments` name images that it is built on."""
+    """An image from an ordinary Dockerfile, or from one stage (`target`) of it."""
 
     name: str
     reference: str
     context: Path
-    dockerfile: str = "Dockerfile"
+    target: str = ""
     arguments: tuple[tuple[str, str], ...] = (("BASE", BASE),)
-    needs: tuple[str, ...] = ()
 
     def inputs(self) -> list[Path]:
         """List the files that decide the image's content, in a stable order."""
@@ -45,16 +40,14 @@ class DockerImage:
         files = (path for path in self.context.rglob("*") if path.is_file())
         return sorted(path for path in files if not any(part in skipped for part in path.parts))
 
-    def fingerprint(self, bases: str) -> str:
-        """Hash the inputs, their modes, the build arguments and the images it is built on."""
-        digest = hashlib.sha256(repr((self.reference, self.dockerfile, self.arguments, bases)).encode())
+    def fingerprint(self, base: str) -> str:
+        """Hash the inputs, their modes, the build arguments and the base it is built on."""
+        digest = hashlib.sha256(repr((self.reference, self.target, self.arguments, base)).encode())
         for path in self.inputs():
             digest.update(f"{path.relative_to(self.context)} {path.stat().st_mode:o}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-
-RUNTIME = "zerotide/runtime:dev"
 
 IMAGES: dict[str, StaticImage | DockerImage] = {
     image.name: image
@@ -62,15 +55,8 @@ IMAGES: dict[str, StaticImage | DockerImage] = {
         StaticImage("pause", PAUSE_IMAGE, HERE / "pause" / "pause.c", (("User", "65535:65535"),)),
         StaticImage("trivial", "zerotide/trivial:dev", HERE / "trivial" / "trivial.c", (("User", "65532:65532"),)),
         DockerImage("operator", "zerotide/operator:dev", ROOT / "operator"),
-        DockerImage("runtime", RUNTIME, ROOT / "runtime-image"),
-        DockerImage(
-            "smollm2",
-            "zerotide/runtime-smollm2:dev",
-            ROOT / "runtime-image",
-            "Dockerfile.smollm2",
-            (("BASE", BASE), ("RUNTIME", f"localhost/{RUNTIME}")),
-            needs=("runtime",),
-        ),
+        DockerImage("runtime", "zerotide/runtime:dev", ROOT / "runtime-image", "runtime"),
+        DockerImage("smollm2", "zerotide/runtime-smollm2:dev", ROOT / "runtime-image", "smollm2"),
     )
 }
 

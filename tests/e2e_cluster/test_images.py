@@ -10,7 +10,6 @@ import pytest
 
 from e2e.images import storage
 from e2e.images.archive import compile_static, write_archive
-from e2e.images.build import closure
 from e2e.images.load import index
 from e2e.images.prune import superseded
 from e2e.images.table import DockerImage, in_cluster
@@ -28,11 +27,6 @@ from e2e.images.table import DockerImage, in_cluster
 def test_names_get_the_defaults_of_docker(reference: str, expected: str) -> None:
     """A pod's `zerotide/operator:dev` means docker.io's."""
     assert in_cluster(reference) == expected
-
-
-def test_images_are_built_after_what_they_are_built_on() -> None:
-    """Asking for one asks for its base too, once."""
-    assert closure(["smollm2", "operator", "runtime"]) == ["runtime", "smollm2", "operator"]
 
 
 def test_a_fingerprint_follows_content_modes_and_bases_only(tmp_path: Path) -> None:
