@@ -27,8 +27,10 @@ def quantile(values: list[float], q: float) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[round(q * 100) - 1]
 
 
-def milliseconds(values: list[float], q: float) -> float:
-    """Return a quantile of seconds as milliseconds with one decimal."""
+def milliseconds(values: list[float], q: float) -> float | None:
+    """Return a quantile of seconds as milliseconds with one decimal; None where nothing was measured."""
+    if not values:
+        return None
     return round(quantile(values, q) * 1000, 1)
 
 
@@ -70,9 +72,9 @@ def note_stages(system: System, namespace: str, name: str, into: dict[str, list[
 
 def show(walls: dict[str, list[float]], stages: dict[str, dict[str, list[float]]]) -> None:
     """Print the table for people and the line for machines."""
-    summary: dict[str, dict[str, dict[str, float]]] = {}
+    summary: dict[str, dict[str, dict[str, float | None]]] = {}
     print(f"{'':24}{'p50 ms':>10}{'p90 ms':>10}")
-    for name, values in walls.items():
+    for name, values in ((name, values) for name, values in walls.items() if values):
         print(f"{name:24}{milliseconds(values, 0.5):>10}{milliseconds(values, 0.9):>10}")
         for stage, seconds in stages.get(name, {}).items():
             p50, p90 = milliseconds(seconds, 0.5), milliseconds(seconds, 0.9)
