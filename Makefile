@@ -28,10 +28,11 @@ test: ## Install what is needed, then run all checks and tests
 setup: ## Make the virtual environments only
 	@$(PYTHON) e2e/setup/venvs.py
 
-check: .venv/.stamp ## Static checks: ruff, mypy, import-linter, generated files
+check: .venv/.stamp .venv-runtime/.stamp ## Static checks: ruff, mypy, import-linter, generated files
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(RUNTIME)/mypy --cache-dir .mypy_cache/runtime runtime-image tests/runtime/*.py
 	$(VENV)/lint-imports
 	$(VENV)/python -m pytest -q tests/repository
 

@@ -7,7 +7,8 @@ import http.client
 import json
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -41,8 +42,9 @@ class Server:
             pair.flush()
             context.load_cert_chain(pair.name)
         address = urlsplit(cluster["server"])
-        self._new = lambda: http.client.HTTPSConnection(
-            address.hostname or "", address.port, timeout=30, context=context
+        host, port = address.hostname or "", address.port
+        self._new: Callable[[], http.client.HTTPSConnection] = partial(
+            http.client.HTTPSConnection, host, port, timeout=30, context=context
         )
         self._connection = self._new()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tests.api.strategies import endpoint
 from zerotide.api.apikey import APIKey
@@ -129,7 +129,7 @@ def test_a_decision_says_from_and_to() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_valid(path: Path) -> None:
-    kinds = {"InferenceEndpoint": InferenceEndpoint, "APIKey": APIKey}
+    kinds: dict[str, type[BaseModel]] = {"InferenceEndpoint": InferenceEndpoint, "APIKey": APIKey}
     documents = list(yaml.safe_load_all(path.read_text()))
     assert documents
     for document in documents:

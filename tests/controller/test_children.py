@@ -99,7 +99,7 @@ async def test_drift_is_repaired_and_foreign_parts_survive(rig: Rig) -> None:
 
     def right(obj: dict[str, Any] | None) -> bool:
         assert obj is not None
-        return obj["spec"]["replicas"] == 0 and obj["spec"]["revisionHistoryLimit"] == 2
+        return bool(obj["spec"]["replicas"] == 0 and obj["spec"]["revisionHistoryLimit"] == 2)
 
     repaired = await rig.until(DEPLOYMENTS, namespace, "a", right)
     assert repaired is not None

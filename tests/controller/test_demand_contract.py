@@ -236,7 +236,12 @@ async def test_a_server_that_speaks_otherwise_is_missing(answer: bytes) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     streams = Streams(
-        lambda: "", runner.addresses[0][1], Clock(), on_demand=str, on_wake=lambda *_: None, on_membership=lambda: None
+        lambda: "",
+        runner.addresses[0][1],
+        Clock(),
+        on_demand=lambda _: None,
+        on_wake=lambda *_: None,
+        on_membership=lambda: None,
     )
     streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
     streams.start()

@@ -57,9 +57,10 @@ async def test_a_failing_start_is_explained_and_heals(rig: Rig, name: str) -> No
     await rig.apply(namespace, name, trivial())
 
     def accepting(obj: Object | None) -> bool:
-        status = (obj or {})["status"]
+        assert obj is not None
+        status = obj["status"]
         of_type = {item["type"]: item["status"] for item in status["conditions"]}
-        return of_type["Accepting"] == "True" and status["observedGeneration"] == obj["metadata"]["generation"]  # type: ignore[index]
+        return bool(of_type["Accepting"] == "True" and status["observedGeneration"] == obj["metadata"]["generation"])
 
     healed = await rig.until(INFERENCE_ENDPOINTS, namespace, name, accepting, 15)
     assert healed is not None
@@ -79,7 +80,7 @@ async def test_a_start_that_nobody_waits_for_is_given_up(rig: Rig) -> None:
 
     def backing_off(obj: Object | None) -> bool:
         conditions = {item["type"]: item for item in (obj or {})["status"]["conditions"]}
-        return conditions["Accepting"]["reason"] == "StartBackoff"
+        return bool(conditions["Accepting"]["reason"] == "StartBackoff")
 
     found = await rig.until(INFERENCE_ENDPOINTS, namespace, "a", backing_off)
     assert found is not None

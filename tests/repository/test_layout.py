@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_operator_is_a_source_root_and_never_a_package() -> None:
     """A package of that name would shadow the standard library and break every import."""
     assert not (ROOT / "operator" / "__init__.py").exists()
-    assert operator.__spec__ is not None and operator.__spec__.origin != str(ROOT / "operator")
+    assert operator.__spec__.origin != str(ROOT / "operator")
 
 
 def test_nothing_in_the_source_root_is_named_like_a_standard_module() -> None:
@@ -32,3 +34,15 @@ def test_lock_files_name_no_index() -> None:
     """The locks are checked by hash, wherever the files come from."""
     for lock in (*ROOT.glob("*/requirements*.txt"), *ROOT.glob("*/requirements*.in")):
         assert "index-url" not in lock.read_text() and "://" not in lock.read_text(), lock
+
+
+def test_the_type_checker_sees_every_file() -> None:
+    """What one environment leaves out, the other checks: the line of the Makefile that `make check` runs for it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    (line,) = re.findall(r"RUNTIME\)/mypy (.+)", (ROOT / "Makefile").read_text())
+    seen = {path for folder in project["files"] for path in (ROOT / folder).rglob("*.py")}
+    left_out = {path for path in seen if re.search(project["exclude"][0], str(path.relative_to(ROOT)))}
+    torch = {path for word in line.split() for place in ROOT.glob(word) for path in (place, *place.rglob("*.py"))}
+    assert left_out, "the runtime's tests need torch, which the other environment has not"
+    every = {path for path in ROOT.glob("[a-z]*/**/*.py") if "/." not in str(path.relative_to(ROOT))}
+    assert sorted(every - (seen - left_out) - torch) == []
