@@ -83,6 +83,7 @@ def test_scheduling_of_each_process(process: str) -> None:
     """Every process takes the same switches of its pods."""
     values: dict[str, Any] = {
         "logFormat": "text",
+        "logLevel": "debug",
         "nodeSelector": {"pool": "system"},
         "tolerations": [{"key": "system", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
@@ -98,7 +99,8 @@ def test_scheduling_of_each_process(process: str) -> None:
         key: values[key] for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName")
     }
     container = pod["containers"][0]
-    assert environment(container)["ZEROTIDE_LOG_FORMAT"] == "text" and environment(container)["EXTRA"] == "1"
+    told = environment(container)
+    assert (told["ZEROTIDE_LOG_FORMAT"], told["ZEROTIDE_LOG_LEVEL"], told["EXTRA"]) == ("text", "debug", "1")
     assert container["resources"] == values["resources"]
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
     assert metadata["annotations"]["a"] == "b" and metadata["labels"]["team"] == "ml"

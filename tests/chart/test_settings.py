@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import pytest
 
 from tests.chart.rendering import environment, find, render
@@ -10,7 +13,8 @@ from zerotide.controller import options as operator
 from zerotide.exporter import settings as exporter
 
 PRICES = {"exporter": {"prices": {"currency": "EUR", "prices": []}}}
-PARSERS = {"operator": operator.parse, "activator": activator.parse, "exporter": exporter.parse}
+Parse = Callable[[Sequence[str], Mapping[str, str]], Any]
+PARSERS: dict[str, Parse] = {"operator": operator.parse, "activator": activator.parse, "exporter": exporter.parse}
 
 
 @pytest.mark.parametrize("process", PARSERS)
@@ -32,6 +36,15 @@ def test_the_chart_s_values_are_understood(process: str) -> None:
     told = {"POD_NAME": "p-1", "POD_NAMESPACE": "zerotide-system", **environment(container)}
     parsed = PARSERS[process]([], told)
     assert "zerotide-system" in str(parsed)
+
+
+@pytest.mark.parametrize("process", PARSERS)
+def test_every_process_logs_as_the_chart_says(process: str) -> None:
+    """Level and form reach the process, whichever it is."""
+    objects = render({process: {"logLevel": "warning", "logFormat": "text"}})
+    container = find(objects, "Deployment", f"zerotide-{process}")["spec"]["template"]["spec"]["containers"][0]
+    parsed = PARSERS[process]([], environment(container))
+    assert (parsed.log_level, parsed.log_format) == ("warning", "text")
 
 
 def test_the_operator_checks_the_chart_s_policy() -> None:

@@ -29,7 +29,14 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [["--port", "many"], ["--port", "70000"], ["--settle-lag", "soon"], ["--log-format", "xml"], ["--cluster", ""]],
+    [
+        ["--port", "many"],
+        ["--port", "70000"],
+        ["--settle-lag", "soon"],
+        ["--log-format", "xml"],
+        ["--log-level", "loud"],
+        ["--cluster", ""],
+    ],
 )
 def test_nonsense_is_refused_by_the_flags_name(flags: list[str]) -> None:
     with pytest.raises(SettingsError, match=flags[0]):

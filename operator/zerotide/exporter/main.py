@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SettingsError as problem:
         sys.stderr.write(f"zerotide.exporter: {problem}\n")
         sys.exit(2)
-    logs.set_up(settings.log_format)
+    logs.set_up(settings.log_format, settings.log_level)
     failures: tuple[BaseException, ...] = ()
     try:
         asyncio.run(serve(settings))

@@ -13,6 +13,8 @@ from zerotide.api.names import PORT_ADMIN, SERVICE_ACCOUNT_ACTIVATOR, SYSTEM_NAM
 from zerotide.api.scalars import parse_duration
 from zerotide.exporter.errors import SettingsError
 
+LEVELS = ("debug", "info", "warning", "error")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -27,6 +29,7 @@ class Settings:
     settle_lag_us: int
     settle_interval_us: int
     log_format: str
+    log_level: str
 
 
 def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -55,9 +58,12 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flag("settle-lag", "30s", "age at which time is counted in the metrics")
     flag("settle-interval", "5s", "time between counts")
     flag("log-format", "json", "json, or text for people")
+    flag("log-level", "info", ", ".join(LEVELS))
     given = parser.parse_args(arguments)
     if given.log_format not in ("json", "text"):
         raise SettingsError(f"--log-format {given.log_format!r}: choose json or text")
+    if given.log_level not in LEVELS:
+        raise SettingsError(f"--log-level {given.log_level!r}: choose one of {', '.join(LEVELS)}")
     if not given.port.isdigit() or int(given.port) > 65535:
         raise SettingsError(f"--port {given.port!r}: give a number from 0 to 65535")
     if not given.cluster:
@@ -72,6 +78,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         settle_lag_us=_duration("settle-lag", given.settle_lag),
         settle_interval_us=_duration("settle-interval", given.settle_interval),
         log_format=given.log_format,
+        log_level=given.log_level,
     )
 
 
