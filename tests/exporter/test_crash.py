@@ -183,7 +183,7 @@ async def test_killed_at_random_the_ledger_is_that_of_an_uninterrupted_run(
     assert store.facts() <= proved(lives)
     assert [each.request_id for each in store.attempts()] == sorted(map(str, range(200)), key=int)
     assert all(each.ended_us is not None for each in store.attempts())
-    tokens = {labels[2]: value for (name, labels), value in store.series().items() if name == "tokens"}
+    tokens = {labels[3]: value for (name, labels), value in store.series().items() if name == "tokens"}
     assert tokens == {"input": 200 * 4, "cached_input": 200 * 3, "output": 200 * 5}
     (records,) = store.records("", "", Period(0, T0 + 10**12))
     lifetimes = folded(records, T0 + 10**12).lifetimes

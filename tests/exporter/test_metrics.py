@@ -17,7 +17,7 @@ def test_counters_and_gauges_are_shown() -> None:
         {
             ("gpu_seconds", ("demo", "smollm2", "active", "nvidia-l4")): Fraction(1, 4),
             ("cpu_seconds", ("demo", "tiny", "loading")): Fraction(3),
-            ("tokens", ("demo", "smollm2", "output")): Fraction(12),
+            ("tokens", ("demo", "smollm2", "demo/team-a", "output")): Fraction(12),
             ("cost", ("demo", "smollm2", "USD", "active")): Fraction(1, 8),
         }
     )
@@ -26,7 +26,7 @@ def test_counters_and_gauges_are_shown() -> None:
     for line in (
         f'zerotide_gpu_seconds_total{{accelerator="nvidia-l4",{where},phase="active"}} 0.25',
         'zerotide_cpu_seconds_total{inference_endpoint="tiny",namespace="demo",phase="loading"} 3.0',
-        'zerotide_tokens_total{inference_endpoint="smollm2",namespace="demo",type="output"} 12.0',
+        f'zerotide_tokens_total{{consumer="demo/team-a",{where},type="output"}} 12.0',
         'zerotide_cost_total{currency="USD",inference_endpoint="smollm2",namespace="demo",phase="active"} 0.125',
         "zerotide_ledger_lag_seconds 1.5",
         'zerotide_build_info{component="exporter",version="',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +20,6 @@ from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import Wake
 from zerotide.billing.rating import Period
 from zerotide.exporter.errors import ExporterError, StoreDamaged, StoreError, StoreTooNew, StoreUnavailable
-from zerotide.exporter.schema import STEPS, migrate
 from zerotide.exporter.sqlite import TOKENS, SQLiteStore
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Settled
 
@@ -55,7 +53,7 @@ def test_writing_again_changes_nothing(store: SQLiteStore) -> None:
     assert len(store.facts()) == len(life(scheduled=1))
     assert len(records.attempts) == len(records.wakes) == store.refused() == 1
     assert records.floors == (Floor(T0, 2),), "of two stamps of one floor the earlier one stays"
-    assert store.series()[TOKENS, ("demo", "smollm2", "output")] == 5
+    assert store.series()[TOKENS, ("demo", "smollm2", "demo/a", "output")] == 5
 
 
 records_of_one = st.lists(
@@ -78,7 +76,7 @@ def test_tokens_count_once_in_any_order_and_only_of_delivered_answers(records: l
     kinds = {(record.kind, record.request_id) for record in records}
     complete = {("intent", "1"), ("settlement", "1")} <= kinds
     expected = {"input": 4, "cached_input": 3, "output": 5} if complete else {}
-    assert {labels[2]: value for (_, labels), value in store.series().items()} == expected
+    assert {labels[3]: value for (_, labels), value in store.series().items()} == expected
     store.close()
 
 
@@ -164,27 +162,6 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreDamaged, match="restore it from a backup"):
         SQLiteStore(path)
-
-
-def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    SQLiteStore(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
-    connection.close()
-    with pytest.raises(StoreTooNew, match="run the newer exporter again"):
-        SQLiteStore(path)
-
-
-def test_a_ledger_is_brought_up_step_by_step(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
-    migrate(connection)
-    migrate(connection, (*STEPS, "CREATE TABLE later (x TEXT NOT NULL) STRICT"))
-    connection.execute("INSERT INTO later VALUES ('kept')")
-    migrate(connection, (*STEPS, "CREATE TABLE later (x TEXT NOT NULL) STRICT"))
-    assert connection.execute("SELECT x FROM later").fetchall() == [("kept",)]
-    assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS) + 1,)
-    connection.close()
 
 
 def test_a_reader_sees_what_a_writer_has_committed(tmp_path: Path) -> None:

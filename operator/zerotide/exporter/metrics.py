@@ -25,7 +25,11 @@ COUNTERS = {
         "Core-seconds that replicas without accelerators had allocated, settled, by what they did with them.",
         (*_WHERE, "phase"),
     ),
-    TOKENS: ("zerotide_tokens", "Tokens of delivered answers; the types are disjoint.", (*_WHERE, "type")),
+    TOKENS: (
+        "zerotide_tokens",
+        "Tokens of delivered answers; the types are disjoint, and so are the consumers.",
+        (*_WHERE, "consumer", "type"),
+    ),
     COST: (
         "zerotide_cost",
         "Cost of settled time at the price book's rates.",

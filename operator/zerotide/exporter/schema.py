@@ -69,6 +69,27 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (name, labels)
     ) STRICT;
     """,
+    # Tokens are counted by consumer, the 500 largest so far by their names; reports find requests by their end.
+    """
+    CREATE TABLE consumer (name TEXT NOT NULL PRIMARY KEY, last_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO consumer SELECT consumer, max(settlement.received_us)
+        FROM intent JOIN settlement USING (request_id, attempt) WHERE outcome <> 'lost'
+        GROUP BY consumer ORDER BY sum(input_tokens + output_tokens) DESC, consumer LIMIT 500;
+
+    DELETE FROM series WHERE name = 'tokens';
+    INSERT INTO series SELECT 'tokens',
+        '[' || json_quote(namespace) || ', ' || json_quote(endpoint) || ', '
+            || json_quote(coalesce(consumer.name, '_other')) || ', ' || json_quote(type) || ']',
+        CAST(sum(number) AS TEXT)
+        FROM (
+            SELECT *, 'input' AS type, input_tokens - cached_tokens AS number FROM settlement
+            UNION ALL SELECT *, 'cached_input', cached_tokens FROM settlement
+            UNION ALL SELECT *, 'output', output_tokens FROM settlement
+        ) JOIN intent USING (request_id, attempt) LEFT JOIN consumer ON consumer.name = intent.consumer
+        WHERE outcome <> 'lost' GROUP BY 2 HAVING sum(number) > 0;
+
+    CREATE INDEX settlement_by_end ON settlement (ended_us);
+    """,
 )
 
 

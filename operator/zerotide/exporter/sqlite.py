@@ -16,7 +16,7 @@ from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.usage import Attempt
-from zerotide.exporter import reading
+from zerotide.exporter import consumers, reading
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
@@ -57,7 +57,7 @@ class SQLiteStore:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
         with self._transaction():
             added = [record for record in records if self._add_record(record, received_us)]
-            self._count_tokens({(record.request_id, record.attempt) for record in added})
+            self._count_tokens({(record.request_id, record.attempt) for record in added}, received_us)
             for each in refused:
                 digest = hashlib.sha256(each.line).hexdigest()
                 row = (digest, each.line, each.error, received_us)
@@ -122,8 +122,12 @@ class SQLiteStore:
         return True
 
     def series(self) -> dict[Series, Fraction]:
-        """Return the counters."""
-        rows = self._rows("SELECT name, labels, value FROM series")
+        """Return the counters, but for those of consumers who have no place any more."""
+        rows = self._rows(
+            "SELECT name, labels, value FROM series WHERE name <> ? OR json_extract(labels, '$[2]') = ?"
+            " OR json_extract(labels, '$[2]') IN (SELECT name FROM consumer)",
+            (TOKENS, consumers.OTHER),
+        )
         return {(name, tuple(json.loads(labels))): Fraction(value) for name, labels, value in rows}
 
     def refused(self) -> int:
@@ -157,18 +161,19 @@ class SQLiteStore:
             query = "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         return self._db.execute(query, row).rowcount == 1
 
-    def _count_tokens(self, fresh: set[tuple[str, int]]) -> None:
+    def _count_tokens(self, fresh: set[tuple[str, int]], now_us: int) -> None:
         """Count the tokens of attempts that are complete since one of their two records came, whichever that was."""
+        found = (each for key in fresh for each in reading.attempts(self._db, "request_id = ? AND attempt = ?", key))
+        delivered = [attempt for attempt in found if attempt.delivered]
+        labels = consumers.labels(self._db, (attempt.consumer for attempt in delivered), now_us)
         counted: dict[Series, Fraction] = {}
-        for key in fresh:
-            for attempt in reading.attempts(self._db, "request_id = ? AND attempt = ?", key):
-                if not attempt.delivered:
-                    continue
-                uncached = attempt.input_tokens - attempt.cached_tokens
-                counts = {"input": uncached, "cached_input": attempt.cached_tokens, "output": attempt.output_tokens}
-                for type_, number in counts.items():
-                    series = (TOKENS, (attempt.namespace, attempt.endpoint, type_))
-                    counted[series] = counted.get(series, Fraction(0)) + number
+        for attempt in delivered:
+            where = (attempt.namespace, attempt.endpoint, labels[attempt.consumer])
+            uncached = attempt.input_tokens - attempt.cached_tokens
+            counts = {"input": uncached, "cached_input": attempt.cached_tokens, "output": attempt.output_tokens}
+            for type_, number in counts.items():
+                series = (TOKENS, (*where, type_))
+                counted[series] = counted.get(series, Fraction(0)) + number
         self._add_to_series({series: number for series, number in counted.items() if number})
 
     def _add_to_series(self, increments: Mapping[Series, Fraction]) -> None:
