@@ -47,6 +47,7 @@ UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
         (replace(POLICY, pinned=3), QUIET, Facts(), 3, Why.PINNED),
         (replace(POLICY, pinned=3), QUIET, replace(UP, give_up=True), 0, Why.START_FAILED),
         (replace(POLICY, min_replicas=2), QUIET, Facts(), 2, Why.MIN_REPLICAS),
+        (replace(POLICY, min_replicas=1), replace(QUIET, in_flight=3), Facts(), 2, Why.MIN_REPLICAS),
         (replace(POLICY, min_replicas=2), QUIET, UP, 2, Why.MIN_REPLICAS),
         (replace(POLICY, min_replicas=2), QUIET, Facts(blocked="no"), 0, Why.BLOCKED),
         (POLICY, QUIET, UP, 0, Why.IDLE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from zerotide.api.wording import counted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
 from zerotide.scaling.policy import Policy
@@ -86,9 +87,10 @@ def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
         why = "a request is held" if facts.wake is Why.REQUEST else "an annotation asked for it"
         return Decision(min(first, policy.max_replicas), facts.wake, why)
     if load.held:
-        return Decision(min(first, policy.max_replicas), Why.DEMAND, f"{load.held} requests are held")
+        return Decision(min(first, policy.max_replicas), Why.DEMAND, f"{counted(load.held, 'request')} held")
     if policy.min_replicas:
-        return Decision(policy.min_replicas, Why.MIN_REPLICAS, "minReplicas is set", "minReplicas")
+        # What is still in flight counts at once, or the next look would change the decision.
+        return Decision(min(first, policy.max_replicas), Why.MIN_REPLICAS, "minReplicas is set", "minReplicas")
     return Decision(0, Why.UNCHANGED)
 
 
@@ -108,7 +110,7 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
         return Decision(replicas, Why.UNCHANGED, "", kept, until)
     if facts.replicas < policy.min_replicas:
         return Decision(replicas, Why.MIN_REPLICAS, "minReplicas is set", kept, until)
-    asked = f"{load.held + load.in_flight} requests at a target of {policy.target} per replica"
+    asked = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
     return Decision(replicas, Why.DEMAND, asked, kept, until)
 
 

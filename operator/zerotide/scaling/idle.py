@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zerotide.api.scalars import MILLISECOND
+from zerotide.api.wording import counted
 from zerotide.scaling.demand import Load
 
 _REPORT_SOON_US = 100 * MILLISECOND
@@ -26,9 +27,9 @@ class Rest:
 def rest(load: Load, idle_us: int, since_us: int | None, now_us: int) -> Rest:
     """Tell whether an endpoint may sleep; `since_us` is when it became able to serve, None while it is starting."""
     if load.in_flight:
-        return Rest(False, f"{load.in_flight} requests in flight")
+        return Rest(False, f"{counted(load.in_flight, 'request')} in flight")
     if load.held:
-        return Rest(False, f"{load.held} held requests")
+        return Rest(False, counted(load.held, "held request"))
     if since_us is None:
         return Rest(False, "a start in progress")
     if load.missing:
