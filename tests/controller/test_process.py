@@ -66,6 +66,22 @@ async def test_a_wish_goes_first() -> None:
     assert made._priority("demo/woken", "MODIFIED") is Priority.WAKE
 
 
+async def test_whose_name_is_taken_or_free_again_is_looked_at() -> None:
+    """The younger endpoint is planned anew when the older comes, changes or goes."""
+    made = operator()
+    model = {"model": {"uri": "image:///m", "name": "chat"}}
+    old, new = "2026-11-22T10:00:00Z", "2026-11-22T11:00:00Z"
+    made.on_event("ADDED", raw(model, name="new", uid="2", creationTimestamp=new))
+    assert made.queue._schedule.take(0.0) == "demo/new" and made.endpoints.claims.taken("demo/new") == ()
+    made.queue._schedule.done("demo/new")
+    made.on_event("ADDED", raw(model, name="old", uid="1", creationTimestamp=old))
+    assert [made.queue._schedule.take(0.0) for _ in range(3)] == ["demo/old", "demo/new", None]
+    assert [taken.by for taken in made.endpoints.claims.taken("demo/new")] == ["old"]
+    made.queue._schedule.done("demo/new")
+    made.on_event("DELETED", raw(model, name="old", uid="1", creationTimestamp=old))
+    assert made.queue._schedule.take(0.0) == "demo/new" and made.endpoints.claims.taken("demo/new") == ()
+
+
 @pytest.mark.parametrize(
     "write",
     [

@@ -213,7 +213,7 @@ def test_a_spec_that_makes_no_pod_fails_without_a_deployment() -> None:
     assert Kind.DEPLOYMENT not in world.children
     assert world.status["state"] == "Failed" and truth(world) == ["False", "False", "False", "False", "True"]
     assert world.condition("Ready")["reason"] == "PodRefused"
-    assert [notice.reason for notice in world.notices] == ["PodRefused"]
+    assert [warning.reason for warning in world.warnings.values()] == ["PodRefused"]
     world.obj["spec"].pop("podTemplate")
     world.spec()
     world.settle()
@@ -223,7 +223,7 @@ def test_a_spec_that_makes_no_pod_fails_without_a_deployment() -> None:
     serving.settle()
     assert serving.status["state"] == "Awake" and serving.replicas == 1
     assert "hostPID" in serving.condition("Ready")["message"]
-    assert serving.notices[-1].type == "Warning"
+    assert [warning.reason for warning in serving.warnings.values()] == ["PodRefused"]
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -142,5 +142,7 @@ def test_the_policy_holds_again(spec: dict[str, Any], policy: Policy, message: s
 def test_images_on_the_list_pass() -> None:
     """Whole references and prefixes."""
     for image in ("good/a:1", "exact:1"):
-        pod({"runtime": {"image": image}}, Config(policy=Policy(images=("good/*", "exact:1"))))
-    pod({"runtime": {"image": "any"}}, Config(policy=Policy(images=("*",))))
+        made = pod({"runtime": {"image": image}}, Config(policy=Policy(images=("good/*", "exact:1"))))
+        assert made["spec"]["containers"][0]["image"] == image
+    made = pod({"runtime": {"image": "any"}}, Config(policy=Policy(images=("*",))))
+    assert made["spec"]["containers"][0]["image"] == "any"

@@ -10,6 +10,7 @@ from tests.reconcile.helpers import CONFIG, NOW, raw
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND
 from zerotide.reconcile.child import Kind
+from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.observed import Observed
@@ -44,6 +45,9 @@ class World:
     written_us: int = 0
     writes: int = 0
     notices: list[Notice] = field(default_factory=list)
+    warnings: dict[tuple[str, str], Notice] = field(default_factory=dict)
+    """What was told once, by reason and by what it is told once for."""
+    names_taken: tuple[Taken, ...] = ()
     _uids: int = 0
 
     @property
@@ -93,6 +97,8 @@ class World:
             self.written_us = self.now_us
             self.writes += 1
             self.notices += planned.notices
+        for warning in planned.warnings:
+            self.warnings.setdefault((warning.reason, warning.once), warning)
         return steering, planned
 
     def look(self) -> tuple[Steering, Plan]:
@@ -112,6 +118,7 @@ class World:
             activators=self.activators,
             load=self.load,
             window=self.window,
+            names_taken=self.names_taken,
             written_us=self.written_us,
         )
         steering = steer(observed, rendering, self.config, self.now_us)

@@ -88,6 +88,17 @@ TRUTH: dict[State, Truth] = {
 OUT_OF_CAPACITY = Truth(ready=False, accepting=False, serving=False, stalled=False)
 """WaitingForCapacity after start.capacityTimeout, that is with the reason Unschedulable."""
 
+_BRIEF = 160
+_SAYS: dict[tuple[ConditionType, bool], str] = {
+    (ConditionType.ACCEPTING, True): "requests are taken",
+    (ConditionType.SERVING, True): "a replica can serve",
+    (ConditionType.SERVING, False): "no replica can serve",
+    (ConditionType.RECONCILING, True): "a new spec is being rolled out",
+    (ConditionType.RECONCILING, False): "nothing is being rolled out",
+    (ConditionType.STALLED, False): "nothing needs help",
+}
+"""What conditions say that have nothing of their own to tell: the whole story is told once, in Ready."""
+
 DEFAULT_REASONS: dict[State, Reason] = {
     State.ASLEEP: Reason.SCALED_TO_ZERO,
     State.WAKING: Reason.WAKING,
@@ -117,17 +128,20 @@ def conditions(
     now_us: int,
     *,
     rolling_out: bool = False,
+    name_taken: str = "",
 ) -> list[dict[str, Any]]:
     """Return the five conditions of a state, as the API server takes them.
 
     `previous` are the conditions of the object as read: a condition whose status stays keeps its
     lastTransitionTime, so that an unchanged endpoint is written unchanged. `rolling_out` counts only in
-    states where a replica serves.
+    states where a replica serves. `name_taken` says that an older endpoint keeps a model name of this one: it is
+    not what its spec asks for, so not Ready, but it works in every other way.
     """
     row = truth(state, reason)
+    ready = (False, Reason.MODEL_NAME_CONFLICT) if name_taken else (row.ready, reason)
     reconciling = row.rolls and rolling_out
     wanted = {
-        ConditionType.READY: (row.ready, reason),
+        ConditionType.READY: ready,
         ConditionType.ACCEPTING: (row.accepting, reason),
         ConditionType.SERVING: (row.serving, reason),
         ConditionType.RECONCILING: (reconciling, Reason.ROLLING_OUT if reconciling else reason),
@@ -144,9 +158,21 @@ def conditions(
                 "type": type_.value,
                 "status": status,
                 "reason": why.value,
-                "message": message,
+                "message": _message(type_, holds, name_taken or message, message),
                 "lastTransitionTime": since or format_time(now_us),
                 "observedGeneration": observed_generation,
             }
         )
     return result
+
+
+def brief(text: str) -> str:
+    """Return a text, or its beginning and a mark that Ready has the rest."""
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF].rsplit(' ', 1)[0]} … (see Ready)"
+
+
+def _message(type_: ConditionType, holds: bool, ready: str, message: str) -> str:
+    if type_ is ConditionType.READY:
+        return ready
+    # Clients are answered with what Accepting says, and people who wait for a start with what Stalled says.
+    return _SAYS.get((type_, holds)) or brief(message)

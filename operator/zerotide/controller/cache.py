@@ -6,7 +6,7 @@ caught up, so that a decision is never made twice from the same old object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from zerotide.api.endpoint import InferenceEndpoint
@@ -14,6 +14,7 @@ from zerotide.api.names import LABEL_ENDPOINT
 from zerotide.controller.starts import Starts
 from zerotide.kube import Change, Reflector
 from zerotide.reconcile.child import Kind
+from zerotide.reconcile.claims import Claims, claim_of
 from zerotide.reconcile.pods import Pod, read
 
 Object = dict[str, Any]
@@ -37,9 +38,14 @@ def newer(one: Object | None, other: Object | None) -> Object | None:
 
 
 class Endpoints:
-    """The endpoints, by key; parsed at most once per version."""
+    """The endpoints, by key; parsed at most once per version.
 
-    def __init__(self) -> None:
+    `on_rivals` is called with the keys of endpoints whose model names another one took or gave free.
+    """
+
+    def __init__(self, on_rivals: Callable[[set[str]], None] = lambda keys: None) -> None:
+        self.claims = Claims()
+        self._on_rivals = on_rivals
         self._objects: dict[str, Object] = {}
         self._arrived: dict[str, int] = {}
         self._parsed: dict[str, tuple[int, InferenceEndpoint]] = {}
@@ -62,6 +68,8 @@ class Endpoints:
         metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
         self._objects[key] = {**obj, "metadata": metadata}
         self._arrived[key] = now_us
+        claim = claim_of(obj)
+        self._tell(self.claims.put(claim) if claim else self.claims.drop(key))
         return True
 
     def drop(self, key: str, uid: str) -> bool:
@@ -72,6 +80,7 @@ class Endpoints:
         del self._objects[key]
         self._arrived.pop(key, None)
         self._parsed.pop(key, None)
+        self._tell(self.claims.drop(key))
         return True
 
     def arrived_us(self, key: str) -> int:
@@ -92,6 +101,10 @@ class Endpoints:
             known = (version(obj), InferenceEndpoint.parse(obj))
             self._parsed[key] = known
         return known[1]
+
+    def _tell(self, rivals: set[str]) -> None:
+        if rivals:
+            self._on_rivals(rivals)
 
 
 class Children:

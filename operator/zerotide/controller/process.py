@@ -46,7 +46,7 @@ class Operator:
         self.listed = asyncio.Event()
         self._stopping = False
         self.metrics = Metrics()
-        self.endpoints = Endpoints()
+        self.endpoints = Endpoints(on_rivals=self._names_moved)
         self.queue = Queue(self._work)
         self.recorder = Recorder(client, MANAGER_OPERATOR, options.identity)
         self.watches = Watches(
@@ -121,6 +121,10 @@ class Operator:
     def _changed(self, key: str) -> None:
         if self.endpoints.get(key) is not None:
             self.queue.add(key)
+
+    def _names_moved(self, keys: set[str]) -> None:
+        for key in keys:
+            self.queue.add(key, Priority.SWEEP)
 
     def _gone(self, key: str, uid: str) -> None:
         if not self.endpoints.drop(key, uid):

@@ -169,6 +169,8 @@ class Reconciler:
             self._world.endpoints.put(written, now_us)
             for notice in planned.notices:
                 self._record(written, notice)
+        if sound:
+            self._warn(key, planned.warnings)
         if not careful:
             sound = await self._write_children(key, planned.writes) and sound
         refusal = self._refused.get(key)
@@ -185,11 +187,16 @@ class Reconciler:
 
     def _record(self, obj: Object, notice: Told) -> None:
         told = Notice(notice.type, notice.reason, notice.message)
-        if notice.type == "Warning":
-            self._recorder.record(obj, told)
-        else:
-            # Good news has time: a pod may be starting right now, and the API server has enough to do.
-            asyncio.get_running_loop().call_later(GOOD_NEWS, self._recorder.record, obj, told)
+        # Good news has time: a pod may be starting right now, and the API server has enough to do.
+        asyncio.get_running_loop().call_later(GOOD_NEWS, self._recorder.record, obj, told)
+
+    def _warn(self, key: str, warnings: tuple[Told, ...]) -> None:
+        obj = self._world.endpoints.get(key)
+        if obj is None:
+            return
+        for warning in warnings:
+            told = Notice(warning.type, warning.reason, warning.message)
+            self._recorder.tell_once(obj, told, warning.once)
 
     async def _write_children(self, key: str, writes: tuple[Create | Apply | Delete, ...]) -> bool:
         sound = True
@@ -219,6 +226,7 @@ class Reconciler:
             load=load,
             window=world.signals.window(endpoint, load, now_us),
             finished=world.signals.finished(key),
+            names_taken=world.endpoints.claims.taken(key),
             written_us=self._written.get(key, 0),
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.reconcile.child import Kind
+from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.pods import Pod
 from zerotide.scaling.demand import Load
@@ -24,7 +25,8 @@ class Observed:
     whose creation the API server refused because an object without the label has the name. `pulls` counts back-offs
     of image pulls and `mounts` holds the last message of a volume that does not mount, both by pod uid. `activators`
     are the addresses of the ready ones. `written_us` is when this process wrote the status last, 0 for never.
-    `finished` is the newest finished wake, if it is not in the status yet.
+    `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
+    not its own.
     """
 
     endpoint: InferenceEndpoint
@@ -40,6 +42,7 @@ class Observed:
     load: Load = field(default_factory=Load)
     window: Window = field(default_factory=Window)
     finished: LastWake | None = None
+    names_taken: tuple[Taken, ...] = ()
     written_us: int = 0
 
     def owner_of(self, kind: Kind) -> Owner | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from zerotide.api.conditions import Reason, State
 from zerotide.api.scalars import MILLISECOND, SECOND
+from zerotide.api.wording import counted
 from zerotide.reconcile import status as statuses
 from zerotide.reconcile.child import Child, Kind
 from zerotide.reconcile.config import Config
@@ -38,11 +39,12 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is told as an Event about the endpoint."""
+    """What is told as an Event about the endpoint; with `once`, a text, it is told once for that text and reason."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    once: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Plan:
     writes: tuple[Create | Apply | Delete, ...]
     status: Object | None
     notices: tuple[Notice, ...]
+    """What happened, to be told when the status was written."""
+    warnings: tuple[Notice, ...]
+    """What is wrong as long as it is, so that a process that ends before it told leaves it to the next."""
     verdict: Verdict
     again_us: int | None
 
@@ -70,7 +75,8 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
     return Plan(
         writes=tuple(_children(observed, config)),
         status=new if write else None,
-        notices=tuple(_notices(observed, steering, outcome)) if write else (),
+        notices=tuple(_notices(steering)) if write else (),
+        warnings=tuple(_warnings(steering, outcome, new)) if write or when is None else (),
         verdict=outcome,
         again_us=min((time for time in times if time is not None), default=None),
     )
@@ -107,14 +113,21 @@ def _family(observed: Observed) -> str:
     return str(live.get("addressType", "IPv4"))
 
 
-def _notices(observed: Observed, steering: Steering, outcome: Verdict) -> Iterator[Notice]:
-    before, decision = observed.endpoint.status, steering.decision
-    replicas = steering.situation.facts.replicas
+def _notices(steering: Steering) -> Iterator[Notice]:
+    decision, replicas = steering.decision, steering.situation.facts.replicas
     if decision.replicas != replicas:
-        yield Notice("Normal", "Scaled", f"from {replicas} to {decision.replicas} replicas: {decision.message}")
-    ready = before.condition("Ready")
-    news = ready is None or ready.reason != outcome.reason.value or before.state != outcome.state.value
-    if (outcome.state is State.FAILED and news) or (outcome.reason is Reason.UNSCHEDULABLE and news):
-        yield Notice("Warning", outcome.reason.value, outcome.message)
-    elif steering.situation.obstacle is not None and ready is not None and ready.message != outcome.message:
-        yield Notice("Warning", steering.situation.obstacle.reason.value, outcome.message)
+        message = f"from {replicas} to {counted(decision.replicas, 'replica')}: {decision.message}"
+        yield Notice("Normal", "Scaled", message)
+
+
+def _warnings(steering: Steering, outcome: Verdict, status: Object) -> Iterator[Notice]:
+    # One Event for each time that the endpoint stops being well, and for each spec that does not work.
+    ready = status["conditions"][0]
+    once = f"{ready['observedGeneration']} {ready['status']} {ready['lastTransitionTime']}"
+    stuck = steering.situation.stuck
+    if outcome.state is State.FAILED or outcome.reason is Reason.UNSCHEDULABLE:
+        yield Notice("Warning", outcome.reason.value, outcome.message, once)
+    elif stuck is not None and outcome.state is State.AWAKE:
+        yield Notice("Warning", stuck.reason.value, outcome.message, once)
+    if outcome.name_taken:
+        yield Notice("Warning", Reason.MODEL_NAME_CONFLICT.value, outcome.name_taken, f"{once} {outcome.name_taken}")

@@ -42,6 +42,13 @@ class Situation:
     """Replicas that are ready, of whatever spec."""
     waiting_for_predecessor: bool
     due_us: int | None
+    roll_out: Finding | None = None
+    """Why no replica of the present spec serves beside those of an older one, if it is hopeless."""
+
+    @property
+    def stuck(self) -> Finding | None:
+        """Return why the present spec cannot run."""
+        return self.obstacle or self.roll_out
 
 
 def situation(observed: Observed, rendering: Rendering, config: Config, now_us: int) -> Situation:
@@ -56,6 +63,9 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     finding = None
     if replicas and not serving:
         finding = diagnose(current, _evidence(observed, policy, config, new_spec), now_us)
+    roll_out = None
+    if serving and not any(pod in serving for pod in current):
+        roll_out = diagnose(current, _evidence(observed, policy, config, new_spec), now_us)
     obstacle, predecessor = _obstacle(observed, rendering)
     wake, sleep = _wishes(observed, replicas)
     fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
@@ -73,7 +83,8 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         give_up=give_up,
     )
     due = _due(current, policy, retry_us, now_us)
-    return Situation(policy, facts, starts, finding, obstacle, current, serving, predecessor, due)
+    hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
+    return Situation(policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless)
 
 
 def _decided(observed: Observed) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from zerotide.api.conditions import DEFAULT_REASONS, Reason, State
+from zerotide.api.conditions import DEFAULT_REASONS, Reason, State, truth
 from zerotide.api.endpoint import Status
 from zerotide.api.scalars import format_time
+from zerotide.reconcile.claims import explain
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.situation import Situation
@@ -21,16 +22,27 @@ _PROGRESS: dict[Stage, tuple[State, str]] = {
 
 
 class Verdict(NamedTuple):
-    """The state of an endpoint; `rolling_out` while replicas of an older spec still run."""
+    """The state of an endpoint; `rolling_out` while replicas of an older spec still run.
+
+    `name_taken` says which model names are not its own, where that matters: requests that name it otherwise are served.
+    """
 
     state: State
     reason: Reason
     message: str
     rolling_out: bool = False
+    name_taken: str = ""
 
 
 def verdict(observed: Observed, steering: Steering, now_us: int) -> Verdict:
     """Return the state that the endpoint is in once the decision has been carried out."""
+    found = _verdict(observed, steering, now_us)
+    # What is not served at all is told first: names matter to requests that could be served.
+    matters = truth(found.state, found.reason).accepting
+    return found._replace(name_taken=explain(observed.names_taken)) if matters else found
+
+
+def _verdict(observed: Observed, steering: Steering, now_us: int) -> Verdict:
     where, decision = steering.situation, steering.decision
     if where.policy.suspended:
         return Verdict(State.SUSPENDED, Reason.SUSPENDED, "suspended by spec.suspend; requests are refused")
@@ -46,8 +58,8 @@ def verdict(observed: Observed, steering: Steering, now_us: int) -> Verdict:
 def _awake(observed: Observed, where: Situation) -> Verdict:
     rolling = any(pod not in where.current for pod in observed.pods if pod.counts) or not where.current
     message = "serving"
-    if where.obstacle is not None:
-        message = f"serving an older spec, because the present one cannot run: {where.obstacle.message}"
+    if where.stuck is not None:
+        message = f"serving an older spec, because the present one cannot run: {where.stuck.message}"
     elif rolling:
         message = "serving while a new spec is rolled out"
     return Verdict(State.AWAKE, Reason.SERVING, message, rolling)
@@ -70,14 +82,15 @@ def _resting(observed: Observed, where: Situation, now_us: int) -> Verdict:
         when = format_time(starts.retry_us)
         return Verdict(State.FAILED, Reason.START_BACKOFF, f"no start before {when}: {starts.reason}: {starts.message}")
     if any(pod.running and not pod.ended for pod in observed.pods):
-        return Verdict(State.DRAINING, Reason.SERVING, "the last replicas end their requests")
+        return Verdict(State.DRAINING, Reason.SERVING, "what still runs ends its requests")
     if _has_served(observed.endpoint.status):
         return Verdict(State.ASLEEP, Reason.SCALED_TO_ZERO, "no replica runs; the next request wakes it")
     return Verdict(State.ASLEEP, Reason.NEVER_SERVED, "no replica has run yet; the first request wakes it")
 
 
 def _has_served(status: Status) -> bool:
-    ready = status.condition("Ready")
+    # Not Ready, which may speak of a model name instead.
+    serving = status.condition("Serving")
     return status.last_wake is not None or (
-        ready is not None and ready.reason in (Reason.SERVING.value, Reason.SCALED_TO_ZERO.value)
+        serving is not None and serving.reason in (Reason.SERVING.value, Reason.SCALED_TO_ZERO.value)
     )

@@ -50,6 +50,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
             observed.status.get("conditions") or [],
             now_us,
             rolling_out=verdict.rolling_out,
+            name_taken=verdict.name_taken,
         ),
         "replicas": len(pods),
         "readyReplicas": sum(pod.stage is Stage.READY for pod in pods),
