@@ -20,6 +20,7 @@ LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "ZEROTIDE_MODEL_URI": HUB,
                 "ZEROTIDE_MODEL_NAME": "m",
                 "PORT": "8000",
+                "ZEROTIDE_MAX_BODY_BYTES": "16777216",
                 "ZEROTIDE_MODEL_ALIASES": "n,acme/o",
             },
         },

@@ -19,6 +19,7 @@ from zerotide.reconcile.rendering import render
         {"hold": {"maxRequests": 1}},
         {"suspend": True},
         {"access": {"maxInFlightPerConsumer": 1}},
+        {"request": {"timeout": "1m", "maxBodyBytes": "16384Ki"}},  # the default in other words
         {"runtime": {"port": 8000}},  # the default, written out
     ],
 )
@@ -36,12 +37,20 @@ def test_what_pods_are_not_made_of_changes_no_digest(spec: dict[str, Any]) -> No
         {"resources": {"limits": {"memory": "1Gi"}}},
         {"podTemplate": {"spec": {"priorityClassName": "x"}}},
         {"drain": {"timeout": "20m"}},
+        {"request": {"maxBodyBytes": "1Mi"}},
     ],
 )
 def test_what_pods_are_made_of_does(spec: dict[str, Any]) -> None:
     """Both digests change."""
     one, other = render(endpoint(), CONFIG), render(endpoint(spec), CONFIG)
     assert one.spec_digest != other.spec_digest and one.digest != other.digest
+
+
+def test_an_engine_that_is_not_told_the_largest_body_is_not_rolled_for_it() -> None:
+    """The activators hold the limit before every engine."""
+    vllm = {"runtime": {"engine": "vllm"}}
+    small = {**vllm, "request": {"maxBodyBytes": "1Mi"}}
+    assert render(endpoint(vllm), CONFIG) == render(endpoint(small), CONFIG)
 
 
 def test_an_upgrade_changes_the_rendering_alone() -> None:

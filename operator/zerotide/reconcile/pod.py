@@ -69,6 +69,7 @@ def _pod(endpoint: InferenceEndpoint, config: Config) -> Object:
         path=source.path,
         aliases=spec.model.aliases,
         accelerators=spec.accelerator.count if spec.accelerator else 0,
+        max_body_bytes=spec.request.max_body_bytes.units,
         args=spec.runtime.args,
     )
     made = launch(spec.runtime.engine, order)

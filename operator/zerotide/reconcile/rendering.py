@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.endpoint import Engine, InferenceEndpoint, Request
 from zerotide.api.names import GROUP
 from zerotide.reconcile import pod
 from zerotide.reconcile.config import Config
@@ -53,6 +53,9 @@ def digest_of_spec(endpoint: InferenceEndpoint) -> str:
     Fields that have their default do not count, so that a field that a newer version adds changes no digest.
     """
     part = endpoint.spec.model_dump(mode="json", by_alias=True, include=_POD_FIELDS, exclude_defaults=True)
+    limit = endpoint.spec.request.max_body_bytes
+    if endpoint.spec.runtime.engine is Engine.ZEROTIDE and limit.value != Request().max_body_bytes.value:
+        part["request"] = {"maxBodyBytes": limit.units}
     return _digest({"name": endpoint.metadata.name, **part})
 
 

@@ -22,6 +22,8 @@ class Order:
     path: str = ""
     aliases: tuple[str, ...] = ()
     accelerators: int = 0
+    max_body_bytes: int = 0
+    """The largest request that the activators let through."""
     args: tuple[str, ...] = ()
 
     @property
