@@ -181,4 +181,5 @@ async def test_others_may_patch_pods(place: Place) -> None:
     """The exporter's policy concerns the exporter alone."""
     made = await _pod(place, [])
     patch = {"metadata": {"labels": {"a": "b"}}}
-    await place.client.patch(PODS, made["metadata"]["name"], place.namespace, patch)
+    changed = await place.client.patch(PODS, made["metadata"]["name"], place.namespace, patch)
+    assert changed["metadata"]["labels"]["a"] == "b"

@@ -72,6 +72,8 @@ async def test_held_requests_alone_wake(rig: Rig) -> None:
     namespace = await asleep(rig)
     await rig.demand(namespace, "a", held=1)
     await rig.replicas(namespace, "a", 1)
+    status = await rig.state(namespace, "a", "Awake", timeout=60)
+    assert "handledWakeRequest" not in status
 
 
 async def test_annotations_wake_and_put_to_sleep_once(rig: Rig) -> None:
@@ -97,9 +99,10 @@ async def test_scale_pins_and_hands_back(rig: Rig) -> None:
     namespace = await asleep(rig, scaling={"maxReplicas": 2, "idle": {"timeout": "5s"}})
     await rig.client.patch(INFERENCE_ENDPOINTS, "a", namespace, {"spec": {"replicas": 2}}, subresource="scale")
     await rig.replicas(namespace, "a", 2)
-    await rig.until(
+    pinned = await rig.until(
         INFERENCE_ENDPOINTS, namespace, "a", lambda obj: (obj or {})["status"].get("readyReplicas") == 2, 60
     )
+    assert pinned is not None and pinned["status"]["desiredReplicas"] == 2
     reference = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "InferenceEndpoint", "name": "a"}
     target = {"type": "Utilization", "averageUtilization": 50}
     metric = {"type": "Resource", "resource": {"name": "cpu", "target": target}}
@@ -112,7 +115,7 @@ async def test_scale_pins_and_hands_back(rig: Rig) -> None:
         conditions = ((obj or {}).get("status") or {}).get("conditions") or []
         return any(item["type"] == "AbleToScale" and item["status"] == "True" for item in conditions)
 
-    await rig.until(AUTOSCALERS, namespace, "a", attached, 60)
+    assert await rig.until(AUTOSCALERS, namespace, "a", attached, 60) is not None
     await rig.client.delete(AUTOSCALERS, "a", namespace)
     await rig.client.patch(INFERENCE_ENDPOINTS, "a", namespace, {"spec": {"replicas": 0}}, subresource="scale")
     await rig.replicas(namespace, "a", 0, timeout=60)
@@ -141,7 +144,8 @@ async def test_load_adds_replicas(rig: Rig) -> None:
     await rig.demand(namespace, "a", held=1)
     await rig.state(namespace, "a", "Awake", timeout=60)
     await rig.demand(namespace, "a", in_flight=9)
-    await rig.replicas(namespace, "a", 2)
+    deployment = await rig.replicas(namespace, "a", 2)
+    assert deployment["metadata"]["name"] == "a", "nine in flight over two each would be five: the maximum holds"
 
 
 async def test_a_finished_wake_is_recorded(rig: Rig) -> None:

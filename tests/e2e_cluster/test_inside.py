@@ -69,9 +69,10 @@ def test_gpus_are_counted_by_the_scheduler(client: Kube, place: str) -> None:
         conditions = pod["status"].get("conditions") or []
         return any(c["type"] == "PodScheduled" and "nvidia.com/gpu" in c.get("message", "") for c in conditions)
 
-    objects.seen(client, f"/api/v1/namespaces/{place}/pods?fieldSelector=metadata.name=second", refused)
+    waiting = objects.seen(client, f"/api/v1/namespaces/{place}/pods?fieldSelector=metadata.name=second", refused)
+    assert waiting["status"]["phase"] == "Pending"
     client.delete(f"/api/v1/namespaces/{place}/pods/first")
-    objects.phase(client, place, "second", "Running")
+    assert objects.phase(client, place, "second", "Running")["spec"]["nodeName"]
 
 
 def test_a_claim_binds_and_a_restricted_pod_with_a_group_writes_to_it(

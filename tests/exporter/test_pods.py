@@ -137,8 +137,10 @@ async def test_a_pod_that_vanished_while_nobody_looked_is_gone(meter: Meter, api
         await api.put("pods", pod(scheduled=1, started=2))
         await meter.until(lambda: ("demo", "p1") in running.reflector.store and running.lag_us == 0)
     await api.drop("pods", "demo", "p1")
+    assert "gone" not in meter.kinds()
     async with meter.running():
         await meter.until(lambda: "gone" in meter.kinds())
+    assert not api.patches, "there is nothing to let go"
 
 
 async def test_a_pod_that_is_removed_without_its_finalizer_is_gone_at_once(meter: Meter, api: FakeApi) -> None:
@@ -146,6 +148,7 @@ async def test_a_pod_that_is_removed_without_its_finalizer_is_gone_at_once(meter
         await api.put("pods", pod(scheduled=1, started=2))
         await api.drop("pods", "demo", "p1")
         await meter.until(lambda: "gone" in meter.kinds())
+    assert {"created", "scheduled", "started"} <= meter.kinds(), "what was seen before is on disk too"
 
 
 async def test_a_pod_that_the_kubelet_refused_ends_when_it_was_seen(meter: Meter, api: FakeApi) -> None:
@@ -153,6 +156,7 @@ async def test_a_pod_that_the_kubelet_refused_ends_when_it_was_seen(meter: Meter
         await api.put("pods", pod(scheduled=1, phase="Failed"))
         await meter.until(lambda: "gone" in meter.kinds())
         await api.until(lambda: not api.objects["pods"]["demo", "p1"]["metadata"]["finalizers"])
+    assert not {"started", "finished"} & meter.kinds(), "no container ran that could tell of an end"
 
 
 async def test_back_off_is_written_down_once(meter: Meter, api: FakeApi) -> None:

@@ -169,6 +169,8 @@ async def test_events_are_counted_not_repeated(client: Client, namespace: str) -
             await asyncio.sleep(0.05)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    (event,) = (await client.list(EVENTS, namespace)).items
+    assert (event["reason"], event["message"], event["involvedObject"]["name"]) == ("Broken", "it broke", "a")
 
 
 async def test_reviews_tell_who_and_what(client: Client, namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import operator
 import re
 import sys
@@ -46,3 +47,21 @@ def test_the_type_checker_sees_every_file() -> None:
     assert left_out, "the runtime's tests need torch, which the other environment has not"
     every = {path for path in ROOT.glob("[a-z]*/**/*.py") if "/." not in str(path.relative_to(ROOT))}
     assert sorted(every - (seen - left_out) - torch) == []
+
+
+def test_every_test_asserts_something() -> None:
+    """What only waits says too little of what it expects, and passes when its helper forgets to look."""
+    silent = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in (*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("e2e/test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        if not any(isinstance(each, ast.Assert) or _asserting(each) for each in ast.walk(node))
+    ]
+    assert silent == []
+
+
+def _asserting(node: ast.AST) -> bool:
+    called = node.func if isinstance(node, ast.Call) else None
+    name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+    return name == "raises" or name.startswith(("assert_", "check_"))

@@ -78,7 +78,7 @@ def test_why_a_model_cannot_be_had(hub: Hub, tmp_path: Path, uri: str, token: st
 
 def test_a_private_model_comes_with_the_token(hub: Hub, tmp_path: Path) -> None:
     with RuntimeProcess("hf://org/private", env=environment(hub, tmp_path, HF_TOKEN="hf_good")) as server:
-        server.ready()
+        assert server.ready().call("GET", "/health")[0] == 200
 
 
 def test_a_hub_that_is_away(hub: Hub, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_a_client_that_leaves_frees_its_place(tiny_server: RuntimeProcess) -> No
         connection.close()
     until(tiny_server, "tgi_batch_current_size", 0)
     until(tiny_server, "zerotide_runtime_requests_cancelled", before + 2)
+    assert tiny_server.metric("tgi_batch_current_size") == 0
 
 
 def test_a_client_that_leaves_while_it_waits_for_the_whole_answer(tiny_server: RuntimeProcess) -> None:
@@ -82,6 +83,7 @@ def test_a_client_that_leaves_while_it_waits_for_the_whole_answer(tiny_server: R
     until(tiny_server, "tgi_batch_current_size", 1)
     connection.close()
     until(tiny_server, "tgi_batch_current_size", 0)
+    assert tiny_server.call("POST", "/generate", {**LONG, "parameters": {"max_new_tokens": 1}})[0] == 200
 
 
 def test_more_than_the_bound_is_overloaded(tiny_server: RuntimeProcess) -> None:

@@ -146,7 +146,9 @@ def test_all_addresses_are_both_families() -> None:
 
     with open_port("", 0) as listening:
         port = listening.getsockname()[1]
-        socket.create_connection(("127.0.0.1", port)).close()
+        assert listening.family == (socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
+        with socket.create_connection(("127.0.0.1", port)) as connected:
+            assert connected.getpeername() == ("127.0.0.1", port)
 
 
 def test_the_metrics_page() -> None:

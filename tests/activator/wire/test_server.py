@@ -266,6 +266,7 @@ async def test_a_client_that_never_reads_is_dropped() -> None:
                 await asyncio.sleep(0.01)
             while server.connections:
                 await asyncio.sleep(0.01)
+        assert len(await client.rest()) < 50_000_000, "what the kernel had taken, and no more"
 
 
 async def test_bodies_have_a_common_bound() -> None:
