@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import json
+import socket
 import ssl
 import tempfile
 from collections.abc import Generator, Iterator
@@ -19,6 +20,21 @@ Json = dict[str, Any]
 
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+
+
+class Connection(http.client.HTTPSConnection):
+    """A connection whose socket is ours to close however its start fails.
+
+    Python loses a socket that is reset after TCP's handshake and before TLS takes it over; here TLS comes first.
+    """
+
+    def connect(self) -> None:
+        """Connect over IPv4. Raises OSError."""
+        context: ssl.SSLContext = self._context  # type: ignore[attr-defined]
+        self.sock = context.wrap_socket(socket.socket(), server_hostname=self.host)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect((self.host, self.port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Kube:
@@ -43,7 +59,7 @@ class Kube:
     ) -> Iterator[http.client.HTTPResponse]:
         host, port = self._address.hostname or "", self._address.port
         limit = timeout or self._timeout
-        connection = http.client.HTTPSConnection(host, port, timeout=limit, context=self._tls)
+        connection = Connection(host, port, timeout=limit, context=self._tls)
         with contextlib.closing(connection):
             payload = None if body is None else json.dumps(body)
             connection.request(method, path, payload, {"Content-Type": kind, "Accept": "application/json"})
