@@ -33,16 +33,6 @@ def session_name() -> str:
     return os.environ.get("ZEROTIDE_TEST_CLUSTER") or DEFAULT_NAME
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of the local cluster; leave them out, by name, where only somebody else's cluster can be had."""
-    local = [item for item in items if "local_cluster" in getattr(item, "fixturenames", ())]
-    for item in local:
-        item.add_marker(pytest.mark.cluster)
-    if local and os.environ.get("KUBECONFIG") and os.geteuid() != 0:
-        config.hook.pytest_deselected(items=local)
-        items[:] = [item for item in items if item not in local]
-
-
 @pytest.fixture(scope="session")
 def local_cluster() -> Iterator[Cluster]:
     """Share one local cluster among all tests of the session."""

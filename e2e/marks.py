@@ -1,16 +1,52 @@
-"""Mark every test that uses the real cluster, so that `-m cluster` and `-m "not cluster"` split the suite."""
+"""Mark every test that uses a real cluster, so that `-m cluster` and `-m "not cluster"` split the suite.
+
+A cluster of this machine needs root. Without it, tests that use one are left out, but never silently: they are named
+at the end of the session, and in the file that $ZEROTIDE_LEFT_OUT names.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Add the `cluster` mark to whatever asks for the cluster, directly or through another fixture."""
-    for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.cluster)
-
 
 # The fixtures of the real cluster, for every test that asks for them.
 pytest_plugins = ["e2e.fixtures"]
+
+LOCAL = {"local_cluster", "operator_cluster", "exporter_cluster"}
+"""The fixtures that are clusters of this machine."""
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what asks for a cluster, directly or through another fixture; leave out what cannot have it here."""
+    for item in items:
+        if (LOCAL | {"cluster"}) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.cluster)
+    yield
+    local = [item for item in items if needs_local(item)] if os.geteuid() != 0 else []
+    if local:
+        config.hook.pytest_deselected(items=local)
+        items[:] = [item for item in items if item not in local]
+    names = config.stash[LEFT_OUT] = [item.nodeid for item in local]
+    if names and (path := os.environ.get("ZEROTIDE_LEFT_OUT")):
+        with Path(path).open("a") as file:
+            file.writelines(f"{name}\n" for name in names)
+
+
+def needs_local(item: pytest.Item) -> bool:
+    """Tell whether a test needs a cluster of this machine, whatever other cluster is given."""
+    # The shared fixture `cluster` asks for the local one only where none is given.
+    return bool(LOCAL & set(getattr(item, "fixturenames", ())))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left out."""
+    names = config.stash.get(LEFT_OUT, [])
+    if names:
+        terminalreporter.section("LEFT OUT: not root, and these need a cluster of this machine", sep="!")
+        for name in names:
+            terminalreporter.write_line(name)

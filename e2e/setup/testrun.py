@@ -2,8 +2,8 @@
 
 Many tests talk to real processes and clusters on two noisy cores: one that fails is run once more, by itself, and
 named as flaky when it passes then (hypothesis replays what it found, so a broken law fails again). What needs root on
-a Debian-like machine (the local cluster) is left out, loudly, where that is missing and no KUBECONFIG names one; with
-ZEROTIDE_REQUIRE_ALL=1 that is an error instead.
+a Debian-like machine (the local cluster) is left out, loudly, where that is missing and no KUBECONFIG names one, and
+with KUBECONFIG what needs a cluster of this machine all the same; with ZEROTIDE_REQUIRE_ALL=1 that is an error instead.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ RUNTIME = str(ROOT / ".venv-runtime/bin/python")
 SECOND_TRY = ("unit", "runtime", "integration", "e2e")
 MOST_FLAKY = 8
 TESTS_FAILED = 1  # pytest's exit code for that and nothing worse
+LEFT_OUT = ROOT / ".build" / "left-out"
 
 
 def cluster_possible() -> str:
@@ -82,6 +83,9 @@ def main() -> int:
     if why_not and os.environ.get("ZEROTIDE_REQUIRE_ALL"):
         print(f"make test: everything is required, but there is no cluster: {why_not}", file=sys.stderr)
         return 1
+    LEFT_OUT.parent.mkdir(exist_ok=True)
+    LEFT_OUT.write_text("")
+    os.environ["ZEROTIDE_LEFT_OUT"] = str(LEFT_OUT)
     took: list[tuple[str, float]] = []
     code = 0
     for name, command in stages(not why_not):
@@ -93,10 +97,22 @@ def main() -> int:
             print(f"\nmake test: stage `{name}` failed with code {code}", file=sys.stderr)
             break
     print("\nwhere the time went: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took), flush=True)
+    banner = left_out(why_not, sorted(set(LEFT_OUT.read_text().splitlines())))
+    if banner:
+        print(banner, file=sys.stderr)
+    return code or int(bool(banner and os.environ.get("ZEROTIDE_REQUIRE_ALL")))
+
+
+def left_out(why_not: str, tests: list[str]) -> str:
+    """Return the banner that says what was left out: everything on a cluster, or these tests; empty where nothing."""
     if why_not:
-        banner = f"LEFT OUT: every test on a real cluster ({why_not}). Set KUBECONFIG, or run as root on Debian."
-        print(f"\n{'!' * len(banner)}\n{banner}\n{'!' * len(banner)}", file=sys.stderr)
-    return code
+        lines = [f"LEFT OUT: every test on a real cluster ({why_not}). Set KUBECONFIG, or run as root on Debian."]
+    elif tests:
+        lines = [f"LEFT OUT: {len(tests)} tests that need a cluster of this machine. Run as root on Debian.", *tests]
+    else:
+        return ""
+    rule = "!" * max(map(len, lines))
+    return "\n".join(["", rule, *lines, rule])
 
 
 if __name__ == "__main__":

@@ -15,16 +15,6 @@ from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.kube import Client, Credentials
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs the cluster; leave it out where none can be started."""
-    needing = [item for item in items if "exporter_cluster" in getattr(item, "fixturenames", ())]
-    for item in needing:
-        item.add_marker(pytest.mark.cluster)
-    if needing and os.geteuid() != 0:
-        config.hook.pytest_deselected(items=needing)
-        items[:] = [item for item in items if item not in needing]
-
-
 @pytest.fixture(scope="module")
 def exporter_cluster() -> Iterator[Cluster]:
     """Start a cluster where no other exporter lets pods go, or use it where it runs."""
