@@ -34,8 +34,8 @@ def template(endpoint: InferenceEndpoint, config: Config) -> Object:
     Raises RenderError where the spec makes no valid, allowed pod.
     """
     spec = _merged(endpoint, config)
-    policy.check(endpoint.spec, spec, config.policy)
     extra = endpoint.spec.pod_template.metadata if endpoint.spec.pod_template else None
+    policy.check(endpoint.spec, spec, config.policy, extra.annotations if extra else None)
     labels = names.labels(endpoint.metadata.name, model=endpoint.spec.runtime.engine.value)
     metadata: Object = {
         "labels": {**((extra and extra.labels) or {}), **labels},
