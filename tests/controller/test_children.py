@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.controller.rig import TRIVIAL, Rig, trivial
+from zerotide.controller.reconciler import GOOD_NEWS
 from zerotide.kube import Client, NotFound, Resource
 from zerotide.kube.resources import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    EVENTS,
     INFERENCE_ENDPOINTS,
     NETWORK_POLICIES,
     PDBS,
@@ -54,21 +56,35 @@ async def test_an_endpoint_gets_its_children_and_sleeps(rig: Rig) -> None:
 
 
 async def test_a_quiet_system_writes_nothing(rig: Rig) -> None:
-    """Nothing changes while nothing happens, neither asleep nor awake, nor after a restart of the operator."""
+    """For a minute nothing changes while nothing happens, asleep, awake or failed, nor after a restart."""
     namespace = await rig.namespace()
     await rig.apply(namespace, "asleep", trivial())
     await rig.apply(namespace, "awake", trivial(scaling={"pinnedReplicas": 1}))
+    await rig.apply(namespace, "failed", trivial(podTemplate={"spec": {"hostNetwork": True}}))
     await rig.state(namespace, "asleep", "Asleep")
+    await rig.state(namespace, "failed", "Failed")
     await rig.state(namespace, "awake", "Awake", timeout=60)
-    kinds = (INFERENCE_ENDPOINTS, *CHILDREN)
     await settled(rig, namespace, "awake")
-    before = {name: await versions(rig.client, namespace, name, kinds) for name in ("asleep", "awake")}
-    await asyncio.sleep(5)  # a time in which nothing may happen cannot be awaited otherwise
+    await asyncio.sleep(GOOD_NEWS + 1)  # Events that wait for a calmer moment
+
+    async def everything() -> dict[str, Any]:
+        kinds = (INFERENCE_ENDPOINTS, *CHILDREN)
+        found: dict[str, Any] = {
+            name: await versions(rig.client, namespace, name, kinds) for name in ("asleep", "awake")
+        }
+        found["failed"] = await versions(rig.client, namespace, "failed", (INFERENCE_ENDPOINTS, SERVICES))
+        events = (await rig.client.list(EVENTS, namespace)).items
+        found["events"] = {event["metadata"]["name"]: event["metadata"]["resourceVersion"] for event in events}
+        return found
+
+    before = await everything()
+    assert any(name.startswith("failed.") for name in before["events"])
+    await asyncio.sleep(60)  # a time in which nothing may happen cannot be awaited otherwise
+    assert await everything() == before
     await rig.restart_operator()
-    await rig.until(INFERENCE_ENDPOINTS, namespace, "asleep", lambda found: found is not None)
+    await asyncio.to_thread(rig.processes.wait_ready, rig.operator)
     await asyncio.sleep(15)
-    after = {name: await versions(rig.client, namespace, name, kinds) for name in ("asleep", "awake")}
-    assert after == before
+    assert await everything() == before, "nor does a successor tell anything twice"
 
 
 async def settled(rig: Rig, namespace: str, name: str) -> None:
@@ -163,7 +179,7 @@ async def test_a_foreign_object_is_left_alone(rig: Rig, resource: Resource) -> N
 
 @pytest.mark.parametrize("when", ["asleep", "starting", "awake"])
 async def test_deletion_leaves_nothing(rig: Rig, when: str) -> None:
-    """Within seconds every child and pod is gone, during a start as well."""
+    """Within 5 s every child and pod is gone, during a start as well."""
     namespace = await rig.namespace()
     env = [{"name": "DELAY_MS", "value": "20000"}] if when == "starting" else []
     await rig.apply(namespace, "a", trivial(runtime={"env": env}))
@@ -172,7 +188,7 @@ async def test_deletion_leaves_nothing(rig: Rig, when: str) -> None:
         await rig.wake(namespace, "a")
         await rig.state(namespace, "a", *(["Awake"] if when == "awake" else ["Loading"]), timeout=60)
     await rig.client.delete(INFERENCE_ENDPOINTS, "a", namespace)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(5):
         for resource in CHILDREN:
             await rig.until(resource, namespace, "a", lambda found: found is None)
         while (await rig.client.list(PODS, namespace)).items:
