@@ -17,8 +17,10 @@ from e2e.up.install import install as install_chart
 from e2e.up.progress import Progress
 from e2e.up.target import Target, link_programs
 
-# The trivial image is the tests' own, and open endpoints are tested too: neither is allowed by default.
-VALUES: dict[str, Any] = {"policy": {"images": ["zerotide/*"], "allowOpen": True}}
+NODE_FOLDER = "/var/tmp/zerotide-models"
+# The trivial image is the tests' own, open endpoints and folders of the node are tested too: none of it is allowed by
+# default.
+VALUES: dict[str, Any] = {"policy": {"images": ["zerotide/*"], "allowOpen": True, "nodePaths": [NODE_FOLDER]}}
 IMAGES = ["operator", "smollm2", "trivial"]
 
 
