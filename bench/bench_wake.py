@@ -47,10 +47,13 @@ def main() -> None:
         system.endpoint(namespace, "smollm2", smollm2(idle="5s"))
         inside.floor_deployment(namespace, TRIVIAL)
         walls: dict[str, list[float]] = {"floor": [], "trivial": [], "smollm2": []}
-        stages: dict[str, dict[str, list[float]]] = {"trivial": {}, "smollm2": {}}
+        stages: dict[str, dict[str, list[float]]] = {"floor": {}, "trivial": {}, "smollm2": {}}
         for round_ in range(max(arguments.trivial, arguments.smollm2)):
             if round_ < arguments.trivial:
-                walls["floor"].append(inside.floor(namespace))
+                seconds, parts = inside.floor(namespace)
+                walls["floor"].append(seconds)
+                for stage, part in parts.items():
+                    stages["floor"].setdefault(stage, []).append(part)
                 walls["trivial"].append(inside.wake(namespace, "trivial", key))
                 note_stages(system, namespace, "trivial", stages["trivial"])
             if round_ < arguments.smollm2:

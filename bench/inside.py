@@ -1,6 +1,6 @@
 """A client inside the cluster's network that measures wakes; it takes one JSON command per line on stdin.
 
-{"op": "floor", "namespace"}              scale the bare Deployment to 1, dial its pod's IP, answer the seconds
+{"op": "floor", "namespace"}              scale the bare Deployment to 1, dial its pod's IP, answer seconds and stages
 {"op": "wake", "namespace", "name", "key"}  one chat request through the gateway, answer the seconds to its first byte
 """
 
@@ -30,13 +30,21 @@ async def first_byte(host: str, port: int, request: bytes) -> None:
         writer.close()
 
 
-async def floor(client: Client, namespace: str) -> float:
+def scheduled(pod: dict[str, Any]) -> bool:
+    """Tell whether a pod has got a node."""
+    return bool(pod.get("spec", {}).get("nodeName"))
+
+
+async def floor(client: Client, namespace: str) -> dict[str, Any]:
     """Measure a bare scale patch and a dial of the pod's IP, then wait until the pod is gone again."""
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     gone = asyncio.Event()
+    placed: list[float] = []
 
     def changed(change: Change) -> None:
         ip = change.object.get("status", {}).get("podIP")
+        if not placed and scheduled(change.object):
+            placed.append(time.monotonic())
         if change.type == "deleted":
             gone.set()
         elif ip and not address.done():
@@ -55,16 +63,16 @@ async def floor(client: Client, namespace: str) -> float:
             break
         except OSError:
             await asyncio.sleep(0.002)
-    took = time.monotonic() - started
+    ended = time.monotonic()
     await patching
     await client.patch(DEPLOYMENTS, "floor", namespace, {"spec": {"replicas": 0}}, subresource="scale")
     await gone.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    return took
+    return {"seconds": ended - started, "stages": {"provision": placed[0] - started, "pull": ended - placed[0]}}
 
 
-async def wake(client: Client, namespace: str, name: str, key: str) -> float:
+async def wake(client: Client, namespace: str, name: str, key: str) -> dict[str, Any]:
     """Measure one request through the gateway's Service, from its first byte to the answer's."""
     service = await client.get(SERVICES, "zerotide-gateway", "zerotide-system")
     question = [{"role": "user", "content": "Hi"}]
@@ -75,7 +83,7 @@ async def wake(client: Client, namespace: str, name: str, key: str) -> float:
     )
     started = time.monotonic()
     await first_byte(service["spec"]["clusterIP"], 80, head.encode() + body)
-    return time.monotonic() - started
+    return {"seconds": time.monotonic() - started}
 
 
 async def main() -> None:
@@ -84,8 +92,7 @@ async def main() -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             command: dict[str, Any] = json.loads(line)
             operation = command.pop("op")
-            seconds = await (floor if operation == "floor" else wake)(client, **command)
-            print(json.dumps({"seconds": seconds}), flush=True)
+            print(json.dumps(await (floor if operation == "floor" else wake)(client, **command)), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,14 +25,15 @@ class Inside:
     system: System
     process: subprocess.Popen[str]
 
-    def _ask(self, **command: Any) -> float:
+    def _ask(self, **command: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the client inside the cluster ended; its error is above")
-        return float(json.loads(line)["seconds"])
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def floor_deployment(self, namespace: str, image: str) -> None:
         """Make the bare Deployment that the floor is measured with: no volume, no probe, no replica."""
@@ -47,13 +48,14 @@ class Inside:
         metadata = {"namespace": namespace, "name": "floor"}
         self.system.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
 
-    def floor(self, namespace: str) -> float:
-        """Return the seconds from a bare scale patch to the first byte by the pod's IP."""
-        return self._ask(op="floor", namespace=namespace)
+    def floor(self, namespace: str) -> tuple[float, dict[str, float]]:
+        """Return the seconds from a bare scale patch to the first byte by the pod's IP, whole and by stage."""
+        answer = self._ask(op="floor", namespace=namespace)
+        return answer["seconds"], answer["stages"]
 
     def wake(self, namespace: str, name: str, key: str) -> float:
         """Return the seconds from a request's first byte to its answer's first byte, through the gateway."""
-        return self._ask(op="wake", namespace=namespace, name=name, key=key)
+        return float(self._ask(op="wake", namespace=namespace, name=name, key=key)["seconds"])
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
         prune()
     loaded = [cluster for cluster in clusters if load(cluster, pushed, image.reference)]
     size = storage.compressed_size(pushed) / 1e6
-    return f"{'unchanged' if fresh else 'built'}, {size:.0f} MB compressed{_into(loaded)}"
+    return f"{'unchanged' if fresh else 'built'}, about {size:.0f} MB compressed{_into(loaded)}"
 
 
 def _into(clusters: list[Cluster]) -> str:

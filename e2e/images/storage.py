@@ -23,6 +23,7 @@ from e2e.tools.table import cache
 
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
+PIECE, WHOLE = 256 << 10, 16 << 20
 UNNEEDED = ("doc", "man", "locale", "info", "lintian", "bug", "zoneinfo")
 
 
@@ -189,14 +190,14 @@ def blobs(image: Path) -> list[dict[str, Any]]:
 
 
 def compressed_size(image: Path) -> int:
-    """Return how many bytes a registry would send (gzip, level 6), measured once for each layer."""
+    """Return about how many bytes a registry would send, reckoned once for each layer."""
     notes = folder() / "compressed"
     notes.mkdir(exist_ok=True)
     total = 0
     for blob in blobs(image):
         note = notes / blob["digest"].partition(":")[2]
         if not note.exists():
-            replace(note, str(_gzip_size(blob_path(image, blob["digest"]))))
+            replace(note, str(gzip_size(blob_path(image, blob["digest"]))))
         total += int(note.read_text())
     return total
 
@@ -208,12 +209,17 @@ def replace(file: Path, content: str) -> None:
     part.rename(file)
 
 
-def _gzip_size(path: Path) -> int:
-    squeeze, size = zlib.compressobj(6, wbits=31), 0
+def gzip_size(path: Path) -> int:
+    """Return a file's size under gzip, level 6; of a large one, reckoned from every 16th piece.
+
+    Compressing 540 MB of weights takes longer than all the rest of their image.
+    """
+    size = path.stat().st_size
+    stride = 16 * PIECE if size > WHOLE else PIECE
     with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            size += len(squeeze.compress(data))
-    return size + len(squeeze.flush())
+        pieces = [os.pread(file.fileno(), PIECE, offset) for offset in range(0, size, stride)]
+    seen = sum(map(len, pieces))
+    return round(sum(len(zlib.compress(piece, 6)) for piece in pieces) * size / seen) if seen else 0
 
 
 def archived_digest(archive: Path) -> str:

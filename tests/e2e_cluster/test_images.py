@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,16 @@ def test_pip_in_a_build_is_set_up_as_on_this_machine(tmp_path: Path, monkeypatch
     written = Path(mounts["/etc/pip.conf"][0]).read_text()
     assert all(text in written for text in (str(links), "https://wheels.example/simple", wheels))
     assert mounts[str(links)][1] == "ro"
+
+
+@pytest.mark.parametrize("megabytes", [0, 1, 24])
+def test_the_size_that_a_registry_would_send_is_reckoned_well(tmp_path: Path, megabytes: int) -> None:
+    """A large file is not compressed whole, and yet the figure is right within a few percent."""
+    rng = random.Random(1)
+    half = (rng.randbytes(1 << 10) + bytes(1 << 10) for _ in range(megabytes << 9))
+    layer = tmp_path / "layer"
+    layer.write_bytes(b"".join(half))
+    assert storage.gzip_size(layer) == pytest.approx(len(zlib.compress(layer.read_bytes(), 6)), rel=0.05, abs=16)
 
 
 def test_layers_that_no_newest_build_names_are_superseded() -> None:
