@@ -62,6 +62,18 @@ def test_a_failure_is_one_event_however_often_it_is_looked_at() -> None:
     assert [(item.reason, item.once) for item in planned.warnings] == list(world.warnings), "and yet it is told"
 
 
+def test_what_made_a_start_fail_is_told_by_whoever_gives_it_up() -> None:
+    """The one who found out may have died before it told; the occasion is the same, so it is the same Event."""
+    world = failing()
+    (first,) = world.warnings
+    successor = World(obj=world.obj, children=world.children, pods=world.pods, now_us=world.now_us)
+    successor.pass_time(301)
+    successor.step()
+    assert successor.condition("Ready")["reason"] == "StartBackoff"
+    reasons = [reason for reason, _ in successor.warnings]
+    assert reasons == ["ImagePullFailed", "StartBackoff"] and first in successor.warnings
+
+
 def test_the_next_failure_is_another_event() -> None:
     """Of a mended spec, or after a success."""
     world = failing()

@@ -12,6 +12,7 @@ from zerotide.api.scalars import SECOND
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.external import Writer
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.plan import Delete, Notice, Plan, plan
@@ -48,6 +49,7 @@ class World:
     warnings: dict[tuple[str, str], Notice] = field(default_factory=dict)
     """What was told once, by reason and by what it is told once for."""
     names_taken: tuple[Taken, ...] = ()
+    writer: Writer | None = None
     _uids: int = 0
 
     @property
@@ -119,6 +121,7 @@ class World:
             load=self.load,
             window=self.window,
             names_taken=self.names_taken,
+            writer=self.writer,
             written_us=self.written_us,
         )
         steering = steer(observed, rendering, self.config, self.now_us)

@@ -129,24 +129,28 @@ def conditions(
     *,
     rolling_out: bool = False,
     name_taken: str = "",
+    external_writer: str = "",
 ) -> list[dict[str, Any]]:
     """Return the five conditions of a state, as the API server takes them.
 
     `previous` are the conditions of the object as read: a condition whose status stays keeps its
     lastTransitionTime, so that an unchanged endpoint is written unchanged. `rolling_out` counts only in
     states where a replica serves. `name_taken` says that an older endpoint keeps a model name of this one: it is
-    not what its spec asks for, so not Ready, but it works in every other way.
+    not what its spec asks for, so not Ready, but it works in every other way. `external_writer` says who else writes
+    what only the operator may; Reconciling tells it, since it is put back.
     """
     row = truth(state, reason)
     ready = (False, Reason.MODEL_NAME_CONFLICT) if name_taken else (row.ready, reason)
     reconciling = row.rolls and rolling_out
+    calm = Reason.EXTERNAL_WRITER if external_writer else reason
     wanted = {
         ConditionType.READY: ready,
         ConditionType.ACCEPTING: (row.accepting, reason),
         ConditionType.SERVING: (row.serving, reason),
-        ConditionType.RECONCILING: (reconciling, Reason.ROLLING_OUT if reconciling else reason),
+        ConditionType.RECONCILING: (reconciling, Reason.ROLLING_OUT if reconciling else calm),
         ConditionType.STALLED: (row.stalled, reason),
     }
+    told = {Reason.MODEL_NAME_CONFLICT: name_taken, Reason.EXTERNAL_WRITER: external_writer}
     before = {condition.get("type"): condition for condition in previous}
     result = []
     for type_, (holds, why) in wanted.items():
@@ -158,7 +162,7 @@ def conditions(
                 "type": type_.value,
                 "status": status,
                 "reason": why.value,
-                "message": _message(type_, holds, name_taken or message, message),
+                "message": told.get(why) or _message(type_, holds, message),
                 "lastTransitionTime": since or format_time(now_us),
                 "observedGeneration": observed_generation,
             }
@@ -171,8 +175,8 @@ def brief(text: str) -> str:
     return text if len(text) <= _BRIEF else f"{text[:_BRIEF].rsplit(' ', 1)[0]} … (see Ready)"
 
 
-def _message(type_: ConditionType, holds: bool, ready: str, message: str) -> str:
+def _message(type_: ConditionType, holds: bool, message: str) -> str:
     if type_ is ConditionType.READY:
-        return ready
+        return message
     # Clients are answered with what Accepting says, and people who wait for a start with what Stalled says.
     return _SAYS.get((type_, holds)) or brief(message)

@@ -15,6 +15,7 @@ from zerotide.controller.starts import Starts
 from zerotide.kube import Change, Reflector
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Claims, claim_of
+from zerotide.reconcile.external import writers
 from zerotide.reconcile.pods import Pod, read
 
 Object = dict[str, Any]
@@ -209,8 +210,10 @@ def trimmed_node(obj: Object) -> Object:
 
 
 def trimmed_child(obj: Object) -> Object:
-    """Drop of a child what is large and never read."""
-    obj["metadata"].pop("managedFields", None)
+    """Drop of a child what is large and never read; of its managers, those who write replicas are."""
+    entries = writers(obj["metadata"].pop("managedFields", None) or ())
+    if entries:
+        obj["metadata"]["managedFields"] = entries
     return obj
 
 

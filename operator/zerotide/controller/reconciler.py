@@ -19,7 +19,9 @@ from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.signals import Signals
 from zerotide.kube import Clock, Forbidden, Invalid, Notice, Recorder
+from zerotide.reconcile.child import Kind
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.external import Writer, sight
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
 from zerotide.reconcile.observed import Object, Observed
 from zerotide.reconcile.plan import Delete, plan
@@ -78,6 +80,7 @@ class Reconciler:
         self._rendered: dict[str, tuple[tuple[str, int], Rendering]] = {}
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
+        self._writers: dict[str, Writer] = {}
 
     async def reconcile(self, key: str) -> None:
         """Do one round for one endpoint; raise KubeError to be called again after a back-off."""
@@ -106,7 +109,7 @@ class Reconciler:
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone; its children follow it by their owner references."""
-        for table in (self._rendered, self._refused, self._written):
+        for table in (self._rendered, self._refused, self._written, self._writers):
             table.pop(key, None)
         self._executor.forget(key)
         self._world.signals.forget(key)
@@ -213,7 +216,7 @@ class Reconciler:
         raw = world.endpoints.get(key) or {}
         pods = world.pods.of(key)
         load = world.signals.load(endpoint)
-        return Observed(
+        observed = Observed(
             endpoint=endpoint,
             status=raw.get("status") or {},
             children=world.children.of(key),
@@ -229,6 +232,12 @@ class Reconciler:
             names_taken=world.endpoints.claims.taken(key),
             written_us=self._written.get(key, 0),
         )
+        deployment, decided = observed.own(Kind.DEPLOYMENT), endpoint.status.desired_replicas
+        writer = sight(deployment, decided, self._writers.pop(key, None), now_us)
+        if writer is None:
+            return observed
+        self._writers[key] = writer
+        return replace(observed, writer=writer)
 
     def _rendering(self, endpoint: InferenceEndpoint, now_us: int) -> Rendering:
         key, version = endpoint.key, (endpoint.metadata.uid, endpoint.metadata.generation)

@@ -9,6 +9,7 @@ from typing import Any
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
+from zerotide.reconcile.external import Writer
 from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.pods import Pod
 from zerotide.scaling.demand import Load
@@ -26,7 +27,7 @@ class Observed:
     of image pulls and `mounts` holds the last message of a volume that does not mount, both by pod uid. `activators`
     are the addresses of the ready ones. `written_us` is when this process wrote the status last, 0 for never.
     `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
-    not its own.
+    not its own. `writer` is who else wrote the Deployment's replicas lately.
     """
 
     endpoint: InferenceEndpoint
@@ -43,6 +44,7 @@ class Observed:
     window: Window = field(default_factory=Window)
     finished: LastWake | None = None
     names_taken: tuple[Taken, ...] = ()
+    writer: Writer | None = None
     written_us: int = 0
 
     def owner_of(self, kind: Kind) -> Owner | None:

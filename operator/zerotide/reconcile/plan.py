@@ -72,11 +72,13 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
         times.append(now_us + PREDECESSOR_US)
     if outcome.reason is Reason.NAME_CONFLICT:
         times.append(now_us + CONFLICT_US)
+    if observed.writer is not None:
+        times.append(observed.writer.until_us)
     return Plan(
         writes=tuple(_children(observed, config)),
         status=new if write else None,
         notices=tuple(_notices(steering)) if write else (),
-        warnings=tuple(_warnings(steering, outcome, new)) if write or when is None else (),
+        warnings=tuple(_warnings(observed, steering, outcome, new)) if write or when is None else (),
         verdict=outcome,
         again_us=min((time for time in times if time is not None), default=None),
     )
@@ -120,14 +122,19 @@ def _notices(steering: Steering) -> Iterator[Notice]:
         yield Notice("Normal", "Scaled", message)
 
 
-def _warnings(steering: Steering, outcome: Verdict, status: Object) -> Iterator[Notice]:
+def _warnings(observed: Observed, steering: Steering, outcome: Verdict, status: Object) -> Iterator[Notice]:
     # One Event for each time that the endpoint stops being well, and for each spec that does not work.
     ready = status["conditions"][0]
     once = f"{ready['observedGeneration']} {ready['status']} {ready['lastTransitionTime']}"
-    stuck = steering.situation.stuck
+    stuck, starts = steering.situation.stuck, steering.situation.starts
+    if outcome.reason is Reason.START_BACKOFF:
+        # Who gave up may not be who found out: the reason is told again, for the same occasion.
+        yield Notice("Warning", starts.reason, starts.message, once)
     if outcome.state is State.FAILED or outcome.reason is Reason.UNSCHEDULABLE:
         yield Notice("Warning", outcome.reason.value, outcome.message, once)
     elif stuck is not None and outcome.state is State.AWAKE:
         yield Notice("Warning", stuck.reason.value, outcome.message, once)
     if outcome.name_taken:
         yield Notice("Warning", Reason.MODEL_NAME_CONFLICT.value, outcome.name_taken, f"{once} {outcome.name_taken}")
+    if observed.writer is not None:
+        yield Notice("Warning", Reason.EXTERNAL_WRITER.value, observed.writer.message, observed.writer.once)

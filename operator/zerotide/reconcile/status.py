@@ -51,6 +51,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
             now_us,
             rolling_out=verdict.rolling_out,
             name_taken=verdict.name_taken,
+            external_writer=observed.writer.message if observed.writer else "",
         ),
         "replicas": len(pods),
         "readyReplicas": sum(pod.stage is Stage.READY for pod in pods),
