@@ -26,8 +26,10 @@ def test_defaults_and_environment() -> None:
             "ZEROTIDE_POLICY_NODE_PATHS": '["/srv"]',
             "ZEROTIDE_POLICY_ALLOW_OPEN": "false",
             "ZEROTIDE_ACTIVATOR_TOKEN_FILE": "/t",
+            "ZEROTIDE_LEASE_DURATION": "15",
         },
     )
+    assert (plain.lease, told.lease) == (5.0, 15.0)
     assert (told.identity, told.namespace, told.workers, told.log_level) == ("op-1", "sys", 3, "debug")
     assert told.config.images == {"zerotide": "r:1"} and told.config.system_namespace == "sys"
     policy = told.config.policy
@@ -39,6 +41,7 @@ def test_defaults_and_environment() -> None:
     ("arguments", "message"),
     [
         (["--port", "x"], "--port must be a whole number"),
+        (["--lease-duration", "1"], "--lease-duration must be a whole number from 2 on"),
         (["--log-format", "xml"], "--log-format must be json or text"),
         (["--runtime-images", "{"], "--runtime-images must be JSON"),
         (["--runtime-images", "[]"], "--runtime-images must be a JSON object"),

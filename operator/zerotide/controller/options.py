@@ -30,6 +30,7 @@ class Options:
     activator_port: int
     workers: int
     resync: float
+    lease: float
     elect: bool
 
 
@@ -61,6 +62,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         activator_port=_number(given.activator_port, "--activator-port"),
         workers=_number(given.workers, "--workers"),
         resync=float(_number(given.resync, "--resync")),
+        lease=float(_number(given.lease_duration, "--lease-duration", least=2)),
         elect=given.elect.lower() != "false",
     )
 
@@ -92,6 +94,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("activator-port", str(PORT_ADMIN), "port of the activators' demand streams")
     flag("workers", "16", "endpoints that are worked on at a time")
     flag("resync", "300", "seconds between looks at everything")
+    flag("lease-duration", "5", "seconds after which the Lease of an operator that does not renew it is free")
     flag("elect", "true", "whether to hold a Lease while writing: true or false")
     return parser
 
@@ -117,7 +120,7 @@ def _json(text: str, flag: str, kind: type, empty: Any) -> Any:
     return value
 
 
-def _number(text: str, flag: str) -> int:
-    if not text.isdigit():
-        raise SettingsError(f"{flag} must be a whole number, not {text!r}")
+def _number(text: str, flag: str, *, least: int = 0) -> int:
+    if not text.isdigit() or int(text) < least:
+        raise SettingsError(f"{flag} must be a whole number{f' from {least} on' if least else ''}, not {text!r}")
     return int(text)

@@ -62,7 +62,15 @@ class Operator:
             on_membership=self._reports_changed,
         )
         self.signals = Signals(self.streams)
-        self.elector = Elector(client, options.namespace, LEASE, options.identity, on_lost=self._lost)
+        self.elector = Elector(
+            client,
+            options.namespace,
+            LEASE,
+            options.identity,
+            on_lost=self._lost,
+            duration=options.lease,
+            retry=options.lease / 5,
+        )
         self._addresses: tuple[str, ...] = ()
         world = World(
             endpoints=self.endpoints,

@@ -14,6 +14,9 @@ from zerotide.kube import KubeError
 
 log = logging.getLogger(__name__)
 
+FENCED = 0.5
+"""Seconds until a key is tried again that could not be written for want of the lease."""
+
 Work = Callable[[str], Awaitable[None]]
 
 
@@ -86,7 +89,9 @@ class Queue:
             await self._work(key)
             self._schedule.succeeded(key)
         except NotLeading:
+            # The lease was not renewed in time. If it is taken up again, nothing must be forgotten.
             log.info("not leading", extra={"key": key})
+            self.add_after(key, FENCED)
         except KubeError as error:
             self._retry(key, f"{type(error).__name__}: {error}")
         except Exception:
