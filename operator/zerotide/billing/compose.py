@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
@@ -33,7 +33,8 @@ from zerotide.billing.reports import (
     SegmentView,
     TokenCost,
 )
-from zerotide.billing.split import apportion, split_active
+from zerotide.billing.split import apportion
+from zerotide.billing.usage import Attempt
 from zerotide.billing.wakes import summarize, wake_costs
 
 Amounts = Mapping[LineKey, Decimal]
@@ -89,12 +90,13 @@ def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> Endpoint
     for life in ledger.lifetimes:
         flights = ledger.flights.get(life.pod_uid, ())
         bill_lifetime(bill, life, flights, records.owner, period, index.book.default_class)
-    bill_tokens(bill, records.attempts, period)
+    done = [attempt for attempt in records.attempts if attempt.finished_in(*period)]
+    bill_tokens(bill, done, period)
     lines = bill.lines()
     amounts = round_lines({key: line.amount for key, line in lines.items()})
     total = sum(amounts.values(), Decimal(0))
     latest = ledger.lifetimes[-1] if ledger.lifetimes else None
-    tokens = _tokens(ledger, amounts, period)
+    tokens = _tokens(done, amounts)
     return EndpointCost(
         namespace=records.namespace,
         endpoint=records.endpoint,
@@ -103,7 +105,7 @@ def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> Endpoint
         replicas=sum(life.start_us < period.end_us and life.end_us > period.start_us for life in ledger.lifetimes),
         phases=_phases(ledger, lines, amounts, period),
         tokens=tokens,
-        consumers=_consumers(ledger, amounts, period),
+        consumers=_consumers(bill, done, amounts),
         wakes=tuple(wake_costs(ledger, index, period)),
         total=_text(total),
         always_on=_text(round_money(_always_on(ledger, index, period))),
@@ -151,8 +153,7 @@ def _phases(ledger: Ledger, lines: Mapping[LineKey, Line], amounts: Amounts, per
     return tuple(found)
 
 
-def _tokens(ledger: Ledger, amounts: Amounts, period: Period) -> TokenCost:
-    done = [attempt for attempt in ledger.records.attempts if attempt.finished_in(*period)]
+def _tokens(done: Sequence[Attempt], amounts: Amounts) -> TokenCost:
     return TokenCost(
         requests=len(done),
         input=sum(attempt.input_tokens for attempt in done),
@@ -162,18 +163,13 @@ def _tokens(ledger: Ledger, amounts: Amounts, period: Period) -> TokenCost:
     )
 
 
-def _consumers(ledger: Ledger, amounts: Amounts, period: Period) -> tuple[ConsumerCost, ...]:
-    active: dict[str, Fraction] = {}
-    for life in ledger.lifetimes:
-        for who, share in _active_shares(ledger, life, period).items():
-            active[who] = active.get(who, Fraction(0)) + share
-    whole = apportion(active)
+def _consumers(bill: Bill, done: Iterable[Attempt], amounts: Amounts) -> tuple[ConsumerCost, ...]:
+    whole = apportion(bill.active_us)
     requests, taken, given = Counter[str](), Counter[str](), Counter[str]()
-    for attempt in ledger.records.attempts:
-        if attempt.finished_in(*period):
-            requests[attempt.consumer] += 1
-            taken[attempt.consumer] += attempt.input_tokens
-            given[attempt.consumer] += attempt.output_tokens
+    for attempt in done:
+        requests[attempt.consumer] += 1
+        taken[attempt.consumer] += attempt.input_tokens
+        given[attempt.consumer] += attempt.output_tokens
     owed: dict[str, Decimal] = {}
     for key, amount in amounts.items():
         owed[key.consumer] = owed.get(key.consumer, Decimal(0)) + amount
@@ -186,17 +182,8 @@ def _consumers(ledger: Ledger, amounts: Amounts, period: Period) -> tuple[Consum
             output_tokens=given[name],
             amount=_text(owed.get(name, Decimal(0))),
         )
-        for name in sorted({*active, *owed, *requests})
+        for name in sorted({*whole, *owed, *requests})
     )
-
-
-def _active_shares(ledger: Ledger, life: Lifetime, period: Period) -> dict[str, Fraction]:
-    """Return each consumer's exact share of a pod's active time within a period."""
-    active = [segment for segment in life.segments if segment.phase == Phase.ACTIVE]
-    if not active:
-        return {}
-    low, high = max(active[0].start_us, period.start_us), min(active[-1].end_us, period.end_us)
-    return split_active(ledger.flights.get(life.pod_uid, ()), low, high)
 
 
 def _notes(ledger: Ledger, lines: Mapping[LineKey, Line], index: PriceIndex) -> tuple[str, ...]:

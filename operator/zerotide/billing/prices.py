@@ -157,6 +157,10 @@ class PriceIndex:
                 return price
         return None
 
+    def priced(self, meter: Meter) -> bool:
+        """Tell whether the book has any price of a meter that has no classes."""
+        return (meter, "") in self._by_meter
+
     def rate(self, name: str) -> Fraction:
         """Return the exact price of one microsecond or piece under the price of that name; 0 for the empty name."""
         return self._rates[name] if name else Fraction(0)

@@ -7,7 +7,6 @@ such that the lines add up to the rounded total.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -18,7 +17,7 @@ from zerotide.billing.errors import InvalidPeriod
 from zerotide.billing.facts import Accelerator, Allocation
 from zerotide.billing.fold import Lifetime, Phase, Segment
 from zerotide.billing.prices import Meter, PriceIndex
-from zerotide.billing.spans import Span, clip
+from zerotide.billing.spans import Span
 from zerotide.billing.split import apportion, split_active
 from zerotide.billing.usage import Attempt
 
@@ -74,6 +73,12 @@ class Bill:
         self.index = index
         self._times: dict[tuple[str, Phase, Rate, str], int | Fraction] = {}
         self._pieces: dict[tuple[str, Meter, str], int] = {}
+        self.active_us: dict[str, Fraction] = {}
+        """Each consumer's exact share of the time in which replicas were active."""
+
+    def add_active(self, consumer: str, us: int | Fraction) -> None:
+        """Add microseconds in which a replica worked for a consumer."""
+        self.active_us[consumer] = self.active_us.get(consumer, Fraction(0)) + us
 
     def add_time(self, consumer: str, phase: Phase, rate: Rate, price: str, us: int | Fraction) -> None:
         """Add microseconds of an allocation's meter under one price (empty: unpriced)."""
@@ -121,46 +126,48 @@ def bill_lifetime(
 ) -> None:
     """Add what a pod used within a period: active time to the consumers in flight, the rest to the owner."""
     rates = rates_of(life.allocation, life.accelerator, default_class)
-    crowd = _by_segment(life.segments, flights)
-    for number, segment in enumerate(life.segments):
-        if segment.phase == Phase.QUEUED:
-            continue
-        for span in clip((Span(segment.start_us, segment.end_us),), *period):
-            for low, high in pairwise(_price_edges(bill.index, rates, span)):
-                shares: dict[str, int | Fraction] = {owner: high - low}
-                if segment.phase == Phase.ACTIVE:
-                    shares = _shared(crowd.get(number, ()), owner, low, high)
-                for rate in rates:
-                    price = bill.index.at(rate.meter, rate.class_name, low)
-                    for consumer, us in shares.items():
-                        bill.add_time(consumer, segment.phase, rate, price.name if price else "", us)
+    span = Span(max(life.start_us, period.start_us), min(life.end_us, period.end_us))
+    for start, end in pairwise(_price_edges(bill.index, rates, span)):
+        spent, active_until = _spent(life.segments, start, end)
+        # Up to the end of the last active segment, the pod is active exactly while a request is in flight.
+        shares: dict[str, int | Fraction] = {**split_active(flights, start, active_until)}
+        rest = spent.pop(Phase.ACTIVE, 0) - sum(shares.values())
+        if rest:
+            shares[owner] = shares.get(owner, 0) + rest
+        used = [(consumer, Phase.ACTIVE, us) for consumer, us in shares.items()]
+        used += [(owner, phase, us) for phase, us in spent.items()]
+        for consumer, us in shares.items():
+            bill.add_active(consumer, us)
+        for consumer, phase, us in used:
+            for rate in rates:
+                price = bill.index.at(rate.meter, rate.class_name, start)
+                bill.add_time(consumer, phase, rate, price.name if price else "", us)
 
 
-def _shared(flights: Sequence[tuple[str, Span]], owner: str, low: int, high: int) -> dict[str, int | Fraction]:
-    """Return who pays how much of [low, high); what no flight covers is the owner's, so the parts are the whole."""
-    shares: dict[str, int | Fraction] = {**split_active(flights, low, high)}
-    rest = high - low - sum(shares.values())
-    return {**shares, owner: shares.get(owner, 0) + rest} if rest else shares
-
-
-def _by_segment(segments: Sequence[Segment], flights: Sequence[tuple[str, Span]]) -> dict[int, list[tuple[str, Span]]]:
-    """Return the flights of each active segment, by its number: an active segment is a union of whole flights."""
-    active = [(segment.start_us, number) for number, segment in enumerate(segments) if segment.phase == Phase.ACTIVE]
-    crowd: dict[int, list[tuple[str, Span]]] = {}
-    for who, span in flights:
-        place = max(bisect_right(active, (span.start_us, len(segments))) - 1, 0)
-        if active:
-            crowd.setdefault(active[place][1], []).append((who, span))
-    return crowd
+def _spent(segments: Iterable[Segment], start_us: int, end_us: int) -> tuple[dict[Phase, int], int]:
+    """Return the microseconds of each phase within [start, end), and where the last active one of them ends."""
+    spent: dict[Phase, int] = {}
+    active_until = start_us
+    for low, high, phase in segments:
+        if low < end_us and high > start_us:
+            high = min(high, end_us)
+            spent[phase] = spent.get(phase, 0) + high - max(low, start_us)
+            if phase is Phase.ACTIVE:
+                active_until = high
+    return spent, active_until
 
 
 def _price_edges(index: PriceIndex, rates: Sequence[Rate], span: Span) -> list[int]:
+    if span.end_us <= span.start_us:
+        return []
     edges = {edge for rate in rates for piece in index.pieces(rate.meter, rate.class_name, *span) for edge in piece[:2]}
-    return sorted(edges)
+    return sorted({*span, *edges})
 
 
 def bill_tokens(bill: Bill, attempts: Iterable[Attempt], period: Period) -> None:
     """Add the tokens and requests that were finished within a period; broken attempts are not billed."""
+    if not any(bill.index.priced(meter) for meter in _PIECES):
+        return
     for attempt in attempts:
         end = attempt.ended_us
         if end is None or not attempt.finished_in(*period):
@@ -169,6 +176,9 @@ def bill_tokens(bill: Bill, attempts: Iterable[Attempt], period: Period) -> None
         bill.add_pieces(attempt.consumer, Meter.CACHED_INPUT_TOKENS, attempt.cached_tokens, end)
         bill.add_pieces(attempt.consumer, Meter.OUTPUT_TOKENS, attempt.output_tokens, end)
         bill.add_pieces(attempt.consumer, Meter.REQUESTS, 1, end)
+
+
+_PIECES = (Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS, Meter.REQUESTS)
 
 
 def round_money(amount: Fraction, places: int = PLACES) -> Decimal:

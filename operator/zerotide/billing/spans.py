@@ -35,8 +35,10 @@ def union(spans: Iterable[Span]) -> list[Span]:
 def clip(spans: Iterable[Span], start_us: int, end_us: int) -> Iterator[Span]:
     """Yield what of each span lies in [start, end)."""
     for span in spans:
-        low, high = max(span.start_us, start_us), min(span.end_us, end_us)
-        if low < high:
+        low, high = span
+        if start_us <= low < high <= end_us:
+            yield span
+        elif (low := max(low, start_us)) < (high := min(high, end_us)):
             yield Span(low, high)
 
 

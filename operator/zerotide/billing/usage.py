@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from zerotide.api.scalars import MINUTE
 from zerotide.api.usage import Outcome
@@ -12,8 +12,7 @@ OPEN_LIMIT_US = 15 * MINUTE
 """For how long an attempt without a settlement is taken to be in flight: the default of `request.timeout`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt to serve a request on one replica; `ended_us` is None until it is settled."""
 
     request_id: str
@@ -38,7 +37,7 @@ class Attempt:
 
     def finished_in(self, start_us: int, end_us: int) -> bool:
         """Tell whether it ended within [start, end) and its tokens are billed."""
-        return self.ended_us is not None and self.delivered and start_us <= self.ended_us < end_us
+        return self.ended_us is not None and start_us <= self.ended_us < end_us and self.delivered
 
     def span(self, as_of_us: int, open_limit_us: int = OPEN_LIMIT_US) -> Span:
         """Return when it was in flight, as known at `as_of_us`; an open one ends after the limit at the latest."""

@@ -22,9 +22,9 @@ def pods_by_wake(ledger: Ledger) -> dict[str, list[Lifetime]]:
     The API server's stamps are whole seconds, so a pod may seem created up to a second before its wake.
     """
     told: dict[str, str] = {}
-    for attempt in sorted(ledger.records.attempts, key=lambda attempt: attempt.forwarded_us):
-        if attempt.wake_id:
-            told.setdefault(attempt.pod_uid, attempt.wake_id)
+    waited = [attempt for attempt in ledger.records.attempts if attempt.wake_id]
+    for attempt in sorted(waited, key=lambda attempt: attempt.forwarded_us):
+        told.setdefault(attempt.pod_uid, attempt.wake_id)
     wakes = sorted(ledger.records.wakes, key=lambda wake: wake.time_us)
     started: dict[str, list[Lifetime]] = {}
     for life in ledger.lifetimes:

@@ -86,13 +86,11 @@ class Interface:
         now_us = self._clock.now_us()
         start, end = _instant(request, "from", 0), _instant(request, "to", now_us)
 
-        def answer(store: Store) -> str:
-            period = Period(start, end).checked()
-            ledgers = [folded(records, now_us) for records in store.records(namespace, endpoint, period)]
-            return compose(ledgers, self._index, period, now_us).model_dump_json(by_alias=True)
+        def read(store: Store) -> str:
+            return answer(store, compose, self._index, namespace, endpoint, Period(start, end), now_us)
 
         try:
-            return web.Response(text=await self._reader.run(answer), content_type="application/json")
+            return web.Response(text=await self._reader.run(read), content_type="application/json")
         except InvalidPeriod as error:
             raise Refusal(400, "BadRequest", str(error)) from error
 
@@ -103,6 +101,14 @@ class Interface:
     async def _health(self, problem: Callable[[], str], request: web.Request) -> web.Response:
         found = problem()
         return web.Response(text=found or "ok", status=503 if found else 200)
+
+
+def answer(
+    store: Store, compose: Compose, index: PriceIndex, namespace: str, endpoint: str, period: Period, now_us: int
+) -> str:
+    """Return a report as JSON; raise InvalidPeriod and StoreError."""
+    ledgers = [folded(records, now_us) for records in store.records(namespace, endpoint, period.checked())]
+    return compose(ledgers, index, period, now_us).model_dump_json(by_alias=True)
 
 
 def _instant(request: web.Request, name: str, otherwise: int) -> int:

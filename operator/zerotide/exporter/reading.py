@@ -15,33 +15,46 @@ from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 from zerotide.exporter.store import OpenPod
 
 _ENDS = ", ".join(f"'{kind.value}'" for kind in END_RANK)
+_ON = "pod_uid IN (SELECT value FROM json_each(?))"
 Key = tuple[str, str]
 
 
 def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
-    """Return what is known of endpoints (empty: any) that bears on a period: pods that lived in it, and all theirs."""
+    """Return what is known of endpoints (empty: any) that bears on a period.
+
+    That is the pods that lived in it, with all requests on them, and the requests on any other pod that ended in it.
+    """
     names = _where("namespace", namespace) + _where("endpoint", endpoint)
     values = tuple(value for value in (namespace, endpoint) if value)
-    pods = db.execute(
+    rows = db.execute(
         f"SELECT cluster, pod_uid, namespace, endpoint, settled_us FROM pod WHERE created_us < ?{names}"
         " AND coalesce((SELECT max(t_us) FROM fact WHERE fact.cluster = pod.cluster AND fact.pod_uid = pod.pod_uid"
         f" AND kind IN ({_ENDS})), ?) >= ?",
         (period.end_us, *values, period.end_us, period.start_us),
-    ).fetchall()
-    known = {
-        (row[0], row[1])
-        for row in db.execute(
-            f"SELECT DISTINCT namespace, name FROM endpoint WHERE created_us < ?"
-            f"{_where('namespace', namespace)}{_where('name', endpoint)}",
-            (period.end_us, *values),
-        )
-    }
-    return _assembled(db, [OpenPod(*row) for row in pods], known, period.start_us, whole=True)
+    )
+    pods = [OpenPod(*row) for row in rows]
+    known = db.execute(
+        f"SELECT DISTINCT namespace, name FROM endpoint WHERE created_us < ?"
+        f"{_where('namespace', namespace)}{_where('name', endpoint)}",
+        (period.end_us, *values),
+    )
+    # The plus keeps SQLite from reading all requests that an endpoint ever had: it needs those of few pods.
+    theirs = _where("+namespace", namespace) + _where("+endpoint", endpoint)
+    found = attempts(db, f"{_ON}{theirs}", (_uids(pods), *values))
+    elsewhere = f"ended_us >= ? AND ended_us < ? AND NOT {_ON}{theirs}"
+    found += attempts(db, elsewhere, (*period, _uids(pods), *values))
+    return _assembled(db, pods, set(known), found, period.start_us, whole=True)
 
 
 def pod_records(db: sqlite3.Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
     """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
-    return _assembled(db, pods, set(), since_us, whole=False)
+    (limit,) = db.execute("SELECT max(request_timeout_us) FROM endpoint").fetchone()
+    # Older ones without an end count as over. Apart, the two conditions are found by an index each.
+    oldest = since_us - max(limit or 0, OPEN_LIMIT_US)
+    recent = f"{_ON} AND forwarded_us >= ? AND (ended_us IS NULL OR ended_us >= ?)"
+    found = attempts(db, recent, (_uids(pods), oldest, since_us))
+    found += attempts(db, f"ended_us >= ? AND forwarded_us < ? AND {_ON}", (since_us, oldest, _uids(pods)))
+    return _assembled(db, pods, set(), found, since_us, whole=False)
 
 
 def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> list[Attempt]:
@@ -53,43 +66,55 @@ def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> l
         f" WHERE {condition} ORDER BY forwarded_us, request_id, attempt",
         tuple(values),
     )
-    return [Attempt(*row) for row in rows]
+    return list(map(Attempt._make, rows))
 
 
 def _assembled(
-    db: sqlite3.Connection, pods: Sequence[OpenPod], known: set[Key], since_us: int, *, whole: bool
+    db: sqlite3.Connection,
+    pods: Sequence[OpenPod],
+    known: set[Key],
+    found: Sequence[Attempt],
+    since_us: int,
+    *,
+    whole: bool,
 ) -> list[Records]:
     by_endpoint: dict[Key, list[OpenPod]] = {key: [] for key in known}
     for pod in pods:
         by_endpoint.setdefault((pod.namespace, pod.endpoint), []).append(pod)
-    return [_one(db, key, by_endpoint[key], since_us, whole) for key in sorted(by_endpoint)]
+    requests: dict[Key, list[Attempt]] = {key: [] for key in by_endpoint}
+    for attempt in found:
+        # Those of an endpoint that nobody knows are nobody's.
+        requests.get((attempt.namespace, attempt.endpoint), []).append(attempt)
+    return [_one(db, key, by_endpoint[key], requests[key], since_us, whole) for key in sorted(by_endpoint)]
 
 
-def _one(db: sqlite3.Connection, key: Key, pods: Sequence[OpenPod], since_us: int, whole: bool) -> Records:
-    found = db.execute(
+def _one(
+    db: sqlite3.Connection, key: Key, pods: Sequence[OpenPod], requests: Sequence[Attempt], since_us: int, whole: bool
+) -> Records:
+    known = db.execute(
         "SELECT uid, created_us, owner, request_timeout_us FROM endpoint WHERE namespace = ? AND name = ?"
         " ORDER BY created_us",
         key,
     ).fetchall()
     facts = {pod.pod_uid: _facts(db, pod) for pod in pods}
-    births = [created for _, created, _, _ in found] or [
+    births = [created for _, created, _, _ in known] or [
         fact.t_us for each in facts.values() for fact in each if fact.kind == "created"
     ]
     floors = [
         Floor(from_us, replicas)
-        for uid, *_ in found
+        for uid, *_ in known
         for from_us, replicas in db.execute("SELECT from_us, replicas FROM floor WHERE endpoint_uid = ?", (uid,))
     ]
     return Records(
         namespace=key[0],
         endpoint=key[1],
-        owner=found[-1][2] if found else f"{key[0]}/{key[1]}",
+        owner=known[-1][2] if known else f"{key[0]}/{key[1]}",
         since_us=min(births, default=since_us),
         facts=facts,
-        attempts=tuple(_attempts(db, key, pods, since_us, whole)),
+        attempts=tuple(requests),
         floors=tuple(sorted(floors)),
         wakes=tuple(_wakes(db, key)) if whole else (),
-        open_limit_us=found[-1][3] if found else OPEN_LIMIT_US,
+        open_limit_us=known[-1][3] if known else OPEN_LIMIT_US,
     )
 
 
@@ -101,23 +126,6 @@ def _facts(db: sqlite3.Connection, pod: OpenPod) -> list[Fact]:
     return [Fact(*row) for row in rows]
 
 
-def _attempts(db: sqlite3.Connection, key: Key, pods: Sequence[OpenPod], since_us: int, whole: bool) -> list[Attempt]:
-    """Return the attempts on these pods, and for a report those on pods that nobody saw as well."""
-    if whole:
-        oldest = min((_created(db, pod) for pod in pods), default=since_us)
-        condition = "namespace = ? AND endpoint = ? AND (ended_us IS NULL OR ended_us >= ?)"
-        return attempts(db, condition, (*key, min(oldest, since_us)))
-    marks = ", ".join("?" for _ in pods)
-    condition = f"pod_uid IN ({marks}) AND (ended_us IS NULL OR ended_us >= ?)"
-    return attempts(db, condition, (*(pod.pod_uid for pod in pods), since_us))
-
-
-def _created(db: sqlite3.Connection, pod: OpenPod) -> int:
-    """Return when a pod was created."""
-    row = db.execute("SELECT created_us FROM pod WHERE cluster = ? AND pod_uid = ?", pod[:2]).fetchone()
-    return int(row[0])
-
-
 def _wakes(db: sqlite3.Connection, key: Key) -> list[Wake]:
     rows = db.execute(
         "SELECT endpoint_uid, wake_id, namespace, endpoint, time_us, cause, total_us, stages FROM wake"
@@ -125,6 +133,10 @@ def _wakes(db: sqlite3.Connection, key: Key) -> list[Wake]:
         key,
     )
     return [Wake._make((*row[:7], tuple((name, us) for name, us in json.loads(row[7])))) for row in rows]
+
+
+def _uids(pods: Iterable[OpenPod]) -> str:
+    return json.dumps([pod.pod_uid for pod in pods])
 
 
 def _where(column: str, value: str) -> str:
