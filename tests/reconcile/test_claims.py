@@ -162,3 +162,9 @@ def test_a_start_that_fails_is_told_instead_of_the_name() -> None:
     world.run_pods()
     world.step()
     assert world.condition("Ready")["reason"] == "ModelNameConflict" and conditions(world) == "FTTFF"
+    world.run_pods(Stage.SCHEDULED, waiting="InvalidImageName", waiting_message="bad")
+    world.pass_time(1)
+    world.step()
+    told = [reason for reason, _ in world.warnings]
+    assert told.count("ImagePullFailed") == 2, "each failure is told, though Ready was False all the time"
+    assert told.count("ModelNameConflict") == 1

@@ -123,9 +123,9 @@ def _notices(steering: Steering) -> Iterator[Notice]:
 
 
 def _warnings(observed: Observed, steering: Steering, outcome: Verdict, status: Object) -> Iterator[Notice]:
-    # One Event for each time that the endpoint stops being well, and for each spec that does not work.
-    ready = status["conditions"][0]
-    once = f"{ready['observedGeneration']} {ready['status']} {ready['lastTransitionTime']}"
+    # One Event for each time that the endpoint stops taking requests, and for each spec that does not work. Ready may
+    # have been False before, for want of a name.
+    once = _occasion(status["conditions"][1])
     stuck, starts = steering.situation.stuck, steering.situation.starts
     if outcome.reason is Reason.START_BACKOFF:
         # Who gave up may not be who found out: the reason is told again, for the same occasion.
@@ -135,6 +135,11 @@ def _warnings(observed: Observed, steering: Steering, outcome: Verdict, status: 
     elif stuck is not None and outcome.state is State.AWAKE:
         yield Notice("Warning", stuck.reason.value, outcome.message, once)
     if outcome.name_taken:
-        yield Notice("Warning", Reason.MODEL_NAME_CONFLICT.value, outcome.name_taken, f"{once} {outcome.name_taken}")
+        occasion = f"{_occasion(status['conditions'][0])} {outcome.name_taken}"
+        yield Notice("Warning", Reason.MODEL_NAME_CONFLICT.value, outcome.name_taken, occasion)
     if observed.writer is not None:
         yield Notice("Warning", Reason.EXTERNAL_WRITER.value, observed.writer.message, observed.writer.once)
+
+
+def _occasion(condition: Object) -> str:
+    return f"{condition['observedGeneration']} {condition['status']} {condition['lastTransitionTime']}"
