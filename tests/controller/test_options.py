@@ -40,9 +40,10 @@ def test_defaults_and_environment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "x"], "--port must be a whole number"),
-        (["--lease-duration", "1"], "--lease-duration must be a whole number from 2 on"),
-        (["--log-format", "xml"], "--log-format must be json or text"),
+        (["--port", "x"], "--port 'x': give a number from 0 to 65535"),
+        (["--lease-duration", "1"], "--lease-duration '1': give a number from 2"),
+        (["--log-format", "xml"], "--log-format 'xml': choose json or text"),
+        (["--log-level", "loud"], "--log-level 'loud': choose debug, info, warning or error"),
         (["--runtime-images", "{"], "--runtime-images must be JSON"),
         (["--runtime-images", "[]"], "--runtime-images must be a JSON object"),
         (["--policy-images", "{}"], "--policy-images must be a JSON list"),

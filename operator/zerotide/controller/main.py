@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import sys
 from collections.abc import Sequence
+from functools import partial
 
 import kopf
 import uvloop
@@ -21,24 +20,15 @@ from zerotide.controller.failures import SettingsError
 from zerotide.controller.handlers import registry
 from zerotide.controller.process import Operator
 from zerotide.controller.settings import settings
-from zerotide.kube import Client, Credentials, CredentialsError, load_credentials, logs
+from zerotide.kube import Client, Credentials, load_credentials, process
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return the exit status: 0 after a signal, 1 after a failure, 2 for settings that cannot be used."""
-    try:
-        chosen = options.parse(arguments)
-    except SettingsError as error:
-        print(f"zerotide.controller: {error}", file=sys.stderr)
-        return 2
-    logs.set_up(chosen.log_format, chosen.log_level)
-    try:
-        return uvloop.run(run(chosen))
-    except CredentialsError as error:
-        log.error("no credentials", extra={"error": str(error)})
-        return 1
+    loop, parse = uvloop.new_event_loop, partial(options.parse, arguments)
+    return process.run("zerotide.controller", parse, run, refused=SettingsError, loop_factory=loop)
 
 
 async def run(chosen: options.Options) -> int:
@@ -89,7 +79,5 @@ async def _end(stop: asyncio.Event, operator: Operator) -> None:
 async def _signals(stop: asyncio.Event, ready: asyncio.Event) -> None:
     # kopf installs handlers of its own when it starts; ours follow once it has.
     for _ in range(2):
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        process.set_on_signals(stop)
         await ready.wait()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from zerotide.exporter.errors import ExporterError, SettingsError
 from zerotide.exporter.service import Service
 from zerotide.exporter.settings import Settings, parse
-from zerotide.kube import Client, CredentialsError, load_credentials, logs
+from zerotide.kube import Client, CredentialsError, load_credentials, process
 from zerotide.kube.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -19,28 +19,14 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the exporter. Exit 0 after SIGTERM or SIGINT, 1 when it cannot go on, 2 when told nonsense."""
-    try:
-        settings = parse(arguments)
-    except SettingsError as problem:
-        sys.stderr.write(f"zerotide.exporter: {problem}\n")
-        sys.exit(2)
-    logs.set_up(settings.log_format, settings.log_level)
-    failures: tuple[BaseException, ...] = ()
-    try:
-        asyncio.run(serve(settings))
-    except* (ExporterError, CredentialsError, OSError) as group:
-        failures = group.exceptions
-    for error in failures:
-        log.error("exporter cannot go on", extra={"error": str(error)})
-    if failures:
-        sys.exit(1)
+    told, failures = partial(parse, arguments), (ExporterError, CredentialsError, OSError)
+    sys.exit(process.run("zerotide.exporter", told, serve, refused=SettingsError, failures=failures))
 
 
 async def serve(settings: Settings) -> None:
     """Serve until a signal asks to stop. Raises ExporterError, CredentialsError, OSError."""
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    process.set_on_signals(stopping)
     async with Client(await load_credentials()) as client:
         service = Service(settings, client, Clock())
         await service.start()
