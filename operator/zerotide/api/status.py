@@ -189,6 +189,12 @@ class Status(Model):
         """Return the condition of a type, or None."""
         return next((condition for condition in self.conditions if condition.type == type_), None)
 
+    def explanation(self, condition: Condition) -> str:
+        """Return a condition's message, in full where Ready tells the same reason, else what it says itself."""
+        ready = self.condition("Ready")
+        whole = ready.message if ready is not None and ready.reason == condition.reason else ""
+        return whole or condition.message or condition.reason
+
     @classmethod
     def read(cls, status: Mapping[str, Any] | None) -> Self:
         """Read a status of the API server, ignoring fields that this version does not know."""

@@ -86,7 +86,7 @@ def reached(item: Object, goal: Goal) -> bool:
         return False
     stalled = status.condition("Stalled")
     if goal in (Goal.AWAKE, Goal.READY, Goal.ACCEPTING) and stalled is not None and stalled.status == "True":
-        raise StartFailed(f"{item['metadata']['name']} cannot start: {stalled.reason}: {stalled.message}")
+        raise StartFailed(f"{item['metadata']['name']} cannot start: {stalled.reason}: {status.explanation(stalled)}")
     match goal:
         case Goal.AWAKE:
             return status.state == State.AWAKE

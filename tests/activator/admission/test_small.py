@@ -118,6 +118,11 @@ def test_blocked() -> None:
     blocked = profile({"conditions": [crash]}, 2).blocked
     assert blocked is not None
     assert (blocked.code, blocked.message) == (ErrorCode.CRASH_LOOPING, "endpoint demo/m: exit 1")
+    ready = {**crash, "type": "Ready", "message": "exit 1: no such model"}
+    whole = profile({"conditions": [ready, crash]}, 2).blocked
+    assert whole is not None and whole.message == "endpoint demo/m: exit 1: no such model", "clients get all of it"
+    other = profile({"conditions": [{**ready, "reason": "ModelNameConflict"}, crash]}, 2).blocked
+    assert other == blocked, "Ready tells of something else"
     assert profile({"conditions": [crash]}, 3).blocked is None
     assert profile({"conditions": [{**crash, "status": "True"}]}, 2).blocked is None
     assert profile({"conditions": [{**crash, "reason": "Suspended"}]}, 2).blocked is None

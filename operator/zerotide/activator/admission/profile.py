@@ -117,7 +117,7 @@ def blocked(endpoint: InferenceEndpoint) -> Blocked | None:
     if (accepting.observed_generation or 0) < endpoint.metadata.generation or accepting.reason == Reason.SUSPENDED:
         return None
     code = code_of_reason(accepting.reason)
-    message = f"endpoint {endpoint.key}: {accepting.message or accepting.reason}"
+    message = f"endpoint {endpoint.key}: {endpoint.status.explanation(accepting)}"
     failed = endpoint.status.failed_starts
     retry_time = failed.retry_time if failed is not None and code is ErrorCode.START_BACKOFF else None
     return Blocked(code, message, parse_time(retry_time) if retry_time else None)
