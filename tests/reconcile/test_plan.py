@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.reconcile.helpers import CONFIG, NOW, raw
 from tests.reconcile.world import QUIET, World
-from zerotide.api.scalars import MINUTE, SECOND, format_time
+from zerotide.api.scalars import MINUTE, SECOND, format_micro_time, format_time
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.pods import Exit, Stage
 from zerotide.reconcile.steer import Apply, Scale
@@ -54,12 +54,50 @@ def test_a_wake_scales_and_nothing_else_comes_first() -> None:
     world.wish("w1")
     steering, _ = world.look()
     assert isinstance(steering.move, Scale) and steering.move.replicas == 1
+    before = world.status
+    world.step()
+    assert world.replicas == 1 and world.status == before, "the pod comes first, the status half a second later"
+    world.pass_time(0.5)
     world.step()
     assert world.status["handledWakeRequest"] == "w1" and world.status["desiredReplicas"] == 1
+    assert [notice.reason for notice in world.notices] == ["Scaled"], "what was put off is told all the same"
     assert world.status["state"] == "Waking" and truth(world) == ["True", "True", "False", "False", "False"]
     assert world.status["lastDecision"]["reason"] == "Request"
     world.settle()
     assert len(world.status["decisions"]) == 1
+
+
+def test_a_short_start_is_one_write() -> None:
+    """Asleep, then Awake: with the decision, its time and its Event, though no step in between was written."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    asked = format_micro_time(world.now_us)
+    for stage in (Stage.SCHEDULED, Stage.RUNNING):
+        world.pass_time(0.1)
+        world.run_pods(stage)
+        world.step()
+    before = world.writes
+    world.run_pods(Stage.READY)
+    world.settle()
+    assert world.writes == before + 1 and world.status["state"] == "Awake"
+    assert world.status["lastDecision"]["time"] == asked and len(world.notices) == 1
+
+
+def test_who_dies_with_a_step_untold_leaves_it_to_the_next() -> None:
+    """The Deployment asks for a replica, the status for none, and the wish stands: it is one wake all the same."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.held = None
+    world.pass_time(3)
+    world.step()
+    world.pass_time(0.5)
+    world.settle()
+    assert world.replicas == world.status["desiredReplicas"] == 1
+    assert [item["to"] for item in world.status["decisions"]] == [1]
 
 
 def test_the_states_of_a_start() -> None:
@@ -84,7 +122,7 @@ def test_the_states_of_a_start() -> None:
     quick.run_pods(Stage.SCHEDULED)
     quick.pass_time(0.1)
     _, planned = quick.step()
-    assert planned.status is None and planned.again_us == quick.written_us + SECOND // 2
+    assert planned.status is None and planned.again_us == quick.now_us + 4 * SECOND // 10
     quick.run_pods(Stage.READY)
     quick.step()
     assert quick.status["state"] == "Awake", "what matters is not put off"
@@ -476,10 +514,13 @@ def test_doing_what_a_plan_says_is_enough(spec: dict[str, Any], events: list[tup
             case "spec":
                 world.obj["spec"] = {"model": {"uri": "image:///m"}}
                 world.spec(**value)
+            case "restart":
+                world.held = None
         first, second = world.look(), world.look()
         assert first == second, "planning is a function"
         again = first[1].again_us
         assert again is None or again > world.now_us, "a time that has passed would make it spin"
+        world.settle()
         world.pass_time(0.6)
         world.settle()
         scaling = world.obj["spec"].get("scaling", {})

@@ -44,6 +44,7 @@ class World:
     activators: tuple[str, ...] = ("10.0.0.1",)
     pulls: dict[str, int] = field(default_factory=dict)
     written_us: int = 0
+    held: tuple[Object, int, tuple[Notice, ...]] | None = None
     writes: int = 0
     notices: list[Notice] = field(default_factory=list)
     warnings: dict[tuple[str, str], Notice] = field(default_factory=dict)
@@ -93,12 +94,15 @@ class World:
                     self.writes += 1
                 case _:
                     pass
+        told = (*(self.held[2] if self.held else ()), *planned.notices)
+        since = self.held[1] if self.held else self.now_us
+        self.held = (planned.held, since, told) if planned.held is not None else None
         if planned.status is not None:
             kept = {"wakeRequest": self.status["wakeRequest"]} if "wakeRequest" in self.status else {}
             self.obj["status"] = {**copy.deepcopy(planned.status), **kept}
             self.written_us = self.now_us
             self.writes += 1
-            self.notices += planned.notices
+            self.notices += told
         for warning in planned.warnings:
             self.warnings.setdefault((warning.reason, warning.once), warning)
         return steering, planned
@@ -106,6 +110,9 @@ class World:
     def look(self) -> tuple[Steering, Plan]:
         """Plan one round without carrying it out."""
         endpoint = InferenceEndpoint.parse(self.obj)
+        if self.held is not None:
+            wish = {"wakeRequest": self.status["wakeRequest"]} if "wakeRequest" in self.status else {}
+            endpoint = InferenceEndpoint.parse({**self.obj, "status": {**self.held[0], **wish}})
         rendering = render(endpoint, self.config)
         policy = Policy.of(endpoint.spec)
         self.window = self.window.add(self.now_us, wanted(self.load, policy), policy.scale_down_us)
@@ -123,6 +130,7 @@ class World:
             names_taken=self.names_taken,
             writer=self.writer,
             written_us=self.written_us,
+            held_us=self.held[1] if self.held else None,
         )
         steering = steer(observed, rendering, self.config, self.now_us)
         return steering, plan(observed, rendering, steering, self.config, self.now_us)

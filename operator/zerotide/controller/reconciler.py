@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from zerotide.api.conditions import State
-from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.endpoint import InferenceEndpoint, Status
 from zerotide.api.failures import InvalidObject
 from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.controller.cache import Children, Endpoints, Pods
@@ -50,6 +50,16 @@ class Refusal:
     until_us: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A status that is true but not written yet, since when, what is to be told with it, and whose it is."""
+
+    status: Object
+    since_us: int
+    notices: tuple[Told, ...]
+    uid: str
+
+
 @dataclass
 class World:
     """Everything that a reconciliation reads."""
@@ -80,6 +90,7 @@ class Reconciler:
         self._rendered: dict[str, tuple[tuple[str, int], Rendering]] = {}
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
+        self._held: dict[str, Held] = {}
         self._writers: dict[str, Writer] = {}
 
     async def reconcile(self, key: str) -> None:
@@ -109,7 +120,7 @@ class Reconciler:
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone; its children follow it by their owner references."""
-        for table in (self._rendered, self._refused, self._written, self._writers):
+        for table in (self._rendered, self._refused, self._written, self._held, self._writers):
             table.pop(key, None)
         self._executor.forget(key)
         self._world.signals.forget(key)
@@ -164,13 +175,20 @@ class Reconciler:
             sound = await self._write_children(key, planned.writes)
         if sound and new:
             sound = await self._steer(key, endpoint, rendering, steering)
+        held = self._held.get(key)
+        notices = (*(held.notices if held else ()), *planned.notices)
+        if sound and planned.held is not None:
+            since_us = held.since_us if held else now_us
+            self._held[key] = Held(planned.held, since_us, notices, endpoint.metadata.uid)
+        elif sound:
+            self._held.pop(key, None)
         if sound and planned.status is not None:
             written = await self._executor.write_status(self._meta(endpoint), planned.status)
             if written is None:
                 return True
             self._written[key] = now_us
             self._world.endpoints.put(written, now_us)
-            for notice in planned.notices:
+            for notice in notices:
                 self._record(written, notice)
         if sound:
             self._warn(key, planned.warnings)
@@ -214,6 +232,9 @@ class Reconciler:
     def _observe(self, endpoint: InferenceEndpoint, now_us: int) -> Observed:
         key, world = endpoint.key, self._world
         raw = world.endpoints.get(key) or {}
+        held = self._held.get(key)
+        if held is not None and held.uid == endpoint.metadata.uid:
+            endpoint = _with_status(endpoint, held.status)
         pods = world.pods.of(key)
         load = world.signals.load(endpoint)
         observed = Observed(
@@ -231,6 +252,7 @@ class Reconciler:
             finished=world.signals.finished(key),
             names_taken=world.endpoints.claims.taken(key),
             written_us=self._written.get(key, 0),
+            held_us=held.since_us if held else None,
         )
         deployment, decided = observed.own(Kind.DEPLOYMENT), endpoint.status.desired_replicas
         writer = sight(deployment, decided, self._writers.pop(key, None), now_us)
@@ -257,6 +279,12 @@ class Reconciler:
     def _meta(endpoint: InferenceEndpoint) -> Object:
         meta = endpoint.metadata
         return {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+
+
+def _with_status(endpoint: InferenceEndpoint, status: Object) -> InferenceEndpoint:
+    """Return an endpoint whose status is what we hold, and whose wish is what the activators wrote."""
+    held = Status.read(status).model_copy(update={"wake_request": endpoint.status.wake_request})
+    return endpoint.model_copy(update={"status": held})
 
 
 def _going(error: Exception) -> bool:

@@ -25,7 +25,8 @@ class Observed:
     `children` are the live objects of its name that carry its label, whoever controls them. `conflicts` are kinds
     whose creation the API server refused because an object without the label has the name. `pulls` counts back-offs
     of image pulls and `mounts` holds the last message of a volume that does not mount, both by pod uid. `activators`
-    are the addresses of the ready ones. `written_us` is when this process wrote the status last, 0 for never.
+    are the addresses of the ready ones. `written_us` is when this process wrote the status last, 0 for never. Where a
+    step of a start waits to be written since `held_us`, the endpoint's status is that step, and `status` is not yet.
     `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
     not its own. `writer` is who else wrote the Deployment's replicas lately.
     """
@@ -46,6 +47,7 @@ class Observed:
     names_taken: tuple[Taken, ...] = ()
     writer: Writer | None = None
     written_us: int = 0
+    held_us: int | None = None
 
     def owner_of(self, kind: Kind) -> Owner | None:
         """Return whose the live object of a kind is, None where there is none."""

@@ -53,8 +53,10 @@ class Plan:
 
     writes: tuple[Create | Apply | Delete, ...]
     status: Object | None
+    held: Object | None
+    """A status that is true from now on and worth a write a little later, if nothing else comes."""
     notices: tuple[Notice, ...]
-    """What happened, to be told when the status was written."""
+    """What happened, to be told when the status is written, this one or the one that is held."""
     warnings: tuple[Notice, ...]
     """What is wrong as long as it is, so that a process that ends before it told leaves it to the next."""
     verdict: Verdict
@@ -65,8 +67,9 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
     """Return the plan that follows a steering; planning again once it is carried out writes nothing."""
     outcome = verdict(observed, steering, now_us)
     new = statuses.build(observed, steering, outcome, now_us)
-    when = statuses.due(observed.status, new, observed.written_us, now_us)
+    when = statuses.due(observed.status, new, observed.written_us, observed.held_us, now_us)
     write = when is not None and when <= now_us
+    held = when is not None and not write and statuses.step(observed.status, new)
     times = [steering.decision.until_us, steering.situation.due_us, None if write else when]
     if steering.situation.waiting_for_predecessor:
         times.append(now_us + PREDECESSOR_US)
@@ -77,7 +80,8 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
     return Plan(
         writes=tuple(_children(observed, config)),
         status=new if write else None,
-        notices=tuple(_notices(steering)) if write else (),
+        held=new if held else None,
+        notices=tuple(_notices(steering)) if write or held else (),
         warnings=tuple(_warnings(observed, steering, outcome, new)) if write or when is None else (),
         verdict=outcome,
         again_us=min((time for time in times if time is not None), default=None),

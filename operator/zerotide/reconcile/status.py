@@ -1,8 +1,9 @@
 """Build the status that the operator owns, and tell whether it is worth a write.
 
 What changes with every request (the last activity, what keeps the endpoint awake) is written along with other
-changes, and alone at most once a minute; steps of a start that follow each other quickly are written as one. An
-endpoint that sleeps is never rewritten.
+changes, and alone at most once a minute; steps of a start that follow each other quickly, the first one included, are
+written as one: the API server has enough to do with the pod that somebody waits for. An endpoint that sleeps is never
+rewritten.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from zerotide.reconcile.steer import Steering
 
 Object = dict[str, Any]
 
-LAZY = ("lastActivityTime", "keptAwakeBy")
+LAZY = {"lastActivityTime", "keptAwakeBy"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
-CALM = {State.WAKING, State.PULLING, State.LOADING}
+CALM = {State.WAKING.value, State.PULLING.value, State.LOADING.value}
 CALM_US = 500 * MILLISECOND
+_STEPS = {"state", "conditions", "replicas", "readyReplicas"}
+_FIRST_STEP = _STEPS | {"desiredReplicas", "handledWakeRequest", "handledAnnotations", "lastDecision", "decisions"}
 _OWNED = {field.alias for field in Status.model_fields.values()} - {"wakeRequest"}
 _DECISIONS = 5
 _MESSAGE = 1024
@@ -71,18 +74,38 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
     return {key: value for key, value in status.items() if value not in (None, [], {})}
 
 
-def due(live: Mapping[str, Any], new: Mapping[str, Any], written_us: int, now_us: int) -> int | None:
-    """Return when the new status should be written: now or earlier for at once, later to wait, None for never."""
-    have = _ours(live, new)
-    if have == new:
+def due(
+    live: Mapping[str, Any], new: Mapping[str, Any], written_us: int, held_us: int | None, now_us: int
+) -> int | None:
+    """Return when the new status should be written: now or earlier for at once, later to wait, None for never.
+
+    `held_us` is since when a step waits to be written, None where none does.
+    """
+    changed = _changed(live, new)
+    if not changed:
         return None
-    eager = {key for key in (*have, *new) if key not in LAZY and have.get(key) != new.get(key)}
-    if not eager:
+    if changed <= LAZY:
         asleep = new.get("state") not in (State.AWAKE.value, State.DRAINING.value)
         return None if asleep else max(_last(live), written_us) + LAZY_US
-    states = {live.get("state"), new.get("state")}
-    steps = eager <= {"state", "conditions", "replicas", "readyReplicas"} and states <= {s.value for s in CALM}
-    return written_us + CALM_US if steps else now_us
+    if not step(live, new):
+        return now_us
+    if held_us is None:
+        held_us = now_us if live.get("state") == State.ASLEEP.value else written_us
+    return held_us + CALM_US
+
+
+def step(live: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether all that changed is a step of a start, which nobody needs to know within half a second."""
+    if new.get("state") not in CALM:
+        return False
+    if live.get("state") == State.ASLEEP.value:
+        return _changed(live, new) - LAZY <= _FIRST_STEP
+    return live.get("state") in CALM and _changed(live, new) - LAZY <= _STEPS
+
+
+def _changed(live: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    have = _ours(live, new)
+    return {key for key in (*have, *new) if have.get(key) != new.get(key)}
 
 
 def _ours(live: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
