@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from bench.support import installed
-from e2e.harness import SMOLLM2, TRIVIAL, System, smollm2, trivial
+from e2e.harness import SMOLLM2, System, smollm2, trivial
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +45,8 @@ def main() -> None:
         key = system.key(namespace, "bench")
         system.endpoint(namespace, "trivial", trivial(idle="5s", env={"SHUTDOWN_MS": "0"}))
         system.endpoint(namespace, "smollm2", smollm2(idle="5s"))
-        inside.floor_deployment(namespace, TRIVIAL)
+        system.wait_state(namespace, "trivial", "Asleep")
+        inside.floor_deployment(namespace, "trivial")
         walls: dict[str, list[float]] = {"floor": [], "trivial": [], "smollm2": []}
         stages: dict[str, dict[str, list[float]]] = {"floor": {}, "trivial": {}, "smollm2": {}}
         for round_ in range(max(arguments.trivial, arguments.smollm2)):

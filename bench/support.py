@@ -35,10 +35,9 @@ class Inside:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def floor_deployment(self, namespace: str, image: str) -> None:
-        """Make the bare Deployment that the floor is measured with: no volume, no probe, no replica."""
-        container = {"name": "model", "image": image, "imagePullPolicy": "IfNotPresent"}
-        pod = {"containers": [container], "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1}
+    def floor_deployment(self, namespace: str, endpoint: str) -> None:
+        """Make the bare Deployment that the floor is measured with: an endpoint's pod, of no endpoint."""
+        pod = self.system.get("deployment", endpoint, "-n", namespace)["spec"]["template"]["spec"]
         labels = {"app": "floor"}
         spec = {
             "replicas": 0,

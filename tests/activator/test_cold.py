@@ -9,6 +9,8 @@ import pytest
 
 from tests.activator.replica import TEXT, Replica
 from tests.activator.stack import Answer, Stack, gather, until
+from zerotide.activator.admission.naming import Name
+from zerotide.activator.endpoints.waker import HEAD_START
 from zerotide.api.demand import Wake
 from zerotide.api.scalars import format_time
 from zerotide.kube import ConnectionFailed
@@ -97,6 +99,31 @@ async def test_a_client_that_leaves_takes_nothing_back(stack: Stack) -> None:
     assert stack.api.applied == []
     stack.api.down = None
     await until(lambda: stack.api.applied)
+
+
+class Follower:
+    """An operator that follows the demand."""
+
+    def changed(self, endpoint: str, urgent: bool) -> None:
+        """Hear of a change."""
+
+    def woke(self, wake: Wake) -> None:
+        """Hear of a wake."""
+
+
+async def test_who_follows_the_demand_has_a_head_start(stack: Stack) -> None:
+    """The wish comes a moment later, once, whether the client waits for it or the endpoint woke meanwhile."""
+    stack.endpoint()
+    stack.key()
+    stack.tracker.listeners.add(Follower())
+    request = asyncio.create_task(stack.post())
+    await until(lambda: stack.registry.endpoints[Name("demo", "m")].gate.held)
+    assert stack.api.applied == []
+    request.cancel()
+    stack.endpoint(status={"desiredReplicas": 1, "state": "Waking"})
+    await until(lambda: stack.api.applied)
+    await asyncio.sleep(2 * HEAD_START)
+    assert len(stack.api.applied) == 1
 
 
 async def test_the_bound_of_held_requests(stack: Stack, replica: Replica) -> None:

@@ -48,7 +48,7 @@ class Service:
         self.metrics.loads = self._loads
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits)
         self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
-        self.waker = Waker(client, self.registry, me, clock.now_us)
+        self.waker = Waker(client, self.registry, me, clock.now_us, lambda: bool(self.tracker.listeners))
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
         self.forwarder = Forwarder(
             self.registry,
@@ -59,6 +59,7 @@ class Service:
             me,
             clock.monotonic,
             clock.now_us,
+            self.waker.settled,
         )
         self.gateway = Gateway(self.registry, self.forwarder, self.tracker, self.metrics, clock.monotonic, clock.now_us)
         self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic)

@@ -2,6 +2,9 @@
 
 The request is applied to the version of the object that was looked at, so of two activators that ask at once only
 one is heard; the other looks again and finds that the wish stands. A client that leaves takes nothing back.
+
+Where the operator follows the demand it has acted long before a wish is stored. Storing one costs the API server as
+much as creating the pod, so there it comes a moment later: it only has to outlive the operator and the client.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
 log = logging.getLogger(__name__)
 
+HEAD_START = 0.1
+"""Seconds that an operator that follows the demand has before a wish is written."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 PATIENCE = 60.0
 """Seconds for which an API server that does not answer is asked again although nobody waits any more."""
@@ -33,8 +38,11 @@ PATIENCE = 60.0
 class Waker:
     """Write wake requests, one task per endpoint that needs one."""
 
-    def __init__(self, client: Client, registry: Registry, me: str, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self, client: Client, registry: Registry, me: str, now_us: Callable[[], int], followed: Callable[[], bool]
+    ) -> None:
         self._client, self._registry, self._me, self._now_us = client, registry, me, now_us
+        self._followed = followed
         self._asking: dict[Name, asyncio.Task[None]] = {}
         registry.hooks.append(self)
 
@@ -43,9 +51,15 @@ class Waker:
         name = Name(endpoint.profile.namespace, endpoint.profile.name)
         if name in self._asking or not must_ask(endpoint.profile):
             return
-        task = asyncio.get_running_loop().create_task(self._ask(name))
+        task = asyncio.get_running_loop().create_task(self._ask(name, endpoint.profile.wake_id))
         self._asking[name] = task
         task.add_done_callback(lambda _: self._asking.pop(name, None))
+
+    async def settled(self, endpoint: Endpoint) -> None:
+        """Return once no wish for an endpoint is about to be written."""
+        task = self._asking.get(Name(endpoint.profile.namespace, endpoint.profile.name))
+        if task is not None:
+            await asyncio.wait([task])
 
     def changed(self, endpoint: Endpoint) -> None:
         """Ask again where an endpoint fell asleep while somebody waits."""
@@ -63,12 +77,18 @@ class Waker:
         for task in self._asking.values():
             task.cancel()
 
-    async def _ask(self, name: Name) -> None:
+    async def _ask(self, name: Name, newest: str) -> None:
+        """Write a wish, unless somebody else did since the wish `newest`."""
         loop = asyncio.get_running_loop()
+        if self._followed():
+            await asyncio.sleep(HEAD_START)
         give_up_at, pause = loop.time() + PATIENCE, FIRST_PAUSE
         while True:
             endpoint = self._registry.endpoints.get(name)
-            if endpoint is None or not must_ask(endpoint.profile):
+            # A wish is also the name of its wake: one that was quicker than its wish gets it all the same.
+            if endpoint is None or endpoint.profile.blocked is not None:
+                return
+            if not must_ask(endpoint.profile) and endpoint.profile.wake_id != newest:
                 return
             if loop.time() > give_up_at and not endpoint.gate.held:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from zerotide.activator.demand.tracker import Tracker
@@ -20,7 +20,7 @@ from zerotide.activator.traffic.relay import Relay
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.wire import Headers, UpstreamConnection, end_to_end, render_request
-from zerotide.api.demand import Wake
+from zerotide.api.demand import Stamps, Wake
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.usage import Intent, Outcome, Settlement
 
@@ -60,7 +60,9 @@ class Forwarder:
         me: str,
         now: Callable[[], float],
         now_us: Callable[[], int],
+        wished: Callable[[Endpoint], Awaitable[None]],
     ) -> None:
+        self._wished = wished
         self._registry, self._holder, self._tracker = registry, holder, tracker
         self._journal, self._metrics, self._me = journal, metrics, me
         self._now, self._now_us = now, now_us
@@ -193,28 +195,32 @@ class Forwarder:
 
     def _complete_wake(self, endpoint: Endpoint, replica: Replica, first_byte_us: int) -> None:
         stamps = endpoint.stamps(replica, first_byte_us)
-        if stamps is None or not endpoint.profile.wake_id:
+        if stamps is None:
             return
-        wake = Wake(
-            at_us=first_byte_us,
-            endpoint=endpoint.profile.key,
-            uid=endpoint.profile.uid,
-            id=endpoint.profile.wake_id,
-            stamps=stamps,
-        )
-        task = asyncio.get_running_loop().create_task(self._tell_wake(wake, replica))
+        task = asyncio.get_running_loop().create_task(self._tell_wake(endpoint, replica, stamps))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell_wake(self, wake: Wake, replica: Replica) -> None:
+    async def _tell_wake(self, endpoint: Endpoint, replica: Replica, stamps: Stamps) -> None:
         runtime = None
         try:
-            answer = await get(replica.pool, "/startup", wake.endpoint, STARTUP_TIME)
+            answer = await get(replica.pool, "/startup", endpoint.profile.key, STARTUP_TIME)
             if answer.status == 200:
                 runtime = stages_of(answer.body)
         except (UpstreamFault, TimeoutError):
             pass
-        self._tracker.woke(wake.model_copy(update={"runtime": runtime, "at_us": self._now_us()}))
+        await self._wished(endpoint)
+        profile = endpoint.profile
+        if profile.wake_id:
+            wake = Wake(
+                at_us=self._now_us(),
+                endpoint=profile.key,
+                uid=profile.uid,
+                id=profile.wake_id,
+                stamps=stamps,
+                runtime=runtime,
+            )
+            self._tracker.woke(wake)
 
 
 def upstream_headers(visit: Visit) -> Headers:
