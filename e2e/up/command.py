@@ -108,11 +108,11 @@ def down() -> None:
         environment = target.environment()
         subprocess.run(["kubectl", "delete", "namespace", talk.NAMESPACE, "--ignore-not-found"], env=environment)
         subprocess.run(["helm", "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait"], env=environment)
-        print("The CustomResourceDefinitions and the ledger's volume are kept; delete them by hand if you mean it.")
+        print(f"Kept: the CustomResourceDefinitions and, in {NAMESPACE}, the ledger's volume; delete them if you mean it.")
     shutil.rmtree(target.state, ignore_errors=True)
     with contextlib.suppress(OSError):
         target.state.parent.rmdir()
-    print(f"{target.name} is as before." if target.local is None else f"{target.name} is gone.")
+    print(f"{target.name} runs no Zerotide any more." if target.local is None else f"{target.name} is gone.")
 
 
 def env() -> None:
