@@ -108,7 +108,9 @@ def down() -> None:
         environment = target.environment()
         subprocess.run(["kubectl", "delete", "namespace", talk.NAMESPACE, "--ignore-not-found"], env=environment)
         subprocess.run(["helm", "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait"], env=environment)
-        print(f"Kept: the CustomResourceDefinitions and, in {NAMESPACE}, the ledger's volume; delete them if you mean it.")
+        print(
+            f"Kept: the CustomResourceDefinitions and, in {NAMESPACE}, the volume of the ledger; delete them by hand."
+        )
     shutil.rmtree(target.state, ignore_errors=True)
     with contextlib.suppress(OSError):
         target.state.parent.rmdir()
