@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import http.client
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from e2e.cluster import Cluster
 from e2e.fixtures import GivenCluster
-from e2e.harness import System
+from e2e.harness import System, wait_until
 from e2e.install import install, install_into
+from e2e.reach import reached
+from e2e.up.install import NAMESPACE
 from e2e.up.target import Target
 
 
@@ -19,10 +23,32 @@ from e2e.up.target import Target
 def system(cluster: Cluster | GivenCluster) -> Iterator[System]:
     """Install Zerotide into the cluster once; remove every test's namespace at the end."""
     if isinstance(cluster, GivenCluster):
-        if not cluster.gateway_url:
-            pytest.fail("set ZEROTIDE_GATEWAY to where the gateway of KUBECONFIG's cluster answers from here")
-        installed = install_into(Target(None, str(Path(os.environ["KUBECONFIG"]))), cluster.gateway_url)
-    else:
-        installed = install(cluster)
+        yield from given(cluster)
+        return
+    installed = install(cluster)
     yield installed
     installed.clean()
+
+
+def given(cluster: GivenCluster) -> Iterator[System]:
+    """Install into somebody else's cluster, and reach its gateway by $ZEROTIDE_GATEWAY or by port forwards."""
+    target = Target(None, str(cluster.kubeconfig))
+    with contextlib.ExitStack() as stack:
+        installed = install_into(target, cluster.gateway_url)
+        if not cluster.gateway_url:
+            reach = stack.enter_context(reached(installed.kubectl_path, target.kubeconfig, NAMESPACE))
+            installed.gateway = reach.url
+            wait_until("an activator answers", lambda: answers(reach.url), timeout=60)
+        yield installed
+        installed.clean()
+
+
+def answers(url: str) -> bool:
+    """Tell whether a gateway speaks HTTP."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
