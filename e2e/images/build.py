@@ -39,7 +39,7 @@ def _static(image: StaticImage, clusters: list[Cluster]) -> str:
     loaded = [cluster for cluster in clusters if digest_in_cluster(cluster, image.reference) != digest]
     for cluster in loaded:
         cluster.load_image(archive)
-    return f"{archive.stat().st_size / 1e6:.1f} MB{_into(loaded)}"
+    return f"{archive.stat().st_size / 1e6:.1f} MB{_into(loaded) if clusters else f' in {archive}'}"
 
 
 def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
