@@ -6,7 +6,7 @@ VENV := .venv/bin
 RUNTIME := .venv-runtime/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help up down env test check fix unit runtime e2e soak images crds tools tools-from-source setup clean lock
+.PHONY: help up down env test check fix unit runtime e2e soak images pin-images crds tools tools-from-source setup clean lock
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ soak: .venv/.stamp ## Long runs and fault storms on a real cluster
 
 images: ## Build all images and load them into the local cluster, if one runs
 	@$(PYTHON) -m e2e.images build all --load zerotide
+
+pin-images: ## Write the digests of the base images into the Dockerfiles, as their registry gives them
+	@$(PYTHON) -m e2e.images.pin
 
 crds: .venv/.stamp ## Generate crds/ from the Python types
 	$(VENV)/python -m zerotide.api.crd crds/
