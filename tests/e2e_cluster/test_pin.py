@@ -54,7 +54,10 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 def registry_program(folder: Path) -> Path:
     """Unpack Debian's registry; installing it would start a service for good."""
-    subprocess.run(["apt-get", "download", "-qq", "docker-registry"], cwd=folder, check=True)
+    download = ["apt-get", "download", "-qq", "docker-registry"]
+    if subprocess.run(download, cwd=folder).returncode != 0:  # no package lists yet
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(download, cwd=folder, check=True)
     (package,) = folder.glob("docker-registry_*.deb")
     subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "unpacked")], check=True)
     return folder / "unpacked/usr/bin/docker-registry"
