@@ -87,7 +87,7 @@ async def test_wait(cli: Cli) -> None:
     await cli.status("m", "Loading", Ready="True Waking it loads", Stalled="False Waking it loads")
     task = await waiting("awake")
     cli.capsys.readouterr()
-    await cli.status("m", "Failed", Ready="False CrashLooping x", Stalled="True CrashLooping it ends with code 1")
+    await cli.status("m", "Failed", Ready="False CrashLooping it ends with code 1", Stalled="True CrashLooping it ends")
     assert await task == 6
     assert "CrashLooping: it ends with code 1" in cli.capsys.readouterr().err
     task = await waiting("deleted")
