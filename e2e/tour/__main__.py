@@ -72,6 +72,9 @@ def main() -> int:
     """Run every step in a namespace of the tour's own, and write the page."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/tour.md"
     target = choose()
+    if target.local is not None and not target.local.running:
+        print(f"{target.name} does not run: `make up` starts it", file=sys.stderr)
+        return 1
     parts = [HEADER.strip()]
     with tempfile.NamedTemporaryFile("w") as kubeconfig:
         kubeconfig.write(context(target.kubeconfig))
