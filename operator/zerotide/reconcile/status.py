@@ -87,7 +87,7 @@ def due(
     if changed <= LAZY:
         asleep = new.get("state") not in (State.AWAKE.value, State.DRAINING.value)
         return None if asleep else max(_last(live), written_us) + LAZY_US
-    if not step(live, new):
+    if not _is_step(live, new, changed):
         return now_us
     if held_us is None:
         held_us = now_us if live.get("state") == State.ASLEEP.value else written_us
@@ -96,11 +96,15 @@ def due(
 
 def step(live: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Tell whether all that changed is a step of a start, which nobody needs to know within half a second."""
+    return _is_step(live, new, _changed(live, new))
+
+
+def _is_step(live: Mapping[str, Any], new: Mapping[str, Any], changed: set[str]) -> bool:
     if new.get("state") not in CALM:
         return False
     if live.get("state") == State.ASLEEP.value:
-        return _changed(live, new) - LAZY <= _FIRST_STEP
-    return live.get("state") in CALM and _changed(live, new) - LAZY <= _STEPS
+        return changed - LAZY <= _FIRST_STEP
+    return live.get("state") in CALM and changed - LAZY <= _STEPS
 
 
 def _changed(live: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
