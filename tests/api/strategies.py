@@ -136,6 +136,12 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         maxBodyBytes=quantity("1Ki", "1Gi"),
         extraPaths=st.lists(among("/a", "/v1/x", odd=("/a/", "a", "/a/../b", "/a?b")), max_size=2),
     ),
+    "routing": part(
+        policy=among("LeastInFlight", "PrefixAffinity", odd=("RoundRobin",)),
+        prefixBytes=integer(16, 65536),
+        maxLoadPercent=integer(100, 1000),
+        stickyHeader=among("X-Session-Id", "session", odd=("", "a b", "Authorization", "COOKIE", "x" * 65, "x_y", "1")),
+    ),
     "drain": part(timeout=duration()),
     "access": part(auth=among("APIKey", "Open", odd=("JWT",)), maxInFlightPerConsumer=integer(1, 100_000)),
     "cache": part(type=among("None", odd=("Node",))),

@@ -122,6 +122,8 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
         ({**MODEL, "runtime": {"engine": "ollama"}}, "spec.runtime.engine: Unsupported value"),
         ({**MODEL, "hold": {"coldTimeout": "1h"}}, "spec.hold.coldTimeout: Invalid value: hold.coldTimeout must not"),
         ({**MODEL, "hold": {"maxBytes": "1Mi"}}, "spec.hold.maxBytes: Invalid value: hold.maxBytes must not"),
+        ({**MODEL, "routing": {"policy": "RoundRobin"}}, "spec.routing.policy: Unsupported value"),
+        ({**MODEL, "routing": {"stickyHeader": "Cookie"}}, 'spec.routing.stickyHeader: Invalid value: "Cookie": must'),
         ({**MODEL, "drain": {"timeout": "1m"}}, "spec.drain.timeout: Invalid value: drain.timeout must not"),
         ({**MODEL, "resources": {"limits": {"nvidia.com/gpu": "1"}}}, "spec.resources: Invalid value: must not name"),
         ({**MODEL, "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}, "requests must not be greater"),

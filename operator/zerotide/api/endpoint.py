@@ -27,7 +27,7 @@ from zerotide.api.spec_runtime import (
     RuntimeSpec,
 )
 from zerotide.api.spec_scaling import Concurrency, Idle, Scaling, Stabilization
-from zerotide.api.spec_serving import Access, Billing, Cache, Drain, Hold, Request, Start
+from zerotide.api.spec_serving import Access, Billing, Cache, Drain, Hold, Request, Routing, Start
 from zerotide.api.status import (
     ColdStarts,
     Condition,
@@ -69,6 +69,7 @@ __all__ = [
     "Readiness",
     "Request",
     "Resources",
+    "Routing",
     "RuntimeSpec",
     "Scaling",
     "SecretRef",
@@ -143,6 +144,7 @@ class Spec(Model):
     hold: Annotated[Hold, Field(description="What happens to requests that cannot be served yet.")] = Hold()
     start: Annotated[Start, Field(description="How long a start may take, and when it is given up.")] = Start()
     request: Annotated[Request, Field(description="Limits of one request.")] = Request()
+    routing: Annotated[Routing, Field(description="Which replica a request goes to.")] = Routing()
     drain: Annotated[Drain, Field(description="How a replica leaves.")] = Drain()
     access: Annotated[Access, Field(description="Who may call.")] = Access()
     cache: Annotated[Cache, Field(description="Where weights are kept between starts.")] = Cache()

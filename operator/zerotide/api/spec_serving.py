@@ -1,4 +1,4 @@
-"""`spec.hold`, `start`, `request`, `drain`, `access`, `cache`, `billing`: what a request meets on its way."""
+"""`spec.hold`, `start`, `request`, `routing`, `drain`, `access`, `cache`, `billing`: what requests meet."""
 
 from __future__ import annotations
 
@@ -84,6 +84,53 @@ class Request(Model):
         Field(max_length=16, description="Exact paths that are forwarded beside the inference routes, for POST."),
         Unique(),
     ] = ()
+
+
+HEADER = Matches(
+    r"^[A-Za-z][A-Za-z0-9-]*$",
+    "be the name of a header, none that holds a credential",
+    refuse=r"^(?i:authorization|proxy-authorization|x-api-key|cookie)$",
+)
+
+
+class Routing(Model):
+    """Which replica a request goes to, among those that have room for it."""
+
+    policy: Annotated[
+        Literal["LeastInFlight", "PrefixAffinity"],
+        Field(
+            description="LeastInFlight: the one with the fewest requests. PrefixAffinity: requests whose prompts begin "
+            "alike go to one replica, whose cache knows that beginning, as long as it is not overloaded."
+        ),
+    ] = "LeastInFlight"
+    prefix_bytes: Annotated[
+        StrictInt,
+        Field(
+            ge=16,
+            le=65536,
+            description="How much of the prompt, as it is written in the body, must be alike for PrefixAffinity. More "
+            "than all conversations have in common, such as a system prompt.",
+        ),
+    ] = 256
+    max_load_percent: Annotated[
+        StrictInt,
+        Field(
+            ge=100,
+            le=1000,
+            description="Requests that a replica may have by affinity, in percent of the mean of all replicas, rounded "
+            "up; beyond that they go to the next one in a fixed order.",
+        ),
+    ] = 125
+    sticky_header: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="A request header, such as X-Session-Id: requests with the same value go to one replica within "
+            "the same bound of load, whatever the policy. Absent: none.",
+        ),
+        HEADER,
+    ] = None
 
 
 class Drain(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import hypothesis.strategies as st
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from zerotide.activator.admission.choice import least_in_flight
 from zerotide.activator.admission.gate import Bounds, Gate, Seat, Ticket, Turn
 from zerotide.api.errors import ErrorCode, Rejection
 
@@ -195,6 +197,47 @@ def test_a_busy_replica_and_no_patience() -> None:
     made = guest(longest=0.0)
     gate.enter(made.ticket, 0.0)
     assert made.codes == [ErrorCode.HOLD_TIMEOUT]
+
+
+def test_time_at_a_replica_is_no_time_of_waiting() -> None:
+    """A request whose replica is lost after long work goes to another one, or waits for it as if it had just come."""
+    gate: Gate[str] = Gate(replace(BOUNDS, per_replica=1))
+    gate.open("a", "a", 0.0)
+    gate.open("b", "b", 0.0)
+    made = guest()
+    gate.enter(made.ticket, 0.0)
+    lost = made.seat
+    assert lost is not None
+    gate.close(lost.key)
+    gate.come_back(made.ticket, 50.0)
+    assert made.seat is not None
+    assert made.seat is not lost
+    gate.close(made.seat.key)
+    gate.open("c", "c", 55.0)
+    gate.enter(guest(2).ticket, 55.0)
+    gate.come_back(made.ticket, 60.0)
+    assert made.codes == []
+    gate.sweep(69.0, 0.1)
+    assert gate.held == 1
+    gate.sweep(70.0, 0.1)
+    assert made.codes == [ErrorCode.HOLD_TIMEOUT]
+
+
+def test_a_choice_is_asked_with_the_tickets_affinity() -> None:
+    """Also for those who waited."""
+    asked: list[int] = []
+
+    def choose(seats: Collection[Seat[str]], limit: int, affinity: int) -> Seat[str] | None:
+        asked.append(affinity)
+        return least_in_flight(seats, limit)
+
+    gate: Gate[str] = Gate(BOUNDS, choose)
+    made = guest()
+    made.ticket.affinity = 7
+    gate.enter(made.ticket, 0.0)
+    gate.open("a", "a", 0.0)
+    assert set(asked) == {7}
+    assert made.seat is not None
 
 
 def test_beats() -> None:

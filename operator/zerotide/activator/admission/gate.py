@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from zerotide.activator.admission.choice import Choose, least_in_flight
 from zerotide.api.errors import ErrorCode, Rejection
 
 R = TypeVar("R")
@@ -44,9 +45,10 @@ class Turn(Enum):
 class Seat(Generic[R]):
     """A replica and the requests that it serves now."""
 
-    __slots__ = ("in_flight", "replica")
+    __slots__ = ("in_flight", "key", "replica")
 
-    def __init__(self, replica: R) -> None:
+    def __init__(self, key: str, replica: R) -> None:
+        self.key = key
         self.replica = replica
         self.in_flight = 0
 
@@ -54,15 +56,22 @@ class Seat(Generic[R]):
 class Ticket(Generic[R]):
     """A request's place: when it came, how large it is, and until when it may wait."""
 
-    __slots__ = ("arrived", "beat", "beat_at", "limit", "number", "seat", "settle", "size", "turn")
+    __slots__ = ("affinity", "arrived", "beat", "beat_at", "limit", "number", "seat", "settle", "size", "turn")
 
     def __init__(
-        self, arrived: float, size: int, longest: float, settle: Callable[[Seat[R] | Rejection], None]
+        self,
+        arrived: float,
+        size: int,
+        longest: float,
+        settle: Callable[[Seat[R] | Rejection], None],
+        affinity: int = 0,
     ) -> None:
         self.arrived = arrived
         self.size = size
         self.limit = arrived + longest
         self.settle = settle
+        self.affinity = affinity
+        """Requests of one affinity like to go to one replica; 0 for none."""
         self.number = 0
         self.turn = Turn.OUTSIDE
         self.seat: Seat[R] | None = None
@@ -77,8 +86,9 @@ class Ticket(Generic[R]):
 class Gate(Generic[R]):
     """Let requests through to replicas with room, hold the others within bounds, in order."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, choose: Choose[Seat[R]] = least_in_flight) -> None:
         self._bounds = bounds
+        self.choose = choose
         self._seats: dict[str, Seat[R]] = {}
         self._queue: OrderedDict[int, Ticket[R]] = OrderedDict()
         self._returned: list[Ticket[R]] = []
@@ -130,6 +140,9 @@ class Gate(Generic[R]):
     def come_back(self, ticket: Ticket[R], now: float) -> None:
         """Take a ticket whose replica was lost back to its old place, or refuse it as `enter` does."""
         self._leave_seat(ticket)
+        ticket.arrived = now  # its time at a replica was no time of waiting
+        if not self.held and self._grant(ticket):
+            return
         if not self._has_room(ticket):
             ticket.settle(Rejection(ErrorCode.QUEUE_FULL))
         elif self.deadline(ticket) <= now:
@@ -151,7 +164,7 @@ class Gate(Generic[R]):
         """Let requests through to one more replica."""
         if not self._seats:
             self._warm_since = now
-        self._seats[key] = Seat(replica)
+        self._seats[key] = Seat(key, replica)
         self.pump()
 
     def close(self, key: str) -> None:
@@ -188,23 +201,21 @@ class Gate(Generic[R]):
         """Let through whom there is room for, in order."""
         while self._returned or self._queue:
             ticket = self._returned[0] if self._returned else next(iter(self._queue.values()))
-            seat = self._best()
+            seat = self._best(ticket)
             if seat is None:
                 return
             self._drop(ticket)
             self._seat(ticket, seat)
 
     def _grant(self, ticket: Ticket[R]) -> bool:
-        seat = self._best()
+        seat = self._best(ticket)
         if seat is None:
             return False
         self._seat(ticket, seat)
         return True
 
-    def _best(self) -> Seat[R] | None:
-        best = min(self._seats.values(), key=lambda seat: seat.in_flight, default=None)
-        limit = self._bounds.per_replica
-        return None if best is None or (limit and best.in_flight >= limit) else best
+    def _best(self, ticket: Ticket[R]) -> Seat[R] | None:
+        return self.choose(self._seats.values(), self._bounds.per_replica, ticket.affinity)
 
     def _seat(self, ticket: Ticket[R], seat: Seat[R]) -> None:
         seat.in_flight += 1

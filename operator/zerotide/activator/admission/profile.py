@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zerotide.activator.admission.affinity import Routing
 from zerotide.api.conditions import ConditionType, Reason
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection, code_of_reason
@@ -42,6 +43,7 @@ class Profile:
     readiness_path: str
     limit: int
     """Requests in flight per replica, 0 for any number."""
+    routing: Routing
     holds: bool
     cold_timeout: float
     busy_timeout: float
@@ -86,6 +88,11 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         port=spec.runtime.port,
         readiness_path=spec.runtime.readiness.path,
         limit=spec.scaling.concurrency.limit,
+        routing=Routing(
+            spec.routing.prefix_bytes if spec.routing.policy == "PrefixAffinity" else 0,
+            spec.routing.max_load_percent,
+            (spec.routing.sticky_header or "").lower().encode(),
+        ),
         holds=spec.hold.while_cold == "Hold",
         cold_timeout=spec.hold.cold_timeout.seconds,
         busy_timeout=spec.hold.busy_timeout.seconds,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from zerotide.activator.admission.callers import Keyring
 from zerotide.activator.admission.catalogue import Catalogue
+from zerotide.activator.admission.choice import Bounded, least_in_flight
 from zerotide.activator.admission.gate import Bounds
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile, profile_of
@@ -81,6 +82,8 @@ class Registry:
         if endpoint is None:
             endpoint = self.endpoints[name] = Endpoint(profile, self._bounds(profile))
         endpoint.profile = profile
+        routing = profile.routing
+        endpoint.gate.choose = Bounded(routing.max_load_percent) if routing.by_affinity else least_in_flight
         self.catalogue.set(profile)
         endpoint.gate.rebound(self._bounds(profile))
         blocked = profile.blocked

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable
 
+from zerotide.activator.admission.affinity import affinity
 from zerotide.activator.admission.consumers import Consumers
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.demand.tracker import Tracker
@@ -81,6 +82,8 @@ class Gateway:
         if endpoint is None:
             raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {profile.key} was deleted")
         visit.endpoint = endpoint
+        if profile.routing.by_affinity:
+            visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, visit.payload.body)
         self._admit(visit, endpoint)
         await self._forwarder.forward(visit, endpoint)
 

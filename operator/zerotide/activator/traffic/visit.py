@@ -14,6 +14,7 @@ class Visit:
 
     __slots__ = (
         "accepted_us",
+        "affinity",
         "attempts",
         "caller",
         "claims",
@@ -51,6 +52,8 @@ class Visit:
         self.payload = Payload(b"")
         self.longest = 0.0
         """For how long it may be held by what it says itself."""
+        self.affinity = 0
+        """What it has in common with requests that like to go to the same replica; 0 for nothing."""
         self.claims: tuple[str, ...] = ()
         """Names under which it is counted as a consumer's."""
         self.accepted_us = 0
