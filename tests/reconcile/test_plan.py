@@ -10,30 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reconcile.helpers import CONFIG, NOW, raw
-from tests.reconcile.world import QUIET, World
-from zerotide.api.scalars import MINUTE, SECOND, format_micro_time, format_time
+from tests.reconcile.world import QUIET, World, awake, truth
+from zerotide.api.scalars import SECOND
 from zerotide.reconcile.child import Kind
-from zerotide.reconcile.pods import Exit, Stage
+from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.steer import Apply, Scale
 from zerotide.scaling.demand import Load
-
-
-def truth(world: World) -> list[str]:
-    """Return the statuses of the five conditions."""
-    return [world.condition(t)["status"] for t in ("Ready", "Accepting", "Serving", "Reconciling", "Stalled")]
-
-
-def awake(world: World | None = None) -> World:
-    """Return a world whose endpoint serves."""
-    world = world or World()
-    world.settle()
-    world.wish("w1")
-    world.step()
-    world.run_pods()
-    world.step()
-    world.settle()
-    assert world.status["state"] == "Awake"
-    return world
 
 
 def test_a_new_endpoint_sleeps_and_is_healthy() -> None:
@@ -45,118 +27,6 @@ def test_a_new_endpoint_sleeps_and_is_healthy() -> None:
     assert truth(world) == ["True", "True", "False", "False", "False"]
     assert world.condition("Ready")["reason"] == "NeverServed"
     assert world.status["selector"] == "zerotide.dev/endpoint=a" and world.status["url"] == "http://a.demo.svc"
-
-
-def test_a_wake_scales_and_nothing_else_comes_first() -> None:
-    """The one write to the Deployment is its replicas."""
-    world = World()
-    world.settle()
-    world.wish("w1")
-    steering, _ = world.look()
-    assert isinstance(steering.move, Scale) and steering.move.replicas == 1
-    before = world.status
-    world.step()
-    assert world.replicas == 1 and world.status == before, "the pod comes first, the status half a second later"
-    world.pass_time(0.5)
-    world.step()
-    assert world.status["handledWakeRequest"] == "w1" and world.status["desiredReplicas"] == 1
-    assert [notice.reason for notice in world.notices] == ["Scaled"], "what was put off is told all the same"
-    assert world.status["state"] == "Waking" and truth(world) == ["True", "True", "False", "False", "False"]
-    assert world.status["lastDecision"]["reason"] == "Request"
-    world.settle()
-    assert len(world.status["decisions"]) == 1
-
-
-def test_a_short_start_is_one_write() -> None:
-    """Asleep, then Awake: with the decision, its time and its Event, though no step in between was written."""
-    world = World()
-    world.settle()
-    world.wish("w1")
-    world.step()
-    asked = format_micro_time(world.now_us)
-    for stage in (Stage.SCHEDULED, Stage.RUNNING):
-        world.pass_time(0.1)
-        world.run_pods(stage)
-        world.step()
-    before = world.writes
-    world.run_pods(Stage.READY)
-    world.settle()
-    assert world.writes == before + 1 and world.status["state"] == "Awake"
-    assert world.status["lastDecision"]["time"] == asked and len(world.notices) == 1
-
-
-def test_who_dies_with_a_step_untold_leaves_it_to_the_next() -> None:
-    """The Deployment asks for a replica, the status for none, and the wish stands: it is one wake all the same."""
-    world = World()
-    world.settle()
-    world.wish("w1")
-    world.step()
-    world.held = None
-    world.pass_time(3)
-    world.step()
-    world.pass_time(0.5)
-    world.settle()
-    assert world.replicas == world.status["desiredReplicas"] == 1
-    assert [item["to"] for item in world.status["decisions"]] == [1]
-
-
-def test_the_states_of_a_start() -> None:
-    """Each step of the pod is a state; steps that follow quickly are written as one."""
-    world = World()
-    world.settle()
-    world.wish("w1")
-    world.step()
-    seen = []
-    for stage in (Stage.SCHEDULED, Stage.RUNNING, Stage.READY):
-        world.run_pods(stage)
-        world.pass_time(1)
-        world.step()
-        seen.append(world.status["state"])
-    assert seen == ["Pulling", "Loading", "Awake"]
-    assert truth(world) == ["True", "True", "True", "False", "False"]
-    quick = World()
-    quick.settle()
-    quick.pass_time(10)
-    quick.wish("w1")
-    quick.step()
-    quick.run_pods(Stage.SCHEDULED)
-    quick.pass_time(0.1)
-    _, planned = quick.step()
-    assert planned.status is None and planned.again_us == quick.now_us + 4 * SECOND // 10
-    quick.run_pods(Stage.READY)
-    quick.step()
-    assert quick.status["state"] == "Awake", "what matters is not put off"
-
-
-def test_idleness_drains_and_sleeps() -> None:
-    """With the reason; the endpoint has served, and its last activity is told."""
-    world = awake()
-    world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us)
-    world.pass_time(5 * 60)
-    world.step()
-    assert world.replicas == 0 and world.status["state"] == "Draining"
-    assert world.status["lastActivityTime"] == format_time(world.now_us - 5 * MINUTE)
-    world.pods = ()
-    world.settle()
-    assert world.status["state"] == "Asleep" and world.condition("Ready")["reason"] == "ScaledToZero"
-    before = world.writes
-    world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us)
-    world.pass_time(3600)
-    world.step()
-    assert world.writes == before, "an endpoint that sleeps is not rewritten"
-
-
-def test_activity_is_written_once_a_minute() -> None:
-    """Not with every request."""
-    world = awake()
-    written = 0
-    for _ in range(300):
-        world.pass_time(1)
-        world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us, in_flight=1)
-        before = world.writes
-        world.step()
-        written += world.writes - before
-    assert 4 <= written <= 6
 
 
 def test_drift_is_mended_and_foreign_fields_stay() -> None:
@@ -296,112 +166,6 @@ def test_a_predecessors_children_are_waited_for() -> None:
     del world.children[Kind.DEPLOYMENT]
     world.settle()
     assert world.replicas == 0
-
-
-def failing(reason_fields: dict[str, Any] | None = None) -> World:
-    """Return a world whose start is in a crash loop."""
-    world = World()
-    world.settle()
-    world.wish("w1")
-    world.step()
-    fields = reason_fields or {"waiting": "CrashLoopBackOff", "restarts": 2, "exit": Exit("Error", 1, "boom")}
-    world.run_pods(Stage.SCHEDULED, **fields)
-    world.pass_time(1)
-    world.step()
-    return world
-
-
-def test_a_hopeless_start_is_told_given_up_and_backs_off() -> None:
-    """Kubernetes tries on for the idle timeout; then the pods go, and the next start waits."""
-    world = failing()
-    assert world.status["state"] == "Failed" and truth(world) == ["False", "False", "False", "False", "True"]
-    assert world.condition("Accepting")["reason"] == "CrashLooping"
-    assert world.status["failedStarts"]["count"] == 1 and world.replicas == 1
-    world.settle()
-    world.pass_time(301)
-    world.step()
-    assert world.replicas == 0 and world.condition("Accepting")["reason"] == "StartBackoff"
-    retry = world.status["failedStarts"]["retryTime"]
-    assert retry == format_time(world.now_us + 30 * SECOND) and retry in world.condition("Accepting")["message"]
-    assert world.status["lastDecision"]["reason"] == "StartFailed"
-    world.pods = ()
-    world.wish("w2")
-    world.settle()
-    assert world.replicas == 0 and world.status["handledWakeRequest"] == "w2"
-    _, planned = world.look()
-    assert planned.again_us == world.now_us + 30 * SECOND
-    world.pass_time(30)
-    world.settle()
-    assert world.status["state"] == "Asleep" and truth(world)[1] == "True"
-    world.wish("w3")
-    world.step()
-    assert world.replicas == 1
-    world.run_pods(Stage.SCHEDULED, waiting="CrashLoopBackOff", restarts=2, exit=Exit("Error", 1, "boom"))
-    world.pass_time(1)
-    world.step()
-    assert world.status["failedStarts"]["count"] == 2
-    world.pass_time(301)
-    world.step()
-    assert world.status["failedStarts"]["retryTime"] == format_time(world.now_us + 60 * SECOND)
-
-
-def test_too_many_failures_end_a_start_at_once() -> None:
-    """But for a second, in which clients learn the reason."""
-    world = World(obj=raw({"start": {"maxFailures": 1}}))
-    world.settle()
-    world.wish("w1")
-    world.step()
-    world.run_pods(Stage.SCHEDULED, waiting="InvalidImageName", waiting_message="bad")
-    world.step()
-    assert world.condition("Accepting")["reason"] == "ImagePullFailed" and world.replicas == 1
-    world.pass_time(2)
-    world.step()
-    assert world.replicas == 0 and world.condition("Accepting")["reason"] == "StartBackoff"
-
-
-def test_success_and_a_new_spec_end_a_failure_at_once() -> None:
-    """A pod that comes up after all; a spec that was mended, even while starts back off; a person's wish."""
-    world = failing()
-    world.run_pods(Stage.READY)
-    world.step()
-    assert world.status["state"] == "Awake" and "failedStarts" not in world.status
-    mended = failing()
-    mended.pass_time(301)
-    mended.step()
-    mended.pods = ()
-    mended.spec(runtime={"image": "runtime:9"})
-    mended.settle()
-    assert mended.status["state"] == "Asleep" and "failedStarts" not in mended.status
-    wished = failing()
-    wished.pass_time(301)
-    wished.step()
-    wished.pods = ()
-    wished.obj["metadata"]["annotations"] = {"zerotide.dev/wake-requested-at": "now"}
-    wished.step()
-    assert wished.replicas == 1 and wished.status["lastDecision"]["reason"] == "Annotation"
-
-
-def test_a_failure_survives_the_operator() -> None:
-    """Nothing of it is in memory: the same objects lead to the same plan."""
-    world = failing()
-    copy = World(obj=world.obj, children=world.children, pods=world.pods, now_us=world.now_us)
-    copy.settle()
-    assert copy.status["failedStarts"]["count"] == 1
-    copy.pass_time(301)
-    copy.step()
-    assert copy.replicas == 0
-
-
-def test_a_sleep_wish_waits_for_requests() -> None:
-    """It stays open while something is in flight, and is acted upon once."""
-    world = awake()
-    world.load = replace(QUIET, in_flight=1)
-    world.obj["metadata"]["annotations"] = {"zerotide.dev/sleep-requested-at": "now"}
-    world.step()
-    assert world.replicas == 1 and "handledAnnotations" not in world.status
-    world.load = QUIET
-    world.step()
-    assert world.replicas == 0 and world.status["handledAnnotations"] == {"sleepRequestedAt": "now"}
 
 
 def test_children_that_are_not_wanted_any_more_go() -> None:

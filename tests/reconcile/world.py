@@ -178,3 +178,21 @@ class World:
         live = self.children[kind]
         self.children[kind] = merge(live, obj) if kind is Kind.DEPLOYMENT else {**live, **obj}
         self.writes += 1
+
+
+def truth(world: World) -> list[str]:
+    """Return the statuses of the five conditions."""
+    return [world.condition(t)["status"] for t in ("Ready", "Accepting", "Serving", "Reconciling", "Stalled")]
+
+
+def awake(world: World | None = None) -> World:
+    """Return a world whose endpoint serves."""
+    world = world or World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods()
+    world.step()
+    world.settle()
+    assert world.status["state"] == "Awake"
+    return world

@@ -1,9 +1,9 @@
 """Build the status that the operator owns, and tell whether it is worth a write.
 
 What changes with every request (the last activity, what keeps the endpoint awake) is written along with other
-changes, and alone at most once a minute; steps of a start that follow each other quickly, the first one included, are
-written as one: the API server has enough to do with the pod that somebody waits for. An endpoint that sleeps is never
-rewritten.
+changes, and alone at most once a minute; but once soon after an endpoint began to serve, since the request that woke
+it is over in seconds. Steps of a start that follow each other quickly, the first one included, are written as one:
+the API server has enough to do with the pod that somebody waits for. An endpoint that sleeps is never rewritten.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zerotide.api.conditions import State, conditions
 from zerotide.api.endpoint import Decision as DecisionRecord
 from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
 from zerotide.api.endpoint import HandledAnnotations, Status
-from zerotide.api.scalars import MILLISECOND, MINUTE, format_micro_time, format_time, parse_time
+from zerotide.api.scalars import MILLISECOND, MINUTE, SECOND, format_micro_time, format_time, parse_time
 from zerotide.reconcile import wakes
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
@@ -29,6 +29,8 @@ Object = dict[str, Any]
 LAZY = {"lastActivityTime", "keptAwakeBy"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
+FRESH_US, SETTLED_US = 3 * SECOND, 5 * SECOND
+"""A status that was written so soon after an endpoint began to serve is settled so much later."""
 CALM = {State.WAKING.value, State.PULLING.value, State.LOADING.value}
 CALM_US = 500 * MILLISECOND
 _STEPS = {"state", "conditions", "replicas", "readyReplicas"}
@@ -85,8 +87,10 @@ def due(
     if not changed:
         return None
     if changed <= LAZY:
-        asleep = new.get("state") not in (State.AWAKE.value, State.DRAINING.value)
-        return None if asleep else max(_last(live), written_us) + LAZY_US
+        if new.get("state") not in (State.AWAKE.value, State.DRAINING.value):
+            return None
+        fresh = written_us < _serving_since(live) + FRESH_US
+        return written_us + SETTLED_US if fresh and written_us else max(_last(live), written_us) + LAZY_US
     if not _is_step(live, new, changed):
         return now_us
     if held_us is None:
@@ -125,6 +129,11 @@ def _ours(live: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
 def _last(live: Mapping[str, Any]) -> int:
     written = live.get("lastActivityTime")
     return parse_time(written) if written else 0
+
+
+def _serving_since(live: Mapping[str, Any]) -> int:
+    serving = next((item for item in live.get("conditions") or [] if item["type"] == "Serving"), None)
+    return parse_time(serving["lastTransitionTime"]) if serving and serving["status"] == "True" else 0
 
 
 def _activity(observed: Observed) -> str | None:

@@ -1,0 +1,104 @@
+"""Starts that fail: told, given up, put off, forgotten with success or a new spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.reconcile.helpers import raw
+from tests.reconcile.world import World, truth
+from zerotide.api.scalars import SECOND, format_time
+from zerotide.reconcile.pods import Exit, Stage
+
+
+def failing(reason_fields: dict[str, Any] | None = None) -> World:
+    """Return a world whose start is in a crash loop."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    fields = reason_fields or {"waiting": "CrashLoopBackOff", "restarts": 2, "exit": Exit("Error", 1, "boom")}
+    world.run_pods(Stage.SCHEDULED, **fields)
+    world.pass_time(1)
+    world.step()
+    return world
+
+
+def test_a_hopeless_start_is_told_given_up_and_backs_off() -> None:
+    """Kubernetes tries on for the idle timeout; then the pods go, and the next start waits."""
+    world = failing()
+    assert world.status["state"] == "Failed" and truth(world) == ["False", "False", "False", "False", "True"]
+    assert world.condition("Accepting")["reason"] == "CrashLooping"
+    assert world.status["failedStarts"]["count"] == 1 and world.replicas == 1
+    world.settle()
+    world.pass_time(301)
+    world.step()
+    assert world.replicas == 0 and world.condition("Accepting")["reason"] == "StartBackoff"
+    retry = world.status["failedStarts"]["retryTime"]
+    assert retry == format_time(world.now_us + 30 * SECOND) and retry in world.condition("Accepting")["message"]
+    assert world.status["lastDecision"]["reason"] == "StartFailed"
+    world.pods = ()
+    world.wish("w2")
+    world.settle()
+    assert world.replicas == 0 and world.status["handledWakeRequest"] == "w2"
+    _, planned = world.look()
+    assert planned.again_us == world.now_us + 30 * SECOND
+    world.pass_time(30)
+    world.settle()
+    assert world.status["state"] == "Asleep" and truth(world)[1] == "True"
+    world.wish("w3")
+    world.step()
+    assert world.replicas == 1
+    world.run_pods(Stage.SCHEDULED, waiting="CrashLoopBackOff", restarts=2, exit=Exit("Error", 1, "boom"))
+    world.pass_time(1)
+    world.step()
+    assert world.status["failedStarts"]["count"] == 2
+    world.pass_time(301)
+    world.step()
+    assert world.status["failedStarts"]["retryTime"] == format_time(world.now_us + 60 * SECOND)
+
+
+def test_too_many_failures_end_a_start_at_once() -> None:
+    """But for a second, in which clients learn the reason."""
+    world = World(obj=raw({"start": {"maxFailures": 1}}))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods(Stage.SCHEDULED, waiting="InvalidImageName", waiting_message="bad")
+    world.step()
+    assert world.condition("Accepting")["reason"] == "ImagePullFailed" and world.replicas == 1
+    world.pass_time(2)
+    world.step()
+    assert world.replicas == 0 and world.condition("Accepting")["reason"] == "StartBackoff"
+
+
+def test_success_and_a_new_spec_end_a_failure_at_once() -> None:
+    """A pod that comes up after all; a spec that was mended, even while starts back off; a person's wish."""
+    world = failing()
+    world.run_pods(Stage.READY)
+    world.step()
+    assert world.status["state"] == "Awake" and "failedStarts" not in world.status
+    mended = failing()
+    mended.pass_time(301)
+    mended.step()
+    mended.pods = ()
+    mended.spec(runtime={"image": "runtime:9"})
+    mended.settle()
+    assert mended.status["state"] == "Asleep" and "failedStarts" not in mended.status
+    wished = failing()
+    wished.pass_time(301)
+    wished.step()
+    wished.pods = ()
+    wished.obj["metadata"]["annotations"] = {"zerotide.dev/wake-requested-at": "now"}
+    wished.step()
+    assert wished.replicas == 1 and wished.status["lastDecision"]["reason"] == "Annotation"
+
+
+def test_a_failure_survives_the_operator() -> None:
+    """Nothing of it is in memory: the same objects lead to the same plan."""
+    world = failing()
+    copy = World(obj=world.obj, children=world.children, pods=world.pods, now_us=world.now_us)
+    copy.settle()
+    assert copy.status["failedStarts"]["count"] == 1
+    copy.pass_time(301)
+    copy.step()
+    assert copy.replicas == 0

@@ -1,0 +1,153 @@
+"""The steps of a start, of being awake and of falling asleep: which of them are written, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.reconcile.world import QUIET, World, awake, truth
+from zerotide.api.scalars import MINUTE, SECOND, format_micro_time, format_time
+from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.steer import Scale
+
+
+def test_a_wake_scales_and_nothing_else_comes_first() -> None:
+    """The one write to the Deployment is its replicas."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    steering, _ = world.look()
+    assert isinstance(steering.move, Scale) and steering.move.replicas == 1
+    before = world.status
+    world.step()
+    assert world.replicas == 1 and world.status == before, "the pod comes first, the status half a second later"
+    world.pass_time(0.5)
+    world.step()
+    assert world.status["handledWakeRequest"] == "w1" and world.status["desiredReplicas"] == 1
+    assert [notice.reason for notice in world.notices] == ["Scaled"], "what was put off is told all the same"
+    assert world.status["state"] == "Waking" and truth(world) == ["True", "True", "False", "False", "False"]
+    assert world.status["lastDecision"]["reason"] == "Request"
+    world.settle()
+    assert len(world.status["decisions"]) == 1
+
+
+def test_a_short_start_is_one_write() -> None:
+    """Asleep, then Awake: with the decision, its time and its Event, though no step in between was written."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    asked = format_micro_time(world.now_us)
+    for stage in (Stage.SCHEDULED, Stage.RUNNING):
+        world.pass_time(0.1)
+        world.run_pods(stage)
+        world.step()
+    before = world.writes
+    world.run_pods(Stage.READY)
+    world.settle()
+    assert world.writes == before + 1 and world.status["state"] == "Awake"
+    assert world.status["lastDecision"]["time"] == asked and len(world.notices) == 1
+
+
+def test_who_dies_with_a_step_untold_leaves_it_to_the_next() -> None:
+    """The Deployment asks for a replica, the status for none, and the wish stands: it is one wake all the same."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.held = None
+    world.pass_time(3)
+    world.step()
+    world.pass_time(0.5)
+    world.settle()
+    assert world.replicas == world.status["desiredReplicas"] == 1
+    assert [item["to"] for item in world.status["decisions"]] == [1]
+
+
+def test_the_states_of_a_start() -> None:
+    """Each step of the pod is a state; steps that follow quickly are written as one."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    seen = []
+    for stage in (Stage.SCHEDULED, Stage.RUNNING, Stage.READY):
+        world.run_pods(stage)
+        world.pass_time(1)
+        world.step()
+        seen.append(world.status["state"])
+    assert seen == ["Pulling", "Loading", "Awake"]
+    assert truth(world) == ["True", "True", "True", "False", "False"]
+    quick = World()
+    quick.settle()
+    quick.pass_time(10)
+    quick.wish("w1")
+    quick.step()
+    quick.run_pods(Stage.SCHEDULED)
+    quick.pass_time(0.1)
+    _, planned = quick.step()
+    assert planned.status is None and planned.again_us == quick.now_us + 4 * SECOND // 10
+    quick.run_pods(Stage.READY)
+    quick.step()
+    assert quick.status["state"] == "Awake", "what matters is not put off"
+
+
+def test_idleness_drains_and_sleeps() -> None:
+    """With the reason; the endpoint has served, and its last activity is told."""
+    world = awake()
+    world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us)
+    world.pass_time(5 * 60)
+    world.step()
+    assert world.replicas == 0 and world.status["state"] == "Draining"
+    assert world.status["lastActivityTime"] == format_time(world.now_us - 5 * MINUTE)
+    world.pods = ()
+    world.settle()
+    assert world.status["state"] == "Asleep" and world.condition("Ready")["reason"] == "ScaledToZero"
+    before = world.writes
+    world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us)
+    world.pass_time(3600)
+    world.step()
+    assert world.writes == before, "an endpoint that sleeps is not rewritten"
+
+
+def test_activity_is_written_once_a_minute() -> None:
+    """Not with every request."""
+    world = awake()
+    written = 0
+    for _ in range(300):
+        world.pass_time(1)
+        world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us, in_flight=1)
+        before = world.writes
+        world.step()
+        written += world.writes - before
+    assert 4 <= written <= 6
+
+
+def test_what_keeps_awake_is_settled_soon_after_a_start() -> None:
+    """Once: the request that woke the endpoint is over in seconds, and nobody should read of it for a minute."""
+    world = awake()
+    world.load = replace(QUIET, in_flight=1)
+    world.pass_time(0.5)
+    world.obj["metadata"]["annotations"] = {"zerotide.dev/wake-requested-at": "now"}
+    world.settle()
+    assert world.status["keptAwakeBy"] == "1 request in flight"
+    world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us)
+    _, planned = world.step()
+    assert planned.status is None and planned.again_us == world.now_us + 5 * SECOND
+    world.pass_time(5)
+    world.settle()
+    assert world.status["keptAwakeBy"] == "the idle timeout"
+    world.load = replace(QUIET, in_flight=2)
+    _, planned = world.step()
+    assert planned.status is None and planned.again_us == world.now_us + MINUTE
+
+
+def test_a_sleep_wish_waits_for_requests() -> None:
+    """It stays open while something is in flight, and is acted upon once."""
+    world = awake()
+    world.load = replace(QUIET, in_flight=1)
+    world.obj["metadata"]["annotations"] = {"zerotide.dev/sleep-requested-at": "now"}
+    world.step()
+    assert world.replicas == 1 and "handledAnnotations" not in world.status
+    world.load = QUIET
+    world.step()
+    assert world.replicas == 0 and world.status["handledAnnotations"] == {"sleepRequestedAt": "now"}
