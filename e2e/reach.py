@@ -11,10 +11,12 @@ import contextlib
 import itertools
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+from e2e.cluster.forward import Ends, listen
 from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT
 
 LOOK = 0.5
@@ -22,7 +24,7 @@ PORT = re.compile(rb"Forwarding from 127\.0\.0\.1:([0-9]+)")
 
 
 class Reach:
-    """Forward one local port to the ready activators."""
+    """Forward one local port to the ready activators: what `listen` carries connections to."""
 
     def __init__(self, kubectl: str, kubeconfig: str, namespace: str) -> None:
         self._command = [kubectl, "--kubeconfig", kubeconfig, "-n", namespace]
@@ -32,7 +34,7 @@ class Reach:
 
     async def serve(self, listening: threading.Event) -> None:
         """Forward until cancelled; `url` is set before `listening` is."""
-        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        server = await listen(socket.create_server(("127.0.0.1", 0)), self)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         listening.set()
         try:
@@ -44,6 +46,13 @@ class Reach:
             for process, _ in self._forwards.values():
                 process.terminate()
                 await process.wait()
+
+    async def connect(self) -> Ends:
+        """Open a connection to the next activator. Raises OSError, also while none is ready."""
+        ports = [port for _, port in self._forwards.values()]
+        if not ports:
+            raise ConnectionRefusedError("no activator is ready")
+        return await asyncio.open_connection("127.0.0.1", ports[next(self._turn) % len(ports)])
 
     async def _look(self) -> None:
         """Forward to each activator that is ready, and to no other."""
@@ -81,36 +90,11 @@ class Reach:
         said, _ = await process.communicate()
         return said if process.returncode == 0 else b""
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            forwards = list(self._forwards.values())
-            if not forwards:
-                return
-            _, port = forwards[next(self._turn) % len(forwards)]
-            with contextlib.suppress(OSError):
-                inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-                with contextlib.closing(inner_writer):
-                    await _either(_pump(reader, inner_writer), _pump(inner_reader, writer))
-
 
 def serves(pod: Any) -> bool:
     """Tell whether a pod is ready and stays."""
     conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", ())}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
-
-
-async def _either(*pumps: Any) -> None:
-    tasks = [asyncio.ensure_future(pump) for pump in pumps]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from e2e.cluster import forward
+from e2e.reach import Reach
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -92,3 +93,10 @@ async def test_without_a_gateway_the_caller_is_told() -> None:
     async with forwarded(Loopback(None)) as (reader, _):
         answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.startswith(b"HTTP/1.1 503 ") and b"not installed" in answer
+
+
+async def test_while_no_activator_is_ready_a_connection_by_port_forwards_breaks() -> None:
+    """As one to a Service without endpoints does."""
+    async with forwarded(Reach("kubectl", "nowhere", "zerotide-system")) as (reader, _):
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 5)
