@@ -12,12 +12,15 @@ import argparse
 import json
 import statistics
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.support import installed
+from bench.support import Measured, installed
 from e2e.harness import SMOLLM2, System, smollm2, trivial
+from zerotide.api.scalars import parse_duration
 
 ROOT = Path(__file__).resolve().parents[1]
+QUANTILES = ("p50_ms", 0.5), ("p90_ms", 0.9)
 
 
 def quantile(values: list[float], q: float) -> float:
@@ -47,53 +50,67 @@ def main() -> None:
         system.endpoint(namespace, "smollm2", smollm2(idle="5s"))
         system.wait_state(namespace, "trivial", "Asleep")
         inside.floor_deployment(namespace, "trivial")
-        walls: dict[str, list[float]] = {"floor": [], "trivial": [], "smollm2": []}
-        stages: dict[str, dict[str, list[float]]] = {"floor": {}, "trivial": {}, "smollm2": {}}
+        runs: dict[str, Runs] = {name: Runs() for name in ("floor", "trivial", "smollm2")}
         for round_ in range(max(arguments.trivial, arguments.smollm2)):
             if round_ < arguments.trivial:
-                seconds, parts = inside.floor(namespace)
-                walls["floor"].append(seconds)
-                for stage, part in parts.items():
-                    stages["floor"].setdefault(stage, []).append(part)
-                walls["trivial"].append(inside.wake(namespace, "trivial", key))
-                note_stages(system, namespace, "trivial", stages["trivial"])
+                runs["floor"].add(inside.floor(namespace))
+                runs["trivial"].add(inside.wake(namespace, "trivial", key), stages(system, namespace, "trivial"))
             if round_ < arguments.smollm2:
-                walls["smollm2"].append(inside.wake(namespace, "smollm2", key))
-                note_stages(system, namespace, "smollm2", stages["smollm2"])
+                runs["smollm2"].add(inside.wake(namespace, "smollm2", key), stages(system, namespace, "smollm2"))
             print(f"\rround {round_ + 1}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
-        show(walls, stages)
+        show(runs)
 
 
-def note_stages(system: System, namespace: str, name: str, into: dict[str, list[float]]) -> None:
-    """Add the stages of the last wake, in seconds."""
-    from zerotide.api.scalars import parse_duration
+@dataclass
+class Runs:
+    """What was measured again and again, in seconds."""
 
+    seconds: list[float] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(default_factory=dict)
+    marks: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, measured: Measured, stages: dict[str, float] | None = None) -> None:
+        """Take in one run."""
+        self.seconds.append(measured.seconds)
+        tables = (self.stages, stages or measured.stages), (self.marks, measured.marks), (self.cpu, measured.cpu)
+        for table, values in tables:
+            for name, value in values.items():
+                table.setdefault(name, []).append(value)
+
+
+def stages(system: System, namespace: str, name: str) -> dict[str, float]:
+    """Wait until an endpoint sleeps again, and return the stages of its last wake in seconds."""
     status = system.wait_state(namespace, name, "Asleep", timeout=60)
-    for stage in status["lastWake"]["stages"]:
-        into.setdefault(stage["name"], []).append(parse_duration(stage["duration"]) / 1e6)
+    return {stage["name"]: parse_duration(stage["duration"]) / 1e6 for stage in status["lastWake"]["stages"]}
 
 
-def show(walls: dict[str, list[float]], stages: dict[str, dict[str, list[float]]]) -> None:
-    """Print the table for people and the line for machines."""
+def show(runs: dict[str, Runs]) -> None:
+    """Print the tables for people and the line for machines."""
     summary: dict[str, dict[str, dict[str, float | None]]] = {}
     print(f"{'':24}{'p50 ms':>10}{'p90 ms':>10}")
-    for name, values in ((name, values) for name, values in walls.items() if values):
-        print(f"{name:24}{milliseconds(values, 0.5):>10}{milliseconds(values, 0.9):>10}")
-        for stage, seconds in stages.get(name, {}).items():
+    measured = {f"{name}_{key}": milliseconds(run.seconds, q) for name, run in runs.items() for key, q in QUANTILES}
+    runs = {name: run for name, run in runs.items() if run.seconds}
+    for name, run in runs.items():
+        print(f"{name:24}{milliseconds(run.seconds, 0.5):>10}{milliseconds(run.seconds, 0.9):>10}")
+        for stage, seconds in run.stages.items():
             p50, p90 = milliseconds(seconds, 0.5), milliseconds(seconds, 0.9)
             summary.setdefault(name, {})[stage] = {"p50_ms": p50, "p90_ms": p90}
             print(f"  {stage:22}{p50:>10}{p90:>10}")
-    result = {
-        "trivial_p50_ms": milliseconds(walls["trivial"], 0.5),
-        "trivial_p90_ms": milliseconds(walls["trivial"], 0.9),
-        "floor_p50_ms": milliseconds(walls["floor"], 0.5),
-        "smollm2_p50_ms": milliseconds(walls["smollm2"], 0.5),
-        "smollm2_p90_ms": milliseconds(walls["smollm2"], 0.9),
-        "stages": summary,
+    medians = {
+        name: {
+            "marks": {mark: milliseconds(seconds, 0.5) for mark, seconds in run.marks.items()},
+            "cpu": {process: milliseconds(seconds, 0.5) for process, seconds in run.cpu.items()},
+        }
+        for name, run in runs.items()
     }
+    for kind, title in (("marks", "seen after, p50 ms"), ("cpu", "processor, p50 ms")):
+        print(f"\n{title:24}" + "".join(f"{name:>10}" for name in medians))
+        for row in dict.fromkeys(row for median in medians.values() for row in median[kind]):
+            print(f"  {row:22}" + "".join(f"{median[kind].get(row) or '':>10}" for median in medians.values()))
     print(f"image {SMOLLM2}", file=sys.stderr)
-    print("RESULT " + json.dumps(result))
+    print("RESULT " + json.dumps({**measured, "stages": summary, "medians": medians}))
 
 
 if __name__ == "__main__":

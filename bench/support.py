@@ -9,13 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from bench.cpu import Meter
 from e2e.cluster import Cluster
 from e2e.harness import System
 from e2e.install import install
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class Measured(NamedTuple):
+    """Seconds: as a whole, by stage, until a watch showed each step, and of processor by process meanwhile."""
+
+    seconds: float
+    stages: dict[str, float]
+    marks: dict[str, float]
+    cpu: dict[str, float]
 
 
 @dataclass
@@ -25,10 +35,22 @@ class Inside:
     system: System
     process: subprocess.Popen[str]
 
-    def _ask(self, **command: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.system)
+
+    def _ask(self, **command: Any) -> Measured:
+        assert self.process.stdin is not None
+        before = self._meter.look()
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
+        seconds = float(self._answer()["seconds"])
+        after = self._meter.look()
+        rest = self._answer()
+        cpu = {name: after[name] - before[name] for name in before}
+        return Measured(seconds, rest.get("stages") or {}, rest["marks"], cpu)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the client inside the cluster ended; its error is above")
@@ -47,14 +69,13 @@ class Inside:
         metadata = {"namespace": namespace, "name": "floor"}
         self.system.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
 
-    def floor(self, namespace: str) -> tuple[float, dict[str, float]]:
-        """Return the seconds from a bare scale patch to the first byte by the pod's IP, whole and by stage."""
-        answer = self._ask(op="floor", namespace=namespace)
-        return answer["seconds"], answer["stages"]
+    def floor(self, namespace: str) -> Measured:
+        """Measure from a bare scale patch to the first byte by the pod's IP."""
+        return self._ask(op="floor", namespace=namespace)
 
-    def wake(self, namespace: str, name: str, key: str) -> float:
-        """Return the seconds from a request's first byte to its answer's first byte, through the gateway."""
-        return float(self._ask(op="wake", namespace=namespace, name=name, key=key)["seconds"])
+    def wake(self, namespace: str, name: str, key: str) -> Measured:
+        """Measure from a request's first byte to its answer's first byte, through the gateway."""
+        return self._ask(op="wake", namespace=namespace, name=name, key=key)
 
 
 @contextmanager
