@@ -68,8 +68,8 @@ tools: ## Fetch or build the cluster's programs into the cache
 tools-from-source: ## Prove that every program of the cluster builds from source, into an empty folder
 	@$(PYTHON) -m e2e.tools build all --into .build/tools
 
-bench-%: .venv/.stamp ## Run one benchmark
-	$(VENV)/python -m bench.bench_$(subst -,_,$*)
+bench-%: .venv/.stamp ## Run one benchmark; flags in ARGS, as in: make bench-wire ARGS=--quick
+	$(VENV)/python -m bench.bench_$(subst -,_,$*) $(ARGS)
 
 lock: ## Lock the dependencies again, with hashes
 	@$(PYTHON) -m e2e.setup.lock
