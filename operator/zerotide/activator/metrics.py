@@ -50,11 +50,12 @@ class Histogram:
 class Series:
     """The figures of one endpoint."""
 
-    __slots__ = ("duration", "first_byte", "hold", "last", "rejected", "requests", "retries")
+    __slots__ = ("duration", "ejections", "first_byte", "hold", "last", "rejected", "requests", "retries")
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.ejections: Counter[str] = Counter()
         self.duration = {"true": Histogram(), "false": Histogram()}
         self.first_byte = {"true": Histogram(), "false": Histogram()}
         self.hold = Histogram()
@@ -116,13 +117,20 @@ class Metrics(Collector):
             "zerotide_requests_rejected", "Requests answered by the gateway, by error code.", labels=(*LABELS, "code")
         )
         retries = CounterMetricFamily("zerotide_upstream_retries", "Requests sent to a second replica.", labels=LABELS)
+        ejections = CounterMetricFamily(
+            "zerotide_replica_ejections",
+            "Replicas that got nothing for a while since they failed, by how they did.",
+            labels=(*LABELS, "failure"),
+        )
         for key, series in self._series.items():
+            for failure, count in series.ejections.items():
+                ejections.add_metric((*key, failure), count)
             for (code, cold), count in series.requests.items():
                 requests.add_metric((*key, code, cold), count)
             for code, count in series.rejected.items():
                 rejected.add_metric((*key, code), count)
             retries.add_metric(key, series.retries)
-        yield from (requests, rejected, retries)
+        yield from (requests, rejected, retries, ejections)
 
     def _histograms(self) -> Iterator[Metric]:
         duration = HistogramMetricFamily(

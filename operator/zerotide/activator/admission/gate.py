@@ -171,6 +171,10 @@ class Gate(Generic[R]):
         """Send nothing more to a replica; requests that it serves stay there."""
         self._seats.pop(key, None)
 
+    def has_beside(self, key: str) -> bool:
+        """Tell whether requests are let through to another replica than this one."""
+        return any(each != key for each in self._seats)
+
     def rebound(self, bounds: Bounds) -> None:
         """Set new bounds; tickets that wait already stay."""
         self._bounds = bounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from zerotide.activator.admission.ejection import Health, did_well
 from zerotide.activator.admission.estimate import History
 from zerotide.activator.admission.gate import Bounds, Gate
 from zerotide.activator.admission.profile import Profile
@@ -23,11 +24,19 @@ class Replica:
         self.connect_us: int | None = None
         self.ready_us: int | None = None
         self.dialling: asyncio.Task[None] | None = None
+        self.health = Health()
+        self.recalled = asyncio.Event()
+        """Set when an ejected replica is to be dialled at once, since no other is left."""
 
     @property
     def uid(self) -> str:
         """Return the pod's uid."""
         return self.candidate.uid
+
+    def did_well(self) -> None:
+        """Note a good answer."""
+        if self.health.failures:
+            self.health = did_well(self.health)
 
     def close(self) -> None:
         """Dial and use the pod no more; requests that it serves go on."""

@@ -7,6 +7,7 @@ next list. Everything here happens in the event loop's thread and never waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from zerotide.activator.admission.callers import Keyring
 from zerotide.activator.admission.catalogue import Catalogue
 from zerotide.activator.admission.choice import Bounded, least_in_flight
+from zerotide.activator.admission.ejection import Failure, eject, failed, may_eject
 from zerotide.activator.admission.gate import Bounds
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile, profile_of
@@ -148,11 +150,30 @@ class Registry:
 
     # Replicas
 
-    def suspect(self, endpoint: Endpoint, replica: Replica) -> None:
-        """Send nothing to a replica that failed until it answers again."""
-        if endpoint.replicas.get(replica.uid) is replica and (replica.dialling is None or replica.dialling.done()):
-            endpoint.gate.close(replica.uid)
+    def failed(self, endpoint: Endpoint, replica: Replica, how: Failure) -> bool:
+        """Send nothing to a replica that seems gone until it answers again; tell whether it was ejected for a while."""
+        if endpoint.replicas.get(replica.uid) is not replica or (replica.dialling and not replica.dialling.done()):
+            return False
+        now = self._now()
+        replica.health = failed(replica.health, now)
+        ejected = sum(each.health.until > now for each in endpoint.replicas.values())
+        ejecting = may_eject(replica.health, len(endpoint.replicas), ejected) and endpoint.gate.has_beside(replica.uid)
+        if ejecting:
+            replica.health = eject(replica.health, now)
+            replica.recalled.clear()
+            log.warning(
+                "a replica is ejected",
+                extra={
+                    "endpoint": endpoint.profile.key,
+                    "pod": replica.candidate.name,
+                    "failure": how.value,
+                    "seconds": replica.health.until - now,
+                },
+            )
+        if ejecting or how in (Failure.CONNECT, Failure.LOST):
+            self._shut(endpoint, replica.uid)
             self._start_dialling(endpoint, replica)
+        return ejecting
 
     def close(self) -> None:
         """Dial nothing any more."""
@@ -168,15 +189,22 @@ class Registry:
         for uid, replica in list(endpoint.replicas.items()):
             known = candidates.get(uid)
             if known is None or known[0] != replica.candidate:
-                endpoint.gate.close(uid)
                 replica.close()
                 del endpoint.replicas[uid]
+                self._shut(endpoint, uid)
         endpoint.settled()
         for uid, (candidate, seen_us) in candidates.items():
             if uid not in endpoint.replicas:
                 pool = Pool(candidate.address, candidate.port_for(endpoint.profile), self._limits)
                 replica = endpoint.replicas[uid] = Replica(candidate, pool, seen_us)
                 self._start_dialling(endpoint, replica)
+
+    def _shut(self, endpoint: Endpoint, uid: str) -> None:
+        """Send nothing more to a replica; ejected ones are asked again at once where it was the last."""
+        endpoint.gate.close(uid)
+        if endpoint.gate.cold:
+            for replica in endpoint.replicas.values():
+                replica.recalled.set()
 
     def _start_dialling(self, endpoint: Endpoint, replica: Replica) -> None:
         replica.dialling = asyncio.get_running_loop().create_task(self._until_ready(endpoint, replica))
@@ -185,6 +213,10 @@ class Registry:
         def connected() -> None:
             replica.connect_us = replica.connect_us or self._now_us()
 
+        ejected = replica.health.until - self._now()
+        if ejected > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(replica.recalled.wait(), ejected)
         await dial(replica.pool, replica.candidate.path_for(endpoint.profile), endpoint.profile.key, connected)
         if replica.ready_us is None:
             replica.ready_us = self._now_us()

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from zerotide.activator.admission.ejection import Failure
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.dialler import get
 from zerotide.activator.endpoints.endpoint import Endpoint, Replica
@@ -82,7 +83,7 @@ class Forwarder:
                 visit.attempts += 1
                 if await self._attempt(visit, endpoint, seat.replica, request):
                     return
-                self._look_again(visit, endpoint, seat.replica)
+                self._look_again(visit, endpoint)
         finally:
             place.leave()
 
@@ -119,6 +120,8 @@ class Forwarder:
                     status=relay.status,
                 )
             )
+        if outcome in (Outcome.COMPLETED, Outcome.LOST):
+            self._judge(endpoint, replica, relay)
         if outcome is Outcome.COMPLETED:
             endpoint.services.add(ended_us - handed_us)
             return True
@@ -156,9 +159,22 @@ class Forwarder:
                 connection.abort()
         return Outcome.COMPLETED if relay.fault is None else Outcome.LOST
 
-    def _look_again(self, visit: Visit, endpoint: Endpoint, replica: Replica) -> None:
+    def _judge(self, endpoint: Endpoint, replica: Replica, relay: Relay) -> None:
+        """Draw conclusions about a replica from an answer, or from none."""
+        if relay.fault is None and relay.status < 500:
+            replica.did_well()
+            return
+        if isinstance(relay.fault, ConnectFailed):
+            how = Failure.CONNECT
+        elif relay.fault is not None:
+            how = Failure.CUT if relay.status else Failure.LOST
+        else:
+            how = Failure.STATUS
+        if self._registry.failed(endpoint, replica, how):
+            self._metrics.of(*name_of(endpoint.profile)).ejections[how.value] += 1
+
+    def _look_again(self, visit: Visit, endpoint: Endpoint) -> None:
         """Decide whether a request whose replica was lost may wait for another one."""
-        self._registry.suspect(endpoint, replica)
         if visit.attempts >= MOST_ATTEMPTS:
             raise Rejection(ErrorCode.UPSTREAM_LOST, f"the replica was lost in {visit.attempts} attempts")
         if self._registry.endpoints.get(name_of(endpoint.profile)) is not endpoint:
