@@ -21,7 +21,7 @@ from zerotide.activator.endpoints.endpoint import Endpoint
 from zerotide.activator.service import Service
 from zerotide.activator.settings import parse
 from zerotide.activator.usage.journal import read
-from zerotide.activator.wire import Limits
+from zerotide.activator.wire import Limits, open_socket
 from zerotide.api.apikey import digest, format_key
 from zerotide.api.usage import Intent, Settlement
 from zerotide.kube import Change, Client, Clock, Conflict, NotFound
@@ -106,7 +106,7 @@ class Stack:
     async def __aenter__(self) -> Self:
         """Serve on a free port."""
         service = self.service
-        service.port = await service.server.listen("127.0.0.1", 0)
+        service.port = await service.server.listen(open_socket("127.0.0.1", 0))
         service._run(service.holder.run())
         if service.journal is not None:
             service._run(service.journal.run())

@@ -43,6 +43,11 @@ def test_flags_win_over_the_environment() -> None:
         ("log-format", "xml"),
         ("log-level", "loud"),
         ("exporter-url", "exporter:9090"),
+        ("limit-head-time", "0s"),
+        ("limit-head-bytes", "1"),
+        ("limit-body-bytes", "1Gi"),
+        ("limit-body-memory", "a lot"),
+        ("limit-connections", "0"),
     ],
 )
 def test_nonsense_is_named(flag: str, value: str) -> None:

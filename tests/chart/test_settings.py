@@ -9,6 +9,7 @@ import pytest
 
 from tests.chart.rendering import environment, find, render
 from zerotide.activator import settings as activator
+from zerotide.activator.wire import Limits
 from zerotide.controller import options as operator
 from zerotide.exporter import settings as exporter
 
@@ -62,3 +63,26 @@ def test_the_activator_drains_within_the_kubelet_s_patience() -> None:
     objects = render({"activator": {"terminationGracePeriodSeconds": 100}})
     container = find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
     assert activator.parse([], environment(container)).drain_timeout == 85
+
+
+def test_the_wire_s_limits_are_the_chart_s() -> None:
+    """The chart's defaults are the process's own, and each value reaches its limit."""
+    told = environment(find(render(), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0])
+    assert activator.parse([], told).limits == activator.parse([], {}).limits == Limits()
+    values = {"headBytes": "8Ki", "headTime": "1s", "idleTime": "2s", "bodyBytes": "1Mi", "bodyTime": "3s"}
+    values |= {"bodyProgress": "2", "bodyMemory": "2Mi", "writeTime": "4s", "requestAge": "5s"}
+    objects = render({"gateway": {"limits": {**values, "connections": 1000000, "connectionsPerAddress": 7}}})
+    told = environment(find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0])
+    assert activator.parse([], told).limits == Limits(
+        head_bytes=8192,
+        head_time=1,
+        idle_time=2,
+        body_bytes=1 << 20,
+        body_time=3,
+        body_progress=2,
+        buffered_bytes=2 << 20,
+        write_time=4,
+        connections=1_000_000,
+        connections_per_address=7,
+        request_age=5,
+    )

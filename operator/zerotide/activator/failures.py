@@ -6,9 +6,15 @@
     │   ├── MalformedRequest    not HTTP/1.1 as it should be: refused, the connection ends
     │   ├── HeadTooLarge        request line and headers beyond their limit
     │   ├── HeadTimeout         the head did not arrive in time
+    │   ├── IdleTimeout         no request on an open connection for long
     │   ├── BodyTooLarge        more bytes than the endpoint takes
     │   ├── BodyStalled         the body stopped to arrive
-    │   └── BuffersFull         bodies of all requests together beyond their limit
+    │   ├── BuffersFull         bodies of all requests together beyond their limit
+    │   ├── AnswerUnread        the client does not read its answer
+    │   ├── RequestTooOld       a request that lives longer than any may
+    │   ├── ShuttingDown        a request that did not end before the activator had to
+    │   ├── TooManyConnections  open ones, in all
+    │   └── TooManyFromAddress  open ones, from one address
     ├── PeerGone                the client closed the connection
     └── UpstreamFault           the replica's doing
         ├── ConnectFailed       no connection: refused, unreachable, timed out
@@ -31,7 +37,12 @@ class SettingsError(ActivatorError):
 
 
 class PeerFault(ActivatorError):
-    """A request that its client got wrong."""
+    """A request that its client got wrong, or one that met a limit.
+
+    `reason` is its word in the metrics.
+    """
+
+    reason = "malformed"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -45,21 +56,67 @@ class MalformedRequest(PeerFault):
 class HeadTooLarge(PeerFault):
     """A request line or headers beyond their limit."""
 
+    reason = "head_bytes"
+
 
 class HeadTimeout(PeerFault):
     """A head that did not arrive in time."""
+
+    reason = "head_time"
 
 
 class BodyTooLarge(PeerFault):
     """A body of more bytes than allowed."""
 
+    reason = "body_bytes"
+
 
 class BodyStalled(PeerFault):
     """A body that stopped to arrive."""
 
+    reason = "body_progress"
+
 
 class BuffersFull(PeerFault):
     """A body for which there is no memory now."""
+
+    reason = "body_memory"
+
+
+class IdleTimeout(PeerFault):
+    """A connection on which no request came for long."""
+
+    reason = "idle_time"
+
+
+class AnswerUnread(PeerFault):
+    """An answer that its client does not read."""
+
+    reason = "write_time"
+
+
+class RequestTooOld(PeerFault):
+    """A request that lives longer than any may, whatever it does."""
+
+    reason = "request_age"
+
+
+class ShuttingDown(PeerFault):
+    """A request that did not end before the activator had to."""
+
+    reason = "shutdown"
+
+
+class TooManyConnections(PeerFault):
+    """A connection beyond the number that may be open."""
+
+    reason = "connections"
+
+
+class TooManyFromAddress(PeerFault):
+    """A connection beyond the number that may be open from one address."""
+
+    reason = "connections_per_address"
 
 
 class PeerGone(ActivatorError):

@@ -83,6 +83,10 @@ class Metrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
+    def add(self, collector: Collector) -> None:
+        """Put figures of somebody else on the page."""
+        self._registry.register(collector)
+
     def of(self, namespace: str, name: str) -> Series:
         """Return the series of an endpoint, or those of all others where there are too many."""
         key = (namespace, name)

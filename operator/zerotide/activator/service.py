@@ -15,6 +15,7 @@ from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints import pods
 from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.endpoints.waker import Waker
+from zerotide.activator.failures import ShuttingDown
 from zerotide.activator.metrics import Load, Metrics
 from zerotide.activator.settings import Settings
 from zerotide.activator.traffic.forwarder import Forwarder
@@ -23,7 +24,8 @@ from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.replies import answer_to_fault
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.activator.wire import Limits, Server
+from zerotide.activator.wire import Limits, Server, open_socket
+from zerotide.activator.wire_metrics import WireFigures
 from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
 from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer
 from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
@@ -31,6 +33,9 @@ from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
 log = logging.getLogger(__name__)
 
 TIDY = 10.0
+LOOK = 0.05
+LAST_WORDS = 3.0
+"""Seconds in which clients whose requests are ended at the end of a drain are told so."""
 USAGE_PATH = "/internal/usage"
 
 
@@ -39,7 +44,7 @@ class Service:
 
     def __init__(self, settings: Settings, client: Client, clock: Clock, limits: Limits | None = None) -> None:
         self.settings = settings
-        limits = limits or Limits()
+        limits = limits or settings.limits
         me = settings.pod_name
         self.clock = clock
         self.started_us = clock.now_us()
@@ -61,8 +66,17 @@ class Service:
             clock.now_us,
             self.waker.settled,
         )
-        self.gateway = Gateway(self.registry, self.forwarder, self.tracker, self.metrics, clock.monotonic, clock.now_us)
+        self.gateway = Gateway(
+            self.registry,
+            self.forwarder,
+            self.tracker,
+            self.metrics,
+            clock.monotonic,
+            clock.now_us,
+            body_bytes=limits.body_bytes,
+        )
         self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic)
+        self.metrics.add(WireFigures(self.server.door, lambda: self.server.buffered))
         self.reflectors = self._reflect(client)
         self.admin = Admin(
             self._unhealthy,
@@ -91,7 +105,7 @@ class Service:
                 self._run(self._shipper(self.journal).run())
         for reflector in self.reflectors:
             await reflector.synced.wait()
-        self.port = await self.server.listen(settings.listen, settings.port)
+        self.port = await self.server.listen(open_socket(settings.listen, settings.port))
         log.info("serving", extra={"port": self.port, "admin_port": self.admin_port})
 
     async def ended(self) -> None:
@@ -104,15 +118,22 @@ class Service:
         """Be ready no more, serve until others have taken over and everything is answered, within bounds."""
         self._draining = True
         self.server.drain()
-        began = self.clock.monotonic()
-        while self.clock.monotonic() - began < self.settings.drain_timeout:
-            listened = self.clock.monotonic() - began >= self.settings.drain_listen
-            if listened and not self.gateway.active:
-                break
-            await asyncio.sleep(0.05)
+        began, settings = self.clock.monotonic(), self.settings
+        await self._until_answered(began + settings.drain_listen, began + settings.drain_timeout)
         self.server.stop_listening()
         self.server.shut_idle()
-        log.info("drained", extra={"left": self.gateway.active})
+        left = self.gateway.active
+        if left:
+            self.server.overrule(ShuttingDown("the gateway had to end before the request did: try again"))
+            await self._until_answered(0.0, self.clock.monotonic() + LAST_WORDS)
+        log.info("drained", extra={"ended": left})
+
+    async def _until_answered(self, soonest: float, latest: float) -> None:
+        """Return when no request is worked on, not before one time and no later than another."""
+        while (now := self.clock.monotonic()) < latest:
+            if now >= soonest and not self.gateway.active:
+                return
+            await asyncio.sleep(LOOK)
 
     async def stop(self) -> None:
         """End everything; requests that are still going on are cut, and settled."""

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zerotide.activator import wire_settings
 from zerotide.activator.failures import SettingsError
+from zerotide.activator.wire import Limits
 from zerotide.api.names import (
     PORT_ADMIN,
     PORT_GATEWAY,
@@ -37,6 +39,7 @@ class Settings:
     drain_listen: float
     drain_timeout: float
     max_endpoints: int
+    limits: Limits
     log_format: str
     log_level: str
 
@@ -60,6 +63,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("drain-listen", "10s", "time after SIGTERM for which new connections are taken at least")
     flags.add("drain-timeout", "15m", "longest time after SIGTERM for which requests are finished")
     flags.add("max-endpoints", "1000", "endpoints with metrics of their own")
+    wire_settings.declare(flags)
     given = flags.read(arguments)
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
@@ -77,6 +81,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         drain_listen=given.duration_us("drain-listen") / SECOND,
         drain_timeout=given.duration_us("drain-timeout") / SECOND,
         max_endpoints=given.number("max-endpoints", 100_000),
+        limits=wire_settings.limits_of(given),
         log_format=given.log_format,
         log_level=given.log_level,
     )

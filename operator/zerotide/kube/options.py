@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zerotide.api.failures import InvalidDuration
-from zerotide.api.scalars import parse_duration
+from zerotide.api.failures import InvalidDuration, InvalidQuantity
+from zerotide.api.scalars import parse_duration, parse_quantity
 
 FORMATS = ("json", "text")
 LEVELS = ("debug", "info", "warning", "error")
@@ -76,6 +76,17 @@ class Given:
             return parse_duration(self._values[name])
         except InvalidDuration as error:
             raise self._refused(f"--{name}: {error}") from error
+
+    def size(self, name: str, *, least: int = 1) -> int:
+        """Return a number of bytes, given as Kubernetes writes quantities."""
+        text = self._values[name]
+        try:
+            size = int(parse_quantity(text))
+        except InvalidQuantity as error:
+            raise self._refused(f"--{name}: {error}") from error
+        if size < least:
+            raise self._refused(f"--{name} {text!r}: give {least} bytes at least")
+        return size
 
     def json(self, name: str, kind: type, empty: Any) -> Any:
         """Return a JSON object (`dict`) or list, or what stands for an empty flag."""

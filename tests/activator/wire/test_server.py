@@ -12,6 +12,7 @@ import pytest
 from zerotide.activator.failures import PeerFault
 from zerotide.activator.traffic.replies import answer_to_fault, rejection_of
 from zerotide.activator.wire import Exchange, Limits, Server
+from zerotide.activator.wire.listening import open_socket
 
 QUICK = replace(
     Limits(), head_time=0.2, idle_time=0.2, body_time=0.2, body_progress=10, linger_time=0.2, write_time=0.5, sweep=0.02
@@ -31,15 +32,15 @@ async def echo(exchange: Exchange) -> None:
 
 @asynccontextmanager
 async def serving(
-    handler: Callable[[Exchange], Awaitable[None]] = echo, limits: Limits = QUICK
+    handler: Callable[[Exchange], Awaitable[None]] = echo, limits: Limits = QUICK, silence: float = 60.0
 ) -> AsyncIterator[tuple[Server, int]]:
-    """Serve with a handler."""
+    """Serve with a handler; a peer that vanished is noticed after about twice `silence` seconds."""
 
     async def handle(exchange: Exchange) -> None:
         await handler(exchange)
 
     server = Server(handle, answer_to_fault, limits)
-    port = await server.listen("127.0.0.1", 0)
+    port = await server.listen(open_socket("127.0.0.1", 0, silence=silence))
     try:
         yield server, port
     finally:

@@ -107,6 +107,8 @@ class Forwarder:
             outcome = await self._exchange(visit, replica, request, relay, profile.request_timeout)
         finally:
             self._tracker.in_flight(profile.key, profile.uid, -1)
+            if visit.exchange.overruled is not None:
+                outcome = Outcome.TIMED_OUT
             ended_us = self._now_us()
             self._record(
                 Settlement(
@@ -252,9 +254,9 @@ def upstream_headers(visit: Visit) -> Headers:
         (b"host", f"{profile.name}.{profile.namespace}".encode() if profile is not None else b""),
         *kept,
         (b"accept-encoding", b"identity"),
-        (b"x-forwarded-for", visit.exchange.peer.encode()),
+        (b"x-forwarded-for", visit.exchange.peer.address.encode()),
         (b"x-forwarded-host", request.get(b"host").encode("latin-1")),
-        (b"x-forwarded-proto", b"http"),
+        (b"x-forwarded-proto", visit.exchange.peer.scheme),
         (b"x-request-id", visit.shown_id.encode("latin-1")),
     ]
 

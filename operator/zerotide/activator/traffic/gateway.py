@@ -21,7 +21,7 @@ from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.intake import Intake, name_of
 from zerotide.activator.traffic.replies import rejection_of, send_rejection
 from zerotide.activator.traffic.visit import Visit
-from zerotide.activator.wire import Exchange
+from zerotide.activator.wire import Exchange, Limits
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.protocol import Action
 
@@ -44,11 +44,13 @@ class Gateway:
         now: Callable[[], float],
         now_us: Callable[[], int],
         rng: random.Random | None = None,
+        *,
+        body_bytes: int = Limits().body_bytes,
     ) -> None:
         self._registry, self._forwarder, self._tracker, self._metrics = registry, forwarder, tracker, metrics
         self._now, self._now_us = now, now_us
         self._rng = rng or random.Random()
-        self._intake = Intake(registry, now_us)
+        self._intake = Intake(registry, now_us, body_bytes)
         self._consumers = Consumers()
         self.active = 0
         """Requests that are being worked on."""
@@ -65,6 +67,11 @@ class Gateway:
             await self._refuse(visit, rejection)
         except PeerFault as fault:
             await self._refuse(visit, rejection_of(fault))
+        except asyncio.CancelledError:
+            if exchange.gone or exchange.overruled is None:
+                raise
+            _stay_alive()
+            await self._refuse(visit, rejection_of(exchange.overruled))
         except Exception:
             log.exception("a request could not be handled", extra={"request": visit.id})
             await self._refuse(visit, Rejection(ErrorCode.UPSTREAM_LOST, "the gateway failed to handle the request"))
@@ -141,3 +148,10 @@ class Gateway:
             series.hold.observe(visit.held)
         if visit.first_byte:
             series.first_byte[cold].observe(visit.first_byte - visit.started)
+
+
+def _stay_alive() -> None:
+    """Take back the cancellation of this task: its request is answered before it ends."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

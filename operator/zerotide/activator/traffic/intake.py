@@ -23,8 +23,9 @@ _NOT_JSON = ("/v1/audio/",)
 class Intake:
     """Read requests; every refusal is a Rejection."""
 
-    def __init__(self, registry: Registry, now_us: Callable[[], int]) -> None:
-        self._registry, self._now_us = registry, now_us
+    def __init__(self, registry: Registry, now_us: Callable[[], int], body_bytes: int) -> None:
+        """`body_bytes` is the largest body that is read, whatever its endpoint allows."""
+        self._registry, self._now_us, self._body_bytes = registry, now_us, body_bytes
 
     def locate(self, visit: Visit) -> tuple[Action, Profile | None]:
         """Say what happens to a request, and which endpoint its head names; its caller is checked by then.
@@ -61,7 +62,7 @@ class Intake:
             raise Rejection(ErrorCode.INVALID_REQUEST, "compressed request bodies are not taken: send it as it is")
         visit.longest = longest_hold(request.headers)
         limit = profile.max_body_bytes if profile is not None else self._largest_body(visit.caller)
-        body = await visit.exchange.read_body(limit)
+        body = await visit.exchange.read_body(min(limit, self._body_bytes))
         if not _is_json(visit.path, request):
             if profile is None:
                 raise Rejection(

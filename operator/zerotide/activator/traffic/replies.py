@@ -6,7 +6,14 @@ import json
 import random
 from typing import Any
 
-from zerotide.activator.failures import BodyTooLarge, BuffersFull, HeadTooLarge, PeerFault
+from zerotide.activator.failures import (
+    BodyTooLarge,
+    BuffersFull,
+    HeadTooLarge,
+    PeerFault,
+    RequestTooOld,
+    ShuttingDown,
+)
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.wire import Headers, end_to_end
 from zerotide.api.errors import ErrorCode, Rejection, error_body, error_event, error_headers
@@ -27,6 +34,10 @@ def rejection_of(fault: PeerFault) -> Rejection:
         return Rejection(ErrorCode.REQUEST_TOO_LARGE, fault.message)
     if isinstance(fault, BuffersFull):
         return Rejection(ErrorCode.QUEUE_FULL, fault.message)
+    if isinstance(fault, RequestTooOld):
+        return Rejection(ErrorCode.UPSTREAM_TIMEOUT, fault.message)
+    if isinstance(fault, ShuttingDown):
+        return Rejection(ErrorCode.HOLD_TIMEOUT, fault.message)
     return Rejection(ErrorCode.INVALID_REQUEST, fault.message)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Coroutine
 from enum import Enum
@@ -12,7 +13,17 @@ from typing import Any, Protocol, cast
 
 import httptools
 
-from zerotide.activator.failures import BodyStalled, HeadTimeout, HeadTooLarge, MalformedRequest, PeerFault
+from zerotide.activator.failures import (
+    AnswerUnread,
+    BodyStalled,
+    HeadTimeout,
+    HeadTooLarge,
+    IdleTimeout,
+    MalformedRequest,
+    PeerFault,
+    RequestTooOld,
+)
+from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.limits import MIB, Limits
 from zerotide.activator.wire.message import Headers, Request
@@ -21,6 +32,7 @@ from zerotide.activator.wire.strict import read_head, refuse_websocket, without_
 log = logging.getLogger(__name__)
 
 MAX_HEADERS = 128
+NOBODY = Peer("")
 
 
 class Phase(Enum):
@@ -37,6 +49,7 @@ class Host(Protocol):
     """The server, as its connections see it."""
 
     limits: Limits
+    door: Door
     draining: bool
     buffered: int
     connections: set[Connection]
@@ -54,12 +67,14 @@ class Host(Protocol):
 class Connection(asyncio.Protocol):
     """A client's connection; requests on it are answered one after the other."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, peer: Peer | None = None) -> None:
+        """`peer` is who a proxy in front said it is; by default it is who the socket tells."""
         self._host = host
         self._limits = host.limits
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._peer = ""
+        self._peer = peer
+        self._since = 0.0
         self._phase = Phase.IDLE
         self.deadline = 0.0
         self._in_head = False
@@ -83,18 +98,21 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or close it where there are too many."""
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._host.connections) >= self._limits.connections:
+        self._peer = self._peer or peer_of(transport)
+        try:
+            self._host.door.enter(self._peer.address)
+        except PeerFault:
             self._transport.abort()
             return
         self._host.connections.add(self)
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer)
         self.deadline = self._host.now() + self._limits.idle_time
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever works on a request that the client is gone."""
-        self._host.connections.discard(self)
+        if self in self._host.connections:
+            self._host.connections.discard(self)
+            self._host.door.leave(self._peer.address if self._peer is not None else "")
         self._transport = None
         for exchange in (self._current, self._receiving, *self._waiting):
             if exchange is not None:
@@ -216,7 +234,7 @@ class Connection(asyncio.Protocol):
     # Requests
 
     def _accept(self, request: Request) -> None:
-        exchange = Exchange(request, self._peer, self, self._limits.unread_bytes)
+        exchange = Exchange(request, self._peer or NOBODY, self, self._limits.unread_bytes)
         self._receiving = exchange
         if self._current is None:
             self._begin(exchange)
@@ -226,6 +244,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, exchange: Exchange) -> None:
         self._current = exchange
+        self._since = self._host.now()
         self._enter(Phase.BUSY, 0.0)
         self._task = asyncio.get_running_loop().create_task(self._host.handle(exchange))
         self._task.add_done_callback(self._handled)
@@ -252,10 +271,12 @@ class Connection(asyncio.Protocol):
         self._broken, self._fault = True, fault
         if self._receiving is not None and not self._receiving.ended:
             self._receiving.fail(fault)
-        elif self._current is None and not self._waiting:
+            return
+        self.noted(fault)
+        if self._current is None and not self._waiting:
             status, headers, body = self._host.answer_to(fault)
             request = Request("GET", "/", [], length=None, chunked=False, keep_alive=False, expects_continue=False)
-            self._current = Exchange(request, self._peer, self, 0)
+            self._current = Exchange(request, self._peer or NOBODY, self, 0)
             self._current.send(status, headers, body)
 
     # Carrier
@@ -293,6 +314,10 @@ class Connection(asyncio.Protocol):
     def hold_unread(self) -> None:
         """Stop reading a body that nobody has asked for yet."""
         self._read(False)
+
+    def noted(self, fault: PeerFault) -> None:
+        """Count what went wrong."""
+        self._host.door.faults[fault.reason] += 1
 
     def reserve(self, size: int) -> bool:
         """Take memory of the server's budget for bodies."""
@@ -356,6 +381,15 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.IDLE:
             self._close()
 
+    def overrule(self, fault: PeerFault) -> None:
+        """End the request that is being worked on: its handler is cancelled, and answers with the fault."""
+        if self._task is None or self._task.done() or self._current is None:
+            return
+        self._since = math.inf
+        self._current.overruled = fault
+        self.noted(fault)
+        self._task.cancel()
+
     def abort(self) -> asyncio.Task[None] | None:
         """Drop the connection; return the task that works on a request, if any."""
         task = self._task
@@ -365,6 +399,8 @@ class Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Act on a deadline that has passed."""
+        if self._task is not None and now - self._since > self._limits.request_age:
+            self.overrule(RequestTooOld(f"the request lived longer than {self._limits.request_age:g} s"))
         if not self.deadline or now < self.deadline or self._transport is None:
             return
         self.deadline = 0.0
@@ -373,8 +409,11 @@ class Connection(asyncio.Protocol):
         elif self._phase is Phase.BODY and self._receiving is not None:
             self._receiving.fail(BodyStalled(f"the body made no progress for {self._limits.body_time:g} s"))
         elif self._phase is Phase.IDLE:
+            self.noted(IdleTimeout(f"no request came for {self._limits.idle_time:g} s"))
             self._close()
         else:
+            if self._phase is Phase.BUSY:
+                self.noted(AnswerUnread(f"the answer was not read for {self._limits.write_time:g} s"))
             self._transport.abort()
 
     def _enter(self, phase: Phase, seconds: float) -> None:
@@ -389,3 +428,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+
+
+def peer_of(transport: asyncio.BaseTransport) -> Peer:
+    """Return who a socket says is at its other end."""
+    peer = transport.get_extra_info("peername")
+    address = str(peer[0]) if isinstance(peer, tuple) else ""
+    return Peer(address, b"https" if transport.get_extra_info("sslcontext") is not None else b"http")

@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from zerotide.activator.failures import BodyTooLarge, BuffersFull, PeerFault
+from zerotide.activator.wire.door import Peer
 from zerotide.activator.wire.message import CONTINUE, LAST_CHUNK, Headers, Request, render_head
 
 
@@ -33,6 +34,9 @@ class Carrier(Protocol):
 
     def hold_unread(self) -> None:
         """Stop reading: nobody has asked for the body yet."""
+
+    def noted(self, fault: PeerFault) -> None:
+        """Count what went wrong."""
 
     def reserve(self, size: int) -> bool:
         """Take memory for a body; False where there is none."""
@@ -68,15 +72,17 @@ class Exchange:
         "_waiter",
         "ended",
         "flow",
+        "overruled",
         "peer",
         "request",
         "started",
     )
 
-    def __init__(self, request: Request, peer: str, carrier: Carrier, unread: int) -> None:
+    def __init__(self, request: Request, peer: Peer, carrier: Carrier, unread: int) -> None:
         self.request = request
         self.peer = peer
-        """The client's address, without the port."""
+        self.overruled: PeerFault | None = None
+        """Why the handler's task is cancelled although the client is there; it answers with this."""
         self.flow: Flow | None = None
         """Paused while the client does not read; set by whoever writes a long answer."""
         self.started = False
@@ -197,6 +203,8 @@ class Exchange:
         """Note that the body will never be complete."""
         self._fault = fault
         self._chunks = []
+        if self._carrier is not None:
+            self._carrier.noted(fault)
         self._wake()
 
     def surrender(self) -> int:

@@ -25,6 +25,13 @@ class Limits:
     linger_time: float = 2.0
     """For which the rest of a refused request is read, so that its client sees the answer and no reset."""
     connections: int = 20_000
+    connections_per_address: int = 16_000
+    """Of them from one address, so that no single one can take them all; 0 for any number."""
+    body_bytes: int = 256 * MIB
+    """Of one request, whatever its endpoint allows."""
+    request_age: float = 26 * 3600.0
+    """From the end of a request's head to the end of its answer, whatever it does meanwhile: a little more than the
+    longest hold and the longest answer that an endpoint can ask for."""
     buffered_bytes: int = 512 * MIB
     """Bodies of all requests that are not answered yet."""
     pipelined: int = 16

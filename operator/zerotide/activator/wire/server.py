@@ -10,8 +10,10 @@ from typing import Any
 
 from zerotide.activator.failures import PeerFault
 from zerotide.activator.wire.connection import Connection
+from zerotide.activator.wire.door import Door
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.listening import BACKLOG
 from zerotide.activator.wire.message import Headers
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
@@ -29,6 +31,7 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits or Limits()
+        self.door = Door(self.limits.connections, self.limits.connections_per_address)
         self.connections: set[Connection] = set()
         self.draining = False
         self.buffered = 0
@@ -39,13 +42,10 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def listen(self, host: str, port: int, *, sock: socket.socket | None = None) -> int:
+    async def listen(self, listener: socket.socket) -> int:
         """Accept connections and return the port."""
         loop = asyncio.get_running_loop()
-        if sock is None:
-            self._listener = await loop.create_server(self._connect, host, port, backlog=4096)
-        else:
-            self._listener = await loop.create_server(self._connect, sock=sock, backlog=4096)
+        self._listener = await loop.create_server(self._connect, sock=listener, backlog=BACKLOG)
         self._sweeper = loop.create_task(self._sweep())
         return int(self._listener.sockets[0].getsockname()[1])
 
@@ -57,6 +57,11 @@ class Server:
         """End the connections on which nothing is going on."""
         for connection in list(self.connections):
             connection.shut_idle()
+
+    def overrule(self, fault: PeerFault) -> None:
+        """End every request that is being worked on, each in a way that its client can tell from a complete answer."""
+        for connection in list(self.connections):
+            connection.overrule(fault)
 
     async def close(self) -> None:
         """Stop listening and drop every connection; requests still going on are cancelled."""

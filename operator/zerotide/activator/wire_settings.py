@@ -1,0 +1,55 @@
+"""The flags of the wire: what one connection, and all of them together, may take."""
+
+from __future__ import annotations
+
+from zerotide.activator.failures import SettingsError
+from zerotide.activator.wire import Limits
+from zerotide.api.scalars import SECOND
+from zerotide.kube.options import Flags, Given
+
+MOST_CONNECTIONS = 1_000_000
+
+
+def declare(flags: Flags) -> None:
+    """Declare the flags."""
+    flags.add("limit-head-bytes", "32Ki", "largest request line and headers together")
+    flags.add("limit-head-time", "10s", "longest time from a request's first byte to the end of its headers")
+    flags.add("limit-idle-time", "60s", "longest time without a request on an open connection")
+    flags.add("limit-body-bytes", "256Mi", "largest request body, whatever its endpoint allows")
+    flags.add("limit-body-time", "10s", "time within which a body brings limit-body-progress, or ends")
+    flags.add("limit-body-progress", "1Ki", "bytes that a body brings within limit-body-time")
+    flags.add("limit-body-memory", "512Mi", "bodies of all requests that are not answered yet")
+    flags.add("limit-write-time", "60s", "longest time for which a client may refuse to read on")
+    flags.add("limit-connections", "20000", "open connections")
+    flags.add("limit-connections-per-address", "16000", "open connections from one address, 0 for any number")
+    flags.add("limit-request-age", "26h", "longest time from the end of a request's head to the end of its answer")
+
+
+def limits_of(given: Given) -> Limits:
+    """Return the limits that were given. Raises SettingsError."""
+    limits = Limits(
+        head_bytes=given.size("limit-head-bytes", least=1024),
+        head_time=_seconds(given, "limit-head-time"),
+        idle_time=_seconds(given, "limit-idle-time"),
+        body_bytes=given.size("limit-body-bytes", least=1024),
+        body_time=_seconds(given, "limit-body-time"),
+        body_progress=given.size("limit-body-progress"),
+        buffered_bytes=given.size("limit-body-memory", least=1024),
+        write_time=_seconds(given, "limit-write-time"),
+        connections=given.number("limit-connections", MOST_CONNECTIONS, least=1),
+        connections_per_address=given.number("limit-connections-per-address", MOST_CONNECTIONS),
+        request_age=_seconds(given, "limit-request-age"),
+    )
+    if limits.body_bytes > limits.buffered_bytes:
+        raise SettingsError(
+            "--limit-body-bytes is more than --limit-body-memory: no such body could ever be taken; lower the one or "
+            "raise the other"
+        )
+    return limits
+
+
+def _seconds(given: Given, name: str) -> float:
+    seconds = given.duration_us(name) / SECOND
+    if not seconds:
+        raise SettingsError(f"--{name} 0s: give a time above zero")
+    return seconds
