@@ -37,6 +37,9 @@ class Answer:
         """Keep the beginning of the body."""
         self.body += data[: self._limit - len(self.body)]
 
+    def trailers(self, trailers: Headers) -> None:
+        """Nothing in them is asked for."""
+
     def end(self) -> None:
         """Wake whoever waits."""
         if not self.done.done():

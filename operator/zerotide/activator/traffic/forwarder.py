@@ -19,8 +19,9 @@ from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.intake import name_of
 from zerotide.activator.traffic.relay import Relay
 from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.traffic.way import Source, Way
 from zerotide.activator.usage.journal import Journal
-from zerotide.activator.wire import Headers, UpstreamConnection, end_to_end, render_request
+from zerotide.activator.wire import Headers, end_to_end, render_request
 from zerotide.api.demand import Stamps, Wake
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.usage import Intent, Outcome, Settlement
@@ -46,6 +47,36 @@ _DROPPED = frozenset(
     )
 )
 _FORGED = (b"x-forwarded-", b"x-zerotide-")
+
+
+class Plain:
+    """The way of a request whose whole body was read: it goes out over HTTP/1.1, as often as needed."""
+
+    __slots__ = ("_request", "_visit")
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._request = render_request("POST", visit.target, upstream_headers(visit), visit.payload.body)
+
+    def size(self) -> int:
+        """Return the size of the body."""
+        return len(self._request[1])
+
+    def timeout(self, longest: float) -> float:
+        """The client announces none that counts here."""
+        return longest
+
+    def relay(self, on_first: Callable[[], None]) -> Relay:
+        """Return what takes the answer."""
+        return Relay(self._visit, on_first)
+
+    def repeatable(self) -> bool:
+        """The body is kept."""
+        return True
+
+    async def send(self, replica: Replica, relay: Relay, *, fresh: bool = False) -> Source:
+        """Send it over one of the replica's connections."""
+        return await replica.pool.send(self._request, relay, fresh=fresh)
 
 
 class Forwarder:
@@ -76,18 +107,20 @@ class Forwarder:
         """
         place = self._holder.place(visit, endpoint)
         try:
-            request = render_request("POST", visit.target, upstream_headers(visit), visit.payload.body)
+            way = visit.way or Plain(visit)
             while True:
                 seat = await self._holder.seat(place, again=visit.attempts > 0)
                 visit.queued_ms = round((self._now() - visit.started) * 1000)
                 visit.attempts += 1
-                if await self._attempt(visit, endpoint, seat.replica, request):
+                if await self._attempt(visit, endpoint, seat.replica, way):
                     return
+                if not way.repeatable():
+                    raise Rejection(ErrorCode.UPSTREAM_LOST, "the replica was lost, and the request cannot be repeated")
                 self._look_again(visit, endpoint)
         finally:
             place.leave()
 
-    async def _attempt(self, visit: Visit, endpoint: Endpoint, replica: Replica, request: tuple[bytes, bytes]) -> bool:
+    async def _attempt(self, visit: Visit, endpoint: Endpoint, replica: Replica, way: Way) -> bool:
         """Send a request once; False where it may be sent again."""
         profile = endpoint.profile
         handed_us, attempt = self._now_us(), visit.attempts
@@ -99,12 +132,13 @@ class Forwarder:
             visit.first_byte = self._now()
             self._complete_wake(endpoint, replica, first_us)
 
-        relay = Relay(visit, on_first)
+        relay = way.relay(on_first)
+        timeout = way.timeout(profile.request_timeout)
         self._record(self._intent(visit, endpoint, replica, handed_us))
         self._tracker.in_flight(profile.key, profile.uid, 1)
         outcome = Outcome.CLIENT_GONE
         try:
-            outcome = await self._exchange(visit, replica, request, relay, profile.request_timeout)
+            outcome = await self._exchange(visit, replica, way, relay, timeout)
         finally:
             self._tracker.in_flight(profile.key, profile.uid, -1)
             if visit.exchange.overruled is not None:
@@ -128,25 +162,28 @@ class Forwarder:
             endpoint.services.add(ended_us - handed_us)
             return True
         if outcome is Outcome.TIMED_OUT:
-            raise Rejection(ErrorCode.UPSTREAM_TIMEOUT, f"the answer took longer than {profile.request_timeout:g} s")
+            raise Rejection(ErrorCode.UPSTREAM_TIMEOUT, f"the answer took longer than {timeout:g} s")
         if relay.status:
             raise Rejection(ErrorCode.UPSTREAM_LOST, "the replica was lost while it answered")
         return False
 
-    async def _exchange(
-        self, visit: Visit, replica: Replica, request: tuple[bytes, bytes], relay: Relay, timeout: float
-    ) -> Outcome:
-        connection: UpstreamConnection | None = None
+    async def _exchange(self, visit: Visit, replica: Replica, way: Way, relay: Relay, timeout: float) -> Outcome:
+        connection: Source | None = None
         finished = False
         try:
             async with asyncio.timeout(timeout):
-                connection = await replica.pool.send(request, relay)
+                connection = await way.send(replica, relay)
                 visit.exchange.flow = connection
                 await relay.done
-                if isinstance(relay.fault, ResponseLost) and relay.fault.reused and not relay.status:
+                if (
+                    isinstance(relay.fault, ResponseLost)
+                    and relay.fault.reused
+                    and not relay.status
+                    and way.repeatable()
+                ):
                     # An idle connection that the replica closed just then: not its failure.
                     relay.fault, relay.done = None, asyncio.get_running_loop().create_future()
-                    connection = await replica.pool.send(request, relay, fresh=True)
+                    connection = await way.send(replica, relay, fresh=True)
                     visit.exchange.flow = connection
                     await relay.done
             finished = True

@@ -27,9 +27,7 @@ class Place:
     def __init__(self, visit: Visit, endpoint: Endpoint, arrived: float) -> None:
         self.visit, self.endpoint = visit, endpoint
         longest = visit.longest - (arrived - visit.started) if visit.longest else 0.0
-        self.ticket: Ticket[Replica] = Ticket(
-            arrived, len(visit.payload.body), max(longest, 0.0), self._settle, visit.affinity
-        )
+        self.ticket: Ticket[Replica] = Ticket(arrived, visit.size, max(longest, 0.0), self._settle, visit.affinity)
         self._outcome: Seat[Replica] | Rejection | None = None
         self._waiter: asyncio.Future[None] | None = None
 

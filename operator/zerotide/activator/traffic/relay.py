@@ -10,6 +10,7 @@ from zerotide.activator.traffic.replies import foreign_error_event, relayed
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.usage.tap import Events, Tap, Through, tap_for
 from zerotide.activator.wire import Headers
+from zerotide.activator.wire.trailers import accepts_trailers, passable
 from zerotide.api.usage import Tokens
 
 _TOLD = frozenset((b"x-prompt-tokens", b"x-generated-tokens"))
@@ -19,13 +20,14 @@ MOST_COLLECTED = 256 * 1024
 class Relay:
     """Pass an answer on as it comes; `done` once it ended, well or not."""
 
-    __slots__ = ("_collected", "_on_first", "_tap", "_visit", "bytes", "done", "fault", "first", "status")
+    __slots__ = ("_collected", "_on_first", "_tap", "_trailers", "_visit", "bytes", "done", "fault", "first", "status")
 
     def __init__(self, visit: Visit, on_first: Callable[[], None]) -> None:
         self._visit = visit
         self._on_first = on_first
         self._tap: Tap = Through()
         self._collected: bytearray | None = None
+        self._trailers: Headers | None = None
         self.first = False
         """Whether a byte of the body came."""
         self.bytes = 0
@@ -65,6 +67,11 @@ class Relay:
         elif len(self._collected) < MOST_COLLECTED:
             self._collected += data
 
+    def trailers(self, trailers: Headers) -> None:
+        """Keep those that may be passed on, for a client that reads them."""
+        if accepts_trailers(self._visit.exchange.request.headers):
+            self._trailers = passable(trailers)
+
     def end(self) -> None:
         """End the answer as complete."""
         if not self.first:
@@ -74,7 +81,7 @@ class Relay:
             self._end_within(bytes(self._collected) + rest)
         else:
             exchange.write(rest)
-            exchange.end()
+            exchange.end(self._trailers)
         self._finish()
 
     def lost(self, fault: UpstreamFault) -> None:

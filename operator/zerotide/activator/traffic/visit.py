@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zerotide.activator.admission.callers import Caller
 from zerotide.activator.admission.payload import Payload
 from zerotide.activator.endpoints.endpoint import Endpoint
 from zerotide.activator.wire import Exchange
 from zerotide.api.protocol import Protocol
+
+if TYPE_CHECKING:
+    from zerotide.activator.traffic.way import Way
 
 
 class Visit:
@@ -35,6 +40,7 @@ class Visit:
         "status",
         "streaming",
         "target",
+        "way",
     )
 
     def __init__(self, exchange: Exchange, id: str, shown_id: str, started: float) -> None:
@@ -71,11 +77,18 @@ class Visit:
         self.queued_ms = 0
         self.first_byte = 0.0
         self.status = 0
+        self.way: Way | None = None
+        """What is particular about it, None for a body that goes out over HTTP/1.1."""
 
     @property
     def path(self) -> str:
         """Return the target without its query."""
         return self.target.partition("?")[0]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that it may keep in memory while it is held."""
+        return len(self.payload.body) if self.way is None else self.way.size()
 
     @property
     def at_once(self) -> bool:

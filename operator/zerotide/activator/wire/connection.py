@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import Any, Protocol, cast
 
@@ -24,10 +24,11 @@ from zerotide.activator.failures import (
     RequestTooOld,
 )
 from zerotide.activator.wire.door import Door, Peer
-from zerotide.activator.wire.exchange import Exchange
+from zerotide.activator.wire.exchange import Exchange, Flow
 from zerotide.activator.wire.limits import MIB, Limits
 from zerotide.activator.wire.message import Headers, Request
-from zerotide.activator.wire.strict import read_head, refuse_websocket, without_upgrade
+from zerotide.activator.wire.strict import read_head, without_upgrade
+from zerotide.activator.wire.tunnel import ClientEnd, check_opening, opens_websocket
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,22 @@ class Phase(Enum):
     LINGER = "the client to close"
 
 
+class Served(Protocol):
+    """A client's connection, as the server sees it, whatever it speaks."""
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed."""
+
+    def shut_idle(self) -> None:
+        """Close the connection if nothing is going on."""
+
+    def overrule(self, fault: PeerFault) -> None:
+        """End what is being worked on: handlers are cancelled, and answer with the fault."""
+
+    def abort(self) -> Awaitable[Any] | None:
+        """Drop the connection; return what still works on its requests, if anything."""
+
+
 class Host(Protocol):
     """The server, as its connections see it."""
 
@@ -52,7 +69,7 @@ class Host(Protocol):
     door: Door
     draining: bool
     buffered: int
-    connections: set[Connection]
+    connections: set[Served]
 
     def now(self) -> float:
         """Return the monotonic time in seconds."""
@@ -82,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: Headers = []
         self._upgrade: bytes | None = None
+        self._early: bytes | None = None
         self._fault: PeerFault | None = None
         self._broken = False
         self._receiving: Exchange | None = None
@@ -162,6 +180,10 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
+            if self._early is not None:
+                self._early = rest
+                self._read(False)
+                return
             if self._upgrade is None:
                 self._refuse(MalformedRequest("HTTP/2 is not spoken here: use HTTP/1.1"))
                 return
@@ -199,9 +221,11 @@ class Connection(asyncio.Protocol):
         method = parser.get_method().decode("latin-1")
         try:
             if parser.should_upgrade() and method != "CONNECT":
-                refuse_websocket(self._headers)
-                self._upgrade = without_upgrade(method, self._target, self._headers)
-                return
+                if not opens_websocket(self._headers):
+                    self._upgrade = without_upgrade(method, self._target, self._headers)
+                    return
+                check_opening(method, self._headers, alone=self._current is None)
+                self._early = b""
             if len(self._waiting) >= self._limits.pipelined:
                 raise MalformedRequest("too many requests are pipelined")
             version, keep_alive = parser.get_http_version(), parser.should_keep_alive()
@@ -210,6 +234,8 @@ class Connection(asyncio.Protocol):
             self._fault = fault
             raise
         self._accept(request)
+        # Whatever becomes of it, nothing that follows an upgrade is a request.
+        self._broken = self._broken or self._early is not None
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""
@@ -325,6 +351,17 @@ class Connection(asyncio.Protocol):
             return False
         self._host.buffered += size
         return True
+
+    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+        """Pass on as it is what the client sends from now on; return what makes the client wait."""
+        if self._transport is None:
+            return None
+        end = ClientEnd(self, self._transport, receiver)
+        self._transport.set_protocol(end)
+        if self._early:
+            receiver(self._early)
+        self._read(True)
+        return end
 
     def must_close(self) -> bool:
         """Tell whether the connection ends after this answer."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from zerotide.activator.failures import BodyTooLarge, BuffersFull, PeerFault
 from zerotide.activator.wire.door import Peer
-from zerotide.activator.wire.message import CONTINUE, LAST_CHUNK, Headers, Request, render_head
+from zerotide.activator.wire.message import CONTINUE, LAST_CHUNK, Headers, Request, render_head, render_last_chunk
 
 
 class Flow(Protocol):
@@ -40,6 +41,9 @@ class Carrier(Protocol):
 
     def reserve(self, size: int) -> bool:
         """Take memory for a body; False where there is none."""
+
+    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+        """Pass on as it is what the client sends from now on; return what makes the client wait."""
 
     def must_close(self) -> bool:
         """Tell whether the connection ends after this answer."""
@@ -129,9 +133,9 @@ class Exchange:
         self.started = True
         if self._carrier is None:
             return
-        bodiless = self.request.method == "HEAD" or status in (204, 304)
+        bodiless = self.request.method == "HEAD" or status in (101, 204, 304)
         self._chunked = length is None and not bodiless
-        close = self._carrier.must_close() or not self._complete
+        close = status != 101 and (self._carrier.must_close() or not self._complete)
         self._carrier.send(render_head(status, headers, length=length, bodiless=bodiless, close=close))
 
     def write(self, data: bytes) -> None:
@@ -145,14 +149,14 @@ class Exchange:
         if self.flow is not None and not self._carrier.writable():
             self.flow.pause()
 
-    def end(self) -> None:
-        """End the answer as complete."""
+    def end(self, trailers: Headers | None = None) -> None:
+        """End the answer as complete; trailers can follow a body in chunks only."""
         if self.ended:
             return
         self.ended = True
         if self._carrier is not None:
             if self._chunked:
-                self._carrier.send(LAST_CHUNK)
+                self._carrier.send(render_last_chunk(trailers) if trailers else LAST_CHUNK)
             self._carrier.finished(self)
 
     def send(self, status: int, headers: Headers, body: bytes = b"") -> None:
@@ -160,6 +164,10 @@ class Exchange:
         self.start(status, headers, len(body))
         self.write(body)
         self.end()
+
+    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+        """Pass on as it is what the client sends after an upgrade; return what makes it wait, None if it is gone."""
+        return self._carrier.tunnel(receiver) if self._carrier is not None else None
 
     def cut(self) -> None:
         """End the answer as incomplete: what was written is sent, then the connection is closed."""

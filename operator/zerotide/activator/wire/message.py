@@ -112,6 +112,14 @@ def render_head(status: int, headers: Headers, *, length: int | None, bodiless: 
     return b"".join(parts)
 
 
+def render_last_chunk(trailers: Headers) -> bytes:
+    """Return the end of a chunked body, with its trailers."""
+    parts = [b"0\r\n"]
+    _append(parts, trailers)
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
 def _append(parts: list[bytes], headers: Headers) -> None:
     for name, value in headers:
         parts.append(name)

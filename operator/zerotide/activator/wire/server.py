@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from zerotide.activator.failures import PeerFault
-from zerotide.activator.wire.connection import Connection
+from zerotide.activator.wire.connection import Connection, Served
 from zerotide.activator.wire.door import Door
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.limits import Limits
@@ -32,7 +32,7 @@ class Server:
     ) -> None:
         self.limits = limits or Limits()
         self.door = Door(self.limits.connections, self.limits.connections_per_address)
-        self.connections: set[Connection] = set()
+        self.connections: set[Served] = set()
         self.draining = False
         self.buffered = 0
         """Bytes of request bodies that are in memory."""
@@ -69,7 +69,7 @@ class Server:
             self._listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        tasks: list[Awaitable[None]] = []
+        tasks: list[Awaitable[Any]] = []
         for connection in list(self.connections):
             task = connection.abort()
             if task is not None:

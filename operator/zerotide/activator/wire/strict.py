@@ -45,13 +45,6 @@ def read_head(method: str, target: bytes, version: str, headers: Headers, keep_a
     )
 
 
-def refuse_websocket(headers: Headers) -> None:
-    """Raise MalformedRequest for an upgrade to WebSocket; other upgrades are ignored, as RFC 9110 allows."""
-    for name, value in headers:
-        if name == b"upgrade" and b"websocket" in value.lower():
-            raise MalformedRequest("WebSocket is not served here")
-
-
 def without_upgrade(method: str, target: bytes, headers: Headers) -> bytes:
     """Return the head of a request anew, its wish to change the protocol left out."""
     close = b"close" in connection_tokens(headers)

@@ -25,6 +25,9 @@ class Sink(Protocol):
     def data(self, data: bytes) -> None:
         """Take what arrived of the body, as much as came at once."""
 
+    def trailers(self, trailers: Headers) -> None:
+        """Take the trailers, where there are any, before the end."""
+
     def end(self) -> None:
         """Note that the answer is complete."""
 
@@ -42,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: Any = None
         self._sink: Sink | None = None
         self._headers: Headers = []
+        self._trailers: Headers = []
         self._head_size = 0
         self._in_head = self._interim = False
         self._started = False
@@ -62,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = sink
         self._parser = self._parser or httptools.HttpResponseParser(self)
         self._started = self._complete = self._until_close = self._keep = False
+        self._trailers = []
         if self._transport is None or self._transport.is_closing():
             self._fail("the connection was closed")
             return
@@ -138,12 +143,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers, self._head_size = [], 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers are dropped."""
+        """Take a header, or a trailer; both together are bounded."""
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self._limits.response_head_bytes:
             raise MalformedResponse("the head of the replica's answer is too large")
-        if self._in_head:
-            self._headers.append((name.lower(), value.strip(b" \t")))
+        (self._headers if self._in_head else self._trailers).append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Hand the head on; interim answers are swallowed."""
@@ -195,6 +199,8 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._transport is not None:
             self._transport.close()
         if sink is not None:
+            if self._trailers:
+                sink.trailers(self._trailers)
             sink.end()
 
     def _reject(self, fault: MalformedResponse) -> None:
