@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.activator.replica import Received, Replica, reset, send_json, truncate
+from tests.activator.replica import Events, Received, Replica, reset, send_json, truncate
 from tests.activator.stack import Stack, until
 from zerotide.activator.endpoints.endpoint import Endpoint
-from zerotide.api.usage import Outcome
+from zerotide.api.usage import Outcome, Tokens
 
 CHAT = {"model": "m", "messages": [], "stream": True}
 
@@ -161,7 +161,32 @@ async def test_a_truncated_stream_is_an_error(stack: Stack, replica: Replica) ->
     assert len(reader.events) == 4
     assert json.loads(reader.events[-1])["error"]["code"] == "upstream_lost"
     assert "half" not in reader.text
-    assert stack.records()[1][0].outcome is Outcome.LOST
+    settlement = stack.records()[1][0]
+    assert settlement.outcome is Outcome.LOST
+    assert settlement.tokens == Tokens(input=0, output=3, estimated=True)
+
+
+async def test_a_client_that_leaves_a_stream_has_used_what_it_got(stack: Stack, replica: Replica) -> None:
+    """What was passed on until then is in the usage log, as an estimate."""
+
+    async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
+        stream = Events(writer)
+        for word in ("", "a", "b", "c", "d"):
+            await stream.event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": word}}]})
+        await asyncio.Event().wait()
+
+    replica.behave = behave
+    await stack.awake(replica)
+    headers = {"authorization": f"Bearer {stack.keys['k']}"}
+    async with stack.session.post(stack.url + "/v1/chat/completions", json=CHAT, headers=headers) as response:
+        seen = b""
+        while seen.count(b"data:") < 5:
+            seen += await response.content.readany()
+        response.close()
+    await until(lambda: stack.records()[1])
+    settlement = stack.records()[1][0]
+    assert settlement.outcome is Outcome.CLIENT_GONE
+    assert settlement.tokens == Tokens(input=0, output=4, estimated=True)
 
 
 async def test_a_truncated_body_is_cut(stack: Stack, replica: Replica) -> None:
@@ -176,12 +201,14 @@ async def test_a_replica_lost_before_its_answer_is_tried_again(stack: Stack, rep
     """The request goes to another replica, in its old place, and the client never knows."""
     endpoint = await stack.awake(replica)
     async with Replica() as other:
-        replica.behave = reset
-        task = asyncio.create_task(stack.post())
-        await until(lambda: replica.posts)
-        stack.pod(other.port, name="m-2")
-        stack.delete_pod("m-1")
-        assert (await task).status == 200
+
+        async def die(request: Received, writer: asyncio.StreamWriter) -> None:
+            stack.pod(other.port, name="m-2")
+            stack.delete_pod("m-1")
+            await reset(request, writer)
+
+        replica.behave = die
+        assert (await stack.post()).status == 200
         assert len(other.posts) == 1
     outcomes = [settlement.outcome for settlement in stack.records()[1]]
     assert outcomes[-1] is Outcome.COMPLETED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
@@ -316,6 +317,58 @@ def test_a_stream_without_ends_is_not_kept_for_ever() -> None:
 def test_which_tap(content_type: str, encoded: bool, kind: type[Any]) -> None:
     """By media type; what is compressed passes unread."""
     assert type(tap_for(content_type, encoded, Protocol.OPENAI, {}, False)) is kind
+
+
+def delta(**content: Any) -> bytes:
+    """Return a chunk of OpenAI's."""
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": content}]}).encode() + b"\n\n"
+
+
+ROLE, WORD = delta(role="assistant", content=""), delta(content="data: word")
+BLOCK = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"x"}}\n\n'
+ANTHROPIC = (
+    b'event: message_start\ndata: {"message":{"usage":{"input_tokens":9,"output_tokens":1}}}\n\n'
+    b"event: content_block_start\ndata: {}\n\nevent: ping\ndata: {}\n\n"
+)
+RESPONSES = b"event: response.created\ndata: {}\n\nevent: response.output_item.added\ndata: {}\n\n"
+TEXT_DELTA = b'event: response.output_text.delta\ndata: {"delta":"x"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "begins", "text", "input_"),
+    [
+        (Protocol.OPENAI, b"", WORD, 0),
+        (Protocol.OPENAI, ROLE, WORD, 0),
+        (Protocol.OPENAI, b": beat\n\n" + ROLE, WORD, 0),
+        (Protocol.OPENAI, b"", delta(reasoning_content="hm"), 0),
+        (Protocol.OPENAI, ANTHROPIC, BLOCK, 9),
+        (Protocol.OPENAI, RESPONSES, TEXT_DELTA, 0),
+        (Protocol.TGI, b"", b'data:{"index":1,"token":{"id":1,"text":"x"}}\n\n', 0),
+    ],
+)
+@given(places=st.lists(st.integers(0, 5000), max_size=20), count=st.integers(2, 20))
+def test_a_stream_that_is_cut_tells_what_was_seen(
+    dialect: Protocol, begins: bytes, text: bytes, input_: int, places: list[int], count: int
+) -> None:
+    """One for each event with text, marked as an estimate; the half event at its end does not count."""
+    tap = Events(dialect, strip=True)
+    for part in cuts(begins + text * count + text[:-1], places):
+        tap.feed(part)
+    assert tap.tokens() == Tokens(input=input_, output=count, estimated=True)
+
+
+def test_what_the_engine_told_is_no_estimate() -> None:
+    """A stream that is cut after its usage has it; one that is complete without usage has none."""
+    tap = Events(Protocol.OPENAI, strip=True)
+    tap.feed(ROLE + WORD * 3 + OURS)
+    assert tap.tokens() == Tokens(input=5, cached=2, output=7)
+    tap = Events(Protocol.OPENAI, strip=True)
+    tap.feed(ROLE + WORD * 3 + b"data: [DONE]\n\n")
+    tap.finish()
+    assert tap.tokens() is None
+    tap = Events(Protocol.OPENAI, strip=True)
+    tap.feed(ROLE)
+    assert tap.tokens() is None
 
 
 def test_other_dialects_of_events() -> None:

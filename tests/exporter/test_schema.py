@@ -40,6 +40,7 @@ WRITTEN = {
         INSERT INTO series VALUES ('tokens', '["demo", "tiny", "output"]', '5');
     """,
     2: "",
+    3: "",
 }
 
 

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND
-from zerotide.api.usage import Intent, Outcome, Settlement
+from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
+from zerotide.billing.compose import cost_report
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.keepwarm import Floor
-from zerotide.billing.ledger import Wake
+from zerotide.billing.ledger import Wake, folded
 from zerotide.billing.rating import Period
 from zerotide.exporter.errors import ExporterError, StoreDamaged, StoreError, StoreTooNew, StoreUnavailable
 from zerotide.exporter.sqlite import TOKENS, SQLiteStore
@@ -41,6 +43,19 @@ def test_everything_is_read_back(store: SQLiteStore) -> None:
     assert [(each.request_id, each.ended_us, each.output_tokens) for each in records.attempts] == [("r1", T0 + 9, 5)]
     assert records.floors == (Floor(T0, 2),)
     assert records.wakes == (WAKE,)
+
+
+def test_estimates_are_told_apart_up_to_the_report(store: SQLiteStore) -> None:
+    gone = settlement("r2", ended_us=T0 + 8, tokens=None, outcome=Outcome.CLIENT_GONE)
+    estimate = Tokens(input=0, output=4, estimated=True)
+    done = [gone.model_copy(update={"tokens": estimate}), settlement("r1", ended_us=T0 + 9)]
+    store.add_usage([intent("r1", forwarded_us=T0), intent("r2", forwarded_us=T0), *done], [], T0)
+    store.add_endpoint(ENDPOINT)
+    assert [(each.request_id, each.estimated) for each in store.attempts()] == [("r1", 0), ("r2", 1)]
+    ledgers = [folded(each, T0 + SECOND) for each in store.records("", "", EVER)]
+    (cost,) = cost_report(ledgers, index(gpu()), Period(T0, T0 + SECOND), T0 + SECOND).endpoints
+    assert (cost.tokens.output, cost.tokens.estimated_output) == (9, 4)
+    assert cost.notes[0].startswith("4 of the tokens out are estimated")
 
 
 def test_writing_again_changes_nothing(store: SQLiteStore) -> None:

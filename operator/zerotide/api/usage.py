@@ -46,6 +46,9 @@ class Tokens(Line):
     input: Count
     cached: Count = 0
     output: Count
+    estimated: bool = False
+    """Whether `output` is what was passed on of a stream that was cut, one for each event with text; `input` is then
+    0 unless the engine had told it by then."""
 
 
 class Intent(Line):

@@ -110,7 +110,7 @@ def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> Endpoint
         total=_text(total),
         always_on=_text(round_money(_always_on(ledger, index, period))),
         per_million_tokens=_per_million(total, tokens.input + tokens.output),
-        notes=_notes(ledger, lines, index),
+        notes=_notes(ledger, lines, index, tokens),
     )
 
 
@@ -159,6 +159,7 @@ def _tokens(done: Sequence[Attempt], amounts: Amounts) -> TokenCost:
         input=sum(attempt.input_tokens for attempt in done),
         cached_input=sum(attempt.cached_tokens for attempt in done),
         output=sum(attempt.output_tokens for attempt in done),
+        estimated_output=sum(attempt.output_tokens for attempt in done if attempt.estimated),
         amount=_text(sum((amount for key, amount in amounts.items() if not key.phase), Decimal(0))),
     )
 
@@ -186,8 +187,12 @@ def _consumers(bill: Bill, done: Iterable[Attempt], amounts: Amounts) -> tuple[C
     )
 
 
-def _notes(ledger: Ledger, lines: Mapping[LineKey, Line], index: PriceIndex) -> tuple[str, ...]:
+def _notes(ledger: Ledger, lines: Mapping[LineKey, Line], index: PriceIndex, tokens: TokenCost) -> tuple[str, ...]:
     notes = []
+    if tokens.estimated_output:
+        notes.append(
+            f"{tokens.estimated_output} of the tokens out are estimated, one for each event of streams that were cut"
+        )
     unpriced = sorted({key.class_name or key.meter.value for key in lines if not key.price})
     if unpriced:
         notes.append(f"no price for {', '.join(unpriced)} in part of the period: add one to the price book")

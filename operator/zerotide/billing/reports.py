@@ -39,12 +39,16 @@ class PhaseCost(Report):
 
 
 class TokenCost(Report):
-    """Requests that were finished in the period, and their tokens; `cached_input` is part of `input`."""
+    """Requests that were finished in the period, and their tokens; `cached_input` is part of `input`.
+
+    `estimated_output` is the part of `output` that was counted event by event, since its streams were cut.
+    """
 
     requests: int
     input: int
     cached_input: int
     output: int
+    estimated_output: int = 0
     amount: Amount
 
 

@@ -29,6 +29,8 @@ class Attempt(NamedTuple):
     input_tokens: int
     cached_tokens: int
     output_tokens: int
+    estimated: int = 0
+    """Whether its stream was cut, so that the activator counted its output."""
 
     @property
     def delivered(self) -> bool:

@@ -61,7 +61,8 @@ def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> l
     """Return the attempts whose row of `intent` left-joined with `settlement` meets a condition."""
     rows = db.execute(
         "SELECT request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us,"
-        " coalesce(outcome, ''), coalesce(input_tokens, 0), coalesce(cached_tokens, 0), coalesce(output_tokens, 0)"
+        " coalesce(outcome, ''), coalesce(input_tokens, 0), coalesce(cached_tokens, 0), coalesce(output_tokens, 0),"
+        " coalesce(estimated, 0)"
         " FROM intent LEFT JOIN settlement USING (request_id, attempt)"
         f" WHERE {condition} ORDER BY forwarded_us, request_id, attempt",
         tuple(values),

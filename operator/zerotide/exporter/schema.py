@@ -90,6 +90,10 @@ STEPS: tuple[str, ...] = (
 
     CREATE INDEX settlement_by_end ON settlement (ended_us);
     """,
+    # Tokens of streams that were cut are counted by the activator, and told apart.
+    """
+    ALTER TABLE settlement ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

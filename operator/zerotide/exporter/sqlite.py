@@ -157,8 +157,9 @@ class SQLiteStore:
         else:
             tokens = record.tokens
             counts = (tokens.input, tokens.cached, tokens.output) if tokens else (0, 0, 0)
-            row = (*key, record.ended_us, record.outcome.value, *counts, text, received_us)
-            query = "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            estimated = tokens is not None and tokens.estimated
+            row = (*key, record.ended_us, record.outcome.value, *counts, text, received_us, estimated)
+            query = "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         return self._db.execute(query, row).rowcount == 1
 
     def _count_tokens(self, fresh: set[tuple[str, int]], now_us: int) -> None:

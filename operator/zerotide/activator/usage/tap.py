@@ -1,7 +1,8 @@
 """Read what an answer says of its tokens while it passes, and take out what only we asked for.
 
 A tap never changes a byte of an answer but one event: the usage chunk of a stream whose client did not ask for it.
-Streams are passed on event by event, so that one that breaks off never ends within an event.
+Streams are passed on event by event, so that one that breaks off never ends within an event. The events with text are
+counted, since one that breaks off never comes to tell its usage.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from zerotide.api.usage import Tokens
 TAIL = 16 * 1024
 WHOLE = 1024 * 1024
 LONGEST_EVENT = 1024 * 1024
+LONGEST_FIRST = 4096
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _DETAILS = re.compile(rb'"details"\s*:\s*\{')
 _DECODER = json.JSONDecoder()
+_DATA, _BLOCK, _TEXT_DELTA = b"data:", b"event: content_block_delta", b"event: response.output_text.delta"
+_LINES = {_BLOCK: b"event: message_start", _TEXT_DELTA: b"event: response.created"}
+"""What is counted instead of data, by what such a stream begins with."""
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
@@ -89,6 +94,10 @@ class Events:
         self._strip = strip
         self._rest = b""
         self._tokens: Tokens | None = None
+        self._first = b""
+        self._line, self._next_line = _DATA, b"\n" + _DATA
+        self._texts = 0
+        self._complete = False
 
     def feed(self, data: bytes) -> bytes:
         """Return the events that are complete."""
@@ -98,18 +107,31 @@ class Events:
         if len(self._rest) > LONGEST_EVENT:
             cut, self._rest = len(whole), b""
         whole = whole[:cut]
+        if not self._first and _DATA in whole:
+            self._begin(whole)
+        self._texts += whole.count(self._next_line) + whole.startswith(self._line)
         if self._mark.search(whole) is None:
             return whole
         return b"".join(event for event in split_events(whole) if not self._is_ours(event))
 
     def finish(self) -> bytes:
         """Return an event whose end was left out."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest, self._complete = self._rest, b"", True
         return rest
 
     def tokens(self) -> Tokens | None:
-        """Return what the stream said of its tokens so far."""
-        return self._tokens
+        """Return what the stream said of its tokens so far; of one that was cut, what was seen where that is more."""
+        told = self._tokens or Tokens(input=0, output=0)
+        made = self._texts - (self._line == _DATA and not has_text(self._first))
+        if self._complete or made <= told.output:
+            return self._tokens
+        return told.model_copy(update={"output": made, "estimated": True})
+
+    def _begin(self, events: bytes) -> None:
+        """See by the first events which line there is once for each event with text."""
+        self._first = events[:LONGEST_FIRST]
+        self._line = next((line for line, mark in _LINES.items() if mark in events), _DATA)
+        self._next_line = b"\n" + self._line
 
     def _is_ours(self, event: bytes) -> bool:
         if self._mark.search(event) is None:
@@ -147,6 +169,17 @@ def split_events(data: bytes) -> list[bytes]:
     if start < len(data):
         events.append(data[start:])
     return events
+
+
+def has_text(events: bytes) -> bool:
+    """Tell whether the first of some events holds text: OpenAI's streams begin with one that only tells the role."""
+    content = data_of(next((event for event in split_events(events) if _DATA in event), b""))
+    choices = content.get("choices") if isinstance(content, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    delta = first.get("delta") if isinstance(first, dict) else None
+    if not isinstance(delta, dict):
+        return True
+    return any(value for name, value in delta.items() if name != "role")
 
 
 def data_of(event: bytes) -> Any:
