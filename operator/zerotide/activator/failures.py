@@ -2,6 +2,7 @@
 
     ActivatorError
     ├── SettingsError           a flag or an environment variable that makes no sense
+    ├── CertificateUnusable     files that are no certificate and its key
     ├── PeerFault               the client's doing; `message` may be shown to it
     │   ├── MalformedRequest    not HTTP/1.1 as it should be: refused, the connection ends
     │   ├── HeadTooLarge        request line and headers beyond their limit
@@ -14,7 +15,9 @@
     │   ├── RequestTooOld       a request that lives longer than any may
     │   ├── ShuttingDown        a request that did not end before the activator had to
     │   ├── TooManyConnections  open ones, in all
-    │   └── TooManyFromAddress  open ones, from one address
+    │   ├── TooManyFromAddress  open ones, from one address
+    │   ├── MalformedProxyHeader   a trusted proxy that does not begin with its header
+    │   └── HandshakeFailed     no TLS
     ├── PeerGone                the client closed the connection
     └── UpstreamFault           the replica's doing
         ├── ConnectFailed       no connection: refused, unreachable, timed out
@@ -34,6 +37,10 @@ class ActivatorError(Exception):
 
 class SettingsError(ActivatorError):
     """A setting that makes no sense; the message names it and what it should be."""
+
+
+class CertificateUnusable(ActivatorError):
+    """Files that are no certificate with its key."""
 
 
 class PeerFault(ActivatorError):
@@ -117,6 +124,18 @@ class TooManyFromAddress(PeerFault):
     """A connection beyond the number that may be open from one address."""
 
     reason = "connections_per_address"
+
+
+class MalformedProxyHeader(PeerFault):
+    """A connection from a trusted proxy that does not begin with a header of the PROXY protocol."""
+
+    reason = "proxy_protocol"
+
+
+class HandshakeFailed(PeerFault):
+    """A client with which there is no TLS: none spoken, too old, given up, too slow."""
+
+    reason = "tls_handshake"
 
 
 class PeerGone(ActivatorError):

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     """A client's connection; requests on it are answered one after the other."""
 
     def __init__(self, host: Host, peer: Peer | None = None) -> None:
-        """`peer` is who a proxy in front said it is; by default it is who the socket tells."""
+        """`peer` is who was let in already; by default it is who the socket tells, and is let in here."""
         self._host = host
         self._limits = host.limits
         self._transport: asyncio.Transport | None = None
@@ -116,12 +116,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or close it where there are too many."""
         self._transport = cast(asyncio.Transport, transport)
-        self._peer = self._peer or peer_of(transport)
-        try:
-            self._host.door.enter(self._peer.address)
-        except PeerFault:
-            self._transport.abort()
-            return
+        if self._peer is None:
+            self._peer = peer_of(transport)
+            try:
+                self._host.door.enter(self._peer.address)
+            except PeerFault:
+                self._transport.abort()
+                return
         self._host.connections.add(self)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer)
         self.deadline = self._host.now() + self._limits.idle_time
@@ -471,4 +472,4 @@ def peer_of(transport: asyncio.BaseTransport) -> Peer:
     """Return who a socket says is at its other end."""
     peer = transport.get_extra_info("peername")
     address = str(peer[0]) if isinstance(peer, tuple) else ""
-    return Peer(address, b"https" if transport.get_extra_info("sslcontext") is not None else b"http")
+    return Peer(address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from zerotide.activator.failures import PeerFault, TooManyConnections, TooManyFromAddress
+from zerotide.activator.failures import TooManyConnections, TooManyFromAddress
 
 
 class Peer(NamedTuple):
@@ -29,14 +29,15 @@ class Door:
         self.faults: Counter[str] = Counter()
         """Requests and connections that ended at a limit, or were no HTTP, by reason."""
 
-    def enter(self, address: str) -> None:
-        """Let a connection in. Raises TooManyConnections or TooManyFromAddress."""
-        here = self._by_address.get(address, 0)
+    def enter(self, address: str, *, bounded: bool = True) -> None:
+        """Let a connection in; an address that is not `bounded` may have any number.
+
+        Raises TooManyConnections or TooManyFromAddress.
+        """
         if self._most and self.open >= self._most:
-            raise self._refuse(TooManyConnections(f"{self._most} connections are open"))
-        if self._most_per_address and here >= self._most_per_address:
-            raise self._refuse(TooManyFromAddress(f"{address} has {self._most_per_address} connections open"))
-        self._by_address[address] = here + 1
+            self.rejected[TooManyConnections.reason] += 1
+            raise TooManyConnections(f"{self._most} connections are open")
+        self._count(address, bounded)
         self.open += 1
         self.accepted += 1
 
@@ -49,6 +50,15 @@ class Door:
             del self._by_address[address]
         self.open -= 1
 
-    def _refuse(self, fault: PeerFault) -> PeerFault:
-        self.rejected[fault.reason] += 1
-        return fault
+    def rename(self, before: str, address: str, *, bounded: bool = True) -> None:
+        """Note from where a connection that was let in really comes. Raises TooManyFromAddress; it is in all the same."""
+        self._count(address, bounded)
+        self.open += 1
+        self.leave(before)
+
+    def _count(self, address: str, bounded: bool) -> None:
+        here = self._by_address.get(address, 0)
+        if bounded and self._most_per_address and here >= self._most_per_address:
+            self.rejected[TooManyFromAddress.reason] += 1
+            raise TooManyFromAddress(f"{address} has {self._most_per_address} connections open")
+        self._by_address[address] = here + 1

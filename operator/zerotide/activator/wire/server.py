@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from zerotide.activator.failures import PeerFault
+from zerotide.activator.wire.acceptor import Acceptor, Network
 from zerotide.activator.wire.connection import Connection, Served
-from zerotide.activator.wire.door import Door
+from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.listening import BACKLOG
 from zerotide.activator.wire.message import Headers
+from zerotide.activator.wire.tls import Certificate
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 FaultAnswer = Callable[[PeerFault], tuple[int, Headers, bytes]]
@@ -39,15 +41,26 @@ class Server:
         self.now = clock
         self.handle = handler
         self.answer_to = answer_to
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def listen(self, listener: socket.socket) -> int:
-        """Accept connections and return the port."""
+    async def listen(
+        self, listener: socket.socket, certificate: Certificate | None = None, proxies: Sequence[Network] = ()
+    ) -> int:
+        """Accept connections and return the port.
+
+        With a certificate only TLS is spoken; connections from `proxies` must begin with the PROXY protocol.
+        """
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._connect, sock=listener, backlog=BACKLOG)
-        self._sweeper = loop.create_task(self._sweep())
-        return int(self._listener.sockets[0].getsockname()[1])
+        self._sweeper = self._sweeper or loop.create_task(self._sweep())
+        if certificate is None and not proxies:
+            server = await loop.create_server(self._connect, sock=listener, backlog=BACKLOG)
+            self._listeners.append(server)
+            return int(server.sockets[0].getsockname()[1])
+        acceptor = Acceptor(listener, self._connect, self.door, self.limits, certificate, proxies)
+        self._acceptors.append(acceptor)
+        return acceptor.port
 
     def drain(self) -> None:
         """Go on serving, but end each connection after its next answer."""
@@ -65,8 +78,9 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening and drop every connection; requests still going on are cancelled."""
-        if self._listener is not None:
-            self._listener.close()
+        self.stop_listening()
+        for acceptor in self._acceptors:
+            await acceptor.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
         tasks: list[Awaitable[Any]] = []
@@ -78,11 +92,11 @@ class Server:
 
     def stop_listening(self) -> None:
         """Refuse new connections; those that are open stay."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener in (*self._listeners, *self._acceptors):
+            listener.close()
 
-    def _connect(self) -> Connection:
-        return Connection(self)
+    def _connect(self, peer: Peer | None = None) -> Connection:
+        return Connection(self, peer)
 
     async def _sweep(self) -> None:
         while True:
