@@ -48,6 +48,9 @@ def test_flags_win_over_the_environment() -> None:
         ("limit-body-bytes", "1Gi"),
         ("limit-body-memory", "a lot"),
         ("limit-connections", "0"),
+        ("proxy-protocol", "on"),
+        ("proxy-protocol", "true"),
+        ("proxy-protocol-from", "10.0.0.1/8"),
     ],
 )
 def test_nonsense_is_named(flag: str, value: str) -> None:

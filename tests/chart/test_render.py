@@ -145,6 +145,27 @@ def test_gateway_service() -> None:
     assert service(port=8000)["ports"][0] == {"name": "http", "port": 8000, "targetPort": "http"}
 
 
+def test_gateway_over_tls() -> None:
+    """One more port, from the Service to the process, and the Secret behind it; nothing of it without."""
+
+    def parts(objects: list[Object]) -> tuple[Object, Object, Object]:
+        pod = find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]
+        service = find(objects, "Service", "zerotide-gateway")["spec"]
+        return pod, service, find(objects, "NetworkPolicy", "zerotide-activator")["spec"]
+
+    pod, service, policy = parts(render({"gateway": {"tls": {"secretName": "cert", "port": 8443}}}))
+    container = pod["containers"][0]
+    folder = environment(container)["ZEROTIDE_TLS_DIR"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}[folder]
+    assert {"name": mounted, "secret": {"secretName": "cert", "defaultMode": 0o440}} in pod["volumes"]
+    assert {"name": "https", "containerPort": 8443} in container["ports"]
+    assert {"name": "https", "port": 8443, "targetPort": "https"} in service["ports"]
+    assert {"port": "https"} in policy["ingress"][0]["ports"]
+    pod, service, policy = parts(render())
+    assert "https" not in json.dumps([pod["containers"][0]["ports"], service, policy])
+    assert "ZEROTIDE_TLS_DIR" not in environment(pod["containers"][0])
+
+
 def test_activators_are_never_all_gone() -> None:
     """An upgrade starts a new one before it ends an old one, and streams have time to end."""
     spec = find(render(), "Deployment", "zerotide-activator")["spec"]

@@ -86,3 +86,11 @@ def test_the_wire_s_limits_are_the_chart_s() -> None:
         connections_per_address=7,
         request_age=5,
     )
+
+
+def test_the_proxies_are_the_chart_s() -> None:
+    """Off by default; the addresses reach the process."""
+    values = {"gateway": {"proxyProtocol": {"enabled": True, "trusted": ["10.0.0.0/8", "fd00::/8"]}}}
+    for given, proxies in ((None, []), (values, ["10.0.0.0/8", "fd00::/8"])):
+        container = find(render(given), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
+        assert [str(each) for each in activator.parse([], environment(container)).fronts.proxies] == proxies

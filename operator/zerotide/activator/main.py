@@ -10,10 +10,10 @@ from functools import partial
 
 import uvloop
 
-from zerotide.activator.failures import SettingsError
+from zerotide.activator.failures import CertificateUnusable, SettingsError
 from zerotide.activator.service import Service
 from zerotide.activator.settings import Settings, parse
-from zerotide.kube import Client, Clock, load_credentials, process
+from zerotide.kube import Client, Clock, CredentialsError, load_credentials, process
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +21,14 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the activator. Exit 0 after SIGTERM or SIGINT, 1 when it cannot go on, 2 when told nonsense."""
     loop, told = uvloop.new_event_loop, partial(parse, arguments)
-    sys.exit(process.run("zerotide.activator", told, serve, refused=SettingsError, loop_factory=loop))
+    failures = (CredentialsError, OSError, CertificateUnusable)
+    sys.exit(
+        process.run("zerotide.activator", told, serve, refused=SettingsError, failures=failures, loop_factory=loop)
+    )
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until a signal asks to stop, then drain. Raises CredentialsError, OSError."""
+    """Serve until a signal asks to stop, then drain. Raises CredentialsError, OSError, CertificateUnusable."""
     stopping = asyncio.Event()
     process.set_on_signals(stopping)
     async with Client(await load_credentials()) as client:

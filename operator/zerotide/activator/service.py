@@ -24,7 +24,7 @@ from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.replies import answer_to_fault
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.activator.wire import Limits, Server, open_socket
+from zerotide.activator.wire import Certificate, Limits, Server, open_socket
 from zerotide.activator.wire_metrics import WireFigures
 from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
 from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer
@@ -76,7 +76,9 @@ class Service:
             body_bytes=limits.body_bytes,
         )
         self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic)
-        self.metrics.add(WireFigures(self.server.door, lambda: self.server.buffered))
+        tls = settings.fronts.tls_dir
+        self.certificate = Certificate(tls) if tls is not None else None
+        self.metrics.add(WireFigures(self.server.door, lambda: self.server.buffered, self.certificate))
         self.reflectors = self._reflect(client)
         self.admin = Admin(
             self._unhealthy,
@@ -86,7 +88,7 @@ class Service:
             TokenReviewer(client, AUDIENCE_ACTIVATOR).review,
             settings.operator_user,
         )
-        self.port = self.admin_port = 0
+        self.port = self.tls_port = self.admin_port = 0
         self._session: aiohttp.ClientSession | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
@@ -99,14 +101,23 @@ class Service:
             self._run(reflector.run())
         self._run(self.holder.run())
         self._run(self._tidy())
+        if self.certificate is not None:
+            self._run(self.certificate.run())
         if self.journal is not None:
             self._run(self.journal.run())
             if settings.exporter_url:
                 self._run(self._shipper(self.journal).run())
         for reflector in self.reflectors:
             await reflector.synced.wait()
-        self.port = await self.server.listen(open_socket(settings.listen, settings.port))
+        await self._listen(settings)
         log.info("serving", extra={"port": self.port, "admin_port": self.admin_port})
+
+    async def _listen(self, settings: Settings) -> None:
+        proxies = settings.fronts.proxies
+        if self.certificate is not None:
+            listener = open_socket(settings.listen, settings.fronts.tls_port)
+            self.tls_port = await self.server.listen(listener, self.certificate, proxies)
+        self.port = await self.server.listen(open_socket(settings.listen, settings.port), proxies=proxies)
 
     async def ended(self) -> None:
         """Return, or raise, as soon as anything ends that never should."""

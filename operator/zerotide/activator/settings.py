@@ -11,6 +11,7 @@ from pathlib import Path
 from zerotide.activator import wire_settings
 from zerotide.activator.failures import SettingsError
 from zerotide.activator.wire import Limits
+from zerotide.activator.wire_settings import Fronts
 from zerotide.api.names import (
     PORT_ADMIN,
     PORT_GATEWAY,
@@ -40,6 +41,7 @@ class Settings:
     drain_timeout: float
     max_endpoints: int
     limits: Limits
+    fronts: Fronts
     log_format: str
     log_level: str
 
@@ -64,6 +66,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("drain-timeout", "15m", "longest time after SIGTERM for which requests are finished")
     flags.add("max-endpoints", "1000", "endpoints with metrics of their own")
     wire_settings.declare(flags)
+    wire_settings.declare_fronts(flags)
     given = flags.read(arguments)
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
@@ -82,6 +85,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         drain_timeout=given.duration_us("drain-timeout") / SECOND,
         max_endpoints=given.number("max-endpoints", 100_000),
         limits=wire_settings.limits_of(given),
+        fronts=wire_settings.fronts_of(given),
         log_format=given.log_format,
         log_level=given.log_level,
     )

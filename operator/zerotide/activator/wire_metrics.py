@@ -8,14 +8,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from zerotide.activator.wire import Door
+from zerotide.activator.wire import Certificate, Door
 
 
 class WireFigures(Collector):
-    """Render what the door counts."""
+    """Render what the door and the certificate count."""
 
-    def __init__(self, door: Door, buffered: Callable[[], int]) -> None:
-        self._door, self._buffered = door, buffered
+    def __init__(self, door: Door, buffered: Callable[[], int], certificate: Certificate | None = None) -> None:
+        self._door, self._buffered, self._certificate = door, buffered, certificate
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
@@ -35,3 +35,10 @@ class WireFigures(Collector):
                 family.add_metric((reason,), count)
             yield family
         yield GaugeMetricFamily("zerotide_body_memory_bytes", "Request bodies in memory.", self._buffered())
+        if self._certificate is not None:
+            loads = CounterMetricFamily(
+                "zerotide_tls_certificate_loads", "Certificates read from their files.", labels=("outcome",)
+            )
+            loads.add_metric(("loaded",), self._certificate.loaded)
+            loads.add_metric(("failed",), self._certificate.failed)
+            yield loads

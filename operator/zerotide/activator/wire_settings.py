@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
 from zerotide.activator.failures import SettingsError
-from zerotide.activator.wire import Limits
+from zerotide.activator.wire import Limits, Network
+from zerotide.api.names import PORT_GATEWAY_TLS
 from zerotide.api.scalars import SECOND
 from zerotide.kube.options import Flags, Given
 
@@ -23,6 +28,42 @@ def declare(flags: Flags) -> None:
     flags.add("limit-connections", "20000", "open connections")
     flags.add("limit-connections-per-address", "16000", "open connections from one address, 0 for any number")
     flags.add("limit-request-age", "26h", "longest time from the end of a request's head to the end of its answer")
+
+
+def declare_fronts(flags: Flags) -> None:
+    """Declare the flags of what clients connect to."""
+    flags.add("tls-dir", "", "folder with tls.crt and tls.key, read again when they change; empty speaks no TLS")
+    flags.add("tls-port", str(PORT_GATEWAY_TLS), "port for requests over TLS, 0 for any free one")
+    flags.add("proxy-protocol", "false", "true: connections from the addresses below begin with the PROXY protocol")
+    flags.add("proxy-protocol-from", "", "comma-separated CIDR blocks of the proxies in front")
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """What clients connect to, beside plain HTTP."""
+
+    tls_dir: Path | None
+    tls_port: int
+    proxies: tuple[Network, ...]
+    """From where connections begin with the PROXY protocol; none where it is off."""
+
+
+def fronts_of(given: Given) -> Fronts:
+    """Return what was given. Raises SettingsError."""
+    on = given.text("proxy-protocol")
+    if on not in ("true", "false"):
+        raise SettingsError(f"--proxy-protocol {on!r}: give true or false")
+    proxies = tuple(_network(text) for text in given.text("proxy-protocol-from").split(",") if text.strip())
+    if on == "true" and not proxies:
+        raise SettingsError("--proxy-protocol-from is empty: name the proxies that may say who a client is")
+    return Fronts(given.path("tls-dir"), given.number("tls-port"), proxies if on == "true" else ())
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError as error:
+        raise SettingsError(f"--proxy-protocol-from {text.strip()!r}: give CIDR blocks: {error}") from error
 
 
 def limits_of(given: Given) -> Limits:

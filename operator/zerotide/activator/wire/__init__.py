@@ -6,6 +6,7 @@ body on demand, the answer, and cancellation once the client is gone); `Pool` se
 parsed strictly and framed anew; bodies pass through untouched and with back-pressure.
 """
 
+from zerotide.activator.wire.acceptor import Network
 from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange, Flow
 from zerotide.activator.wire.limits import Limits
@@ -13,15 +14,18 @@ from zerotide.activator.wire.listening import open_socket
 from zerotide.activator.wire.message import Headers, Request, end_to_end, render_request
 from zerotide.activator.wire.pool import Pool
 from zerotide.activator.wire.server import Handler, Server
+from zerotide.activator.wire.tls import Certificate
 from zerotide.activator.wire.upstream import Sink, UpstreamConnection
 
 __all__ = [
+    "Certificate",
     "Door",
     "Exchange",
     "Flow",
     "Handler",
     "Headers",
     "Limits",
+    "Network",
     "Peer",
     "Pool",
     "Request",

@@ -51,7 +51,7 @@ class Door:
         self.open -= 1
 
     def rename(self, before: str, address: str, *, bounded: bool = True) -> None:
-        """Note from where a connection that was let in really comes. Raises TooManyFromAddress; it is in all the same."""
+        """Note from where a connection that is in really comes. Raises TooManyFromAddress; it is in all the same."""
         self._count(address, bounded)
         self.open += 1
         self.leave(before)

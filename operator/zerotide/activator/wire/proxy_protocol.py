@@ -15,24 +15,28 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_V1 = 107
 LONGEST_V2 = 16 + 4096
 """More than any proxy sends, extensions with its client's certificate included."""
-_LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [\x20-\x7e]*)?|(TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (\d+) (\d+))\r\n")
+_LINE = re.compile(
+    rb"PROXY (?:UNKNOWN(?: [\x20-\x7e]*)?|(TCP4|TCP6) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (\d+) (\d+))\r\n"
+)
 _LOCAL, _PROXY = 0x20, 0x21
 _SIZES = {0x11: 4, 0x21: 16}
 """Bytes of an address by family and transport: TCP over IPv4, over IPv6."""
 
 
 class Header(NamedTuple):
-    """A header that was read: its length in bytes, and the client's address; empty where the proxy speaks for itself."""
+    """A header that was read."""
 
     length: int
+    """In bytes."""
     source: str
+    """The client's address, empty where the proxy speaks for itself."""
 
 
 def parse(data: bytes) -> Header | None:
     """Return the header with which bytes begin, None where more are needed. Raises MalformedProxyHeader."""
-    if data.startswith(SIGNATURE[: len(data)]) or data.startswith(SIGNATURE):
+    if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _parse_v2(data)
-    if data.startswith(b"PROXY "[: len(data)]) or data.startswith(b"PROXY "):
+    if data[:6] == b"PROXY "[: len(data)]:
         return _parse_v1(data)
     raise MalformedProxyHeader("the connection does not begin with a header of the PROXY protocol")
 
