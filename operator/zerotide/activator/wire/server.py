@@ -92,8 +92,10 @@ class Server:
 
     def stop_listening(self) -> None:
         """Refuse new connections; those that are open stay."""
-        for listener in (*self._listeners, *self._acceptors):
-            listener.close()
+        for server in self._listeners:
+            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     def _connect(self, peer: Peer | None = None) -> Connection:
         return Connection(self, peer)
