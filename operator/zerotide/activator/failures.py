@@ -14,6 +14,7 @@
     │   ├── AnswerUnread        the client does not read its answer
     │   ├── RequestTooOld       a request that lives longer than any may
     │   ├── ShuttingDown        a request that did not end before the activator had to
+    │   ├── FloodingPeer        frames of HTTP/2 that cost and bring no request
     │   ├── TooManyConnections  open ones, in all
     │   ├── TooManyFromAddress  open ones, from one address
     │   ├── MalformedProxyHeader   a trusted proxy that does not begin with its header
@@ -112,6 +113,12 @@ class ShuttingDown(PeerFault):
     """A request that did not end before the activator had to."""
 
     reason = "shutdown"
+
+
+class FloodingPeer(PeerFault):
+    """A client of HTTP/2 whose frames cost us and bring no request: resets, pings, settings, empty ones."""
+
+    reason = "flood"
 
 
 class TooManyConnections(PeerFault):

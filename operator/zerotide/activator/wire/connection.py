@@ -25,6 +25,8 @@ from zerotide.activator.failures import (
 )
 from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange, Flow
+from zerotide.activator.wire.h2.connection import H2Connection
+from zerotide.activator.wire.h2.engine import after_preface
 from zerotide.activator.wire.limits import MIB, Limits
 from zerotide.activator.wire.message import Headers, Request
 from zerotide.activator.wire.strict import read_head, without_upgrade
@@ -101,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._upgrade: bytes | None = None
         self._early: bytes | None = None
         self._fault: PeerFault | None = None
+        self._fresh = True
         self._broken = False
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
@@ -186,13 +189,18 @@ class Connection(asyncio.Protocol):
                 self._read(False)
                 return
             if self._upgrade is None:
-                self._refuse(MalformedRequest("HTTP/2 is not spoken here: use HTTP/1.1"))
+                self._refuse(MalformedRequest("the protocol cannot be changed"))
                 return
             # llhttp took the body for another protocol: read the request again, without the wish to change.
             head, self._upgrade = self._upgrade, None
             self._parser = httptools.HttpRequestParser(self)
             self._parse(head + rest)
         except httptools.HttpParserError as error:
+            if self._fresh and self._parser.get_method() == b"PRI":
+                after = after_preface(data)
+                if after is not None:
+                    self._hand_over(after)
+                    return
             fault = self._fault or MalformedRequest(f"the request is not valid HTTP/1.1: {error}")
             self._refuse(fault)
 
@@ -260,7 +268,17 @@ class Connection(asyncio.Protocol):
 
     # Requests
 
+    def _hand_over(self, rest: bytes) -> None:
+        """Go on in HTTP/2: the client began with its preface."""
+        transport, self._transport, self._broken = self._transport, None, True
+        if transport is not None:
+            successor = H2Connection(self._host, self._peer or NOBODY, transport)
+            self._host.connections.discard(self)
+            self._host.connections.add(successor)
+            successor.begin(rest)
+
     def _accept(self, request: Request) -> None:
+        self._fresh = False
         exchange = Exchange(request, self._peer or NOBODY, self, self._limits.unread_bytes)
         self._receiving = exchange
         if self._current is None:

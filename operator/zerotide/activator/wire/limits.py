@@ -39,6 +39,12 @@ class Limits:
     """Of a body that nobody has asked for yet."""
     write_buffer: int = 64 * KIB
     """Bytes of an answer that wait for a slow client before its replica is made to wait."""
+    streams: int = 100
+    """Requests at a time on one connection of HTTP/2."""
+    resets: int = 200
+    """Streams that a client of HTTP/2 may give up in one go; a tenth of that is earned again in a second."""
+    idle_frames: int = 1000
+    """Frames without any part of a request in one go; a tenth is earned again in a second, two by each frame sent."""
     response_head_bytes: int = 64 * KIB
     connect_time: float = 1.0
     sweep: float = 0.5
