@@ -51,6 +51,8 @@ def test_flags_win_over_the_environment() -> None:
         ("proxy-protocol", "on"),
         ("proxy-protocol", "true"),
         ("proxy-protocol-from", "10.0.0.1/8"),
+        ("hold-total-max-requests", "many"),
+        ("hold-consumer-max-bytes", "1GB"),
     ],
 )
 def test_nonsense_is_named(flag: str, value: str) -> None:

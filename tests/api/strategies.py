@@ -119,6 +119,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "hold": part(
         whileCold=among("Hold", "Reject", odd=("Fallback",)),
+        wakeFor=among("Interactive", "Any", odd=("Batch",)),
         coldTimeout=duration("1s", "1h"),
         busyTimeout=duration("0s", "1h"),
         maxRequests=integer(1, 100_000),

@@ -37,6 +37,7 @@ VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
         ({"gateway": {"proxyProtocol": {"trusted": ["10.0.0.1"]}}}, "trusted"),
         ({"exporter": {"prices": {"prices": [{"name": "cpu", "amount": 0.04}]}}}, "prices"),
         ({"exporter": {"persistence": {"size": "1GB"}}}, "size"),
+        ({"activator": {"hold": {"total": {"maxRequests": 0}}}}, "maxRequests"),
         ({"uninstall": {"waitSeconds": -1}}, "waitSeconds"),
     ],
 )

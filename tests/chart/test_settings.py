@@ -58,6 +58,15 @@ def test_the_operator_checks_the_chart_s_policy() -> None:
     assert set(config.images) == {"zerotide", "vllm", "sglang", "llamacpp", "tgi"}
 
 
+def test_the_activator_holds_what_the_chart_allows() -> None:
+    """Bounds over all endpoints reach it, in requests and in bytes."""
+    objects = render({"activator": {"hold": {"consumer": {"maxRequests": 7, "maxBytes": "8Mi"}}}})
+    container = find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
+    caps = activator.parse([], environment(container)).hold_caps
+    assert (caps.consumer.requests, caps.consumer.bytes) == (7, 8 * 1024 * 1024)
+    assert (caps.total.requests, caps.namespace.bytes) == (100_000, 1024**3)
+
+
 def test_the_activator_drains_within_the_kubelet_s_patience() -> None:
     """Streams end, and the last usage records are sent, before the kill."""
     objects = render({"activator": {"terminationGracePeriodSeconds": 100}})

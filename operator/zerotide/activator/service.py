@@ -51,7 +51,7 @@ class Service:
         self.tracker = Tracker(clock.now_us)
         self.metrics = Metrics(clock.monotonic, settings.max_endpoints)
         self.metrics.loads = self._loads
-        self.registry = Registry(me, clock.now_us, clock.monotonic, limits)
+        self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
         self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
         self.waker = Waker(client, self.registry, me, clock.now_us, lambda: bool(self.tracker.listeners))
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)

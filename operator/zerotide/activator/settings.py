@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zerotide.activator import wire_settings
+from zerotide.activator import holding, wire_settings
+from zerotide.activator.admission.hall import Caps
 from zerotide.activator.failures import SettingsError
 from zerotide.activator.wire import Limits
 from zerotide.activator.wire_settings import Fronts
@@ -42,6 +43,7 @@ class Settings:
     max_endpoints: int
     limits: Limits
     fronts: Fronts
+    hold_caps: Caps
     log_format: str
     log_level: str
 
@@ -67,6 +69,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("max-endpoints", "1000", "endpoints with metrics of their own")
     wire_settings.declare(flags)
     wire_settings.declare_fronts(flags)
+    holding.add_flags(flags)
     given = flags.read(arguments)
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
@@ -86,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         max_endpoints=given.number("max-endpoints", 100_000),
         limits=wire_settings.limits_of(given),
         fronts=wire_settings.fronts_of(given),
+        hold_caps=holding.caps_of(given),
         log_format=given.log_format,
         log_level=given.log_level,
     )

@@ -30,6 +30,13 @@ class Hold(Model):
             "503 at once. Both wake the endpoint."
         ),
     ] = "Hold"
+    wake_for: Annotated[
+        Literal["Interactive", "Any"],
+        Field(
+            description="Which requests wake the endpoint: Interactive means all but those with X-Zerotide-Priority: "
+            "batch, which are held until another request wakes it; Any means every request."
+        ),
+    ] = "Interactive"
     cold_timeout: Annotated[
         Duration, Span("1s", "1h"), Field(description="Longest hold while no replica is ready.")
     ] = Duration("9m")

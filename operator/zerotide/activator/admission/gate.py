@@ -1,21 +1,23 @@
 """The gate of one endpoint: who goes to which replica now, who waits, and who is turned away.
 
-Requests wait in the order in which they came; one that comes back because its replica was lost takes its old place.
-Every ticket gets exactly one outcome per turn, through its `settle`; a ticket that went holds a place at its replica
-until `leave`.
+Those in a hurry go before batches; within a class consumers take turns, and each consumer's requests go in the order
+in which they came. One that comes back because its replica was lost takes its old place. Every ticket gets exactly one
+outcome per turn, through its `settle`; a ticket that went holds a place at its replica until `leave`.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import insort
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic, TypeVar
 
-from zerotide.activator.admission.choice import Choose, least_in_flight
+from zerotide.activator.admission.choice import Choose
+from zerotide.activator.admission.hall import Hall
+from zerotide.activator.admission.line import Line
+from zerotide.activator.admission.seats import Seat, Seats
+from zerotide.activator.admission.tickets import Ticket, Turn
+from zerotide.activator.admission.timers import NEVER, Timers
 from zerotide.api.errors import ErrorCode, Rejection
 
 R = TypeVar("R")
@@ -34,72 +36,28 @@ class Bounds:
     holds: bool = True
 
 
-class Turn(Enum):
-    """Where a ticket is."""
-
-    OUTSIDE = "outside"
-    HELD = "held"
-    GONE = "on its way to a replica"
-
-
-class Seat(Generic[R]):
-    """A replica and the requests that it serves now."""
-
-    __slots__ = ("in_flight", "key", "replica")
-
-    def __init__(self, key: str, replica: R) -> None:
-        self.key = key
-        self.replica = replica
-        self.in_flight = 0
-
-
-class Ticket(Generic[R]):
-    """A request's place: when it came, how large it is, and until when it may wait."""
-
-    __slots__ = ("affinity", "arrived", "beat", "beat_at", "limit", "number", "seat", "settle", "size", "turn")
-
-    def __init__(
-        self,
-        arrived: float,
-        size: int,
-        longest: float,
-        settle: Callable[[Seat[R] | Rejection], None],
-        affinity: int = 0,
-    ) -> None:
-        self.arrived = arrived
-        self.size = size
-        self.limit = arrived + longest
-        self.settle = settle
-        self.affinity = affinity
-        """Requests of one affinity like to go to one replica; 0 for none."""
-        self.number = 0
-        self.turn = Turn.OUTSIDE
-        self.seat: Seat[R] | None = None
-        self.beat: Callable[[], None] | None = None
-        """Called by sweeps from `beat_at` on, for as long as the ticket is held."""
-        self.beat_at = math.inf
-
-    def __lt__(self, other: Ticket[R]) -> bool:
-        return self.number < other.number
-
-
 class Gate(Generic[R]):
     """Let requests through to replicas with room, hold the others within bounds, in order."""
 
-    def __init__(self, bounds: Bounds, choose: Choose[Seat[R]] = least_in_flight) -> None:
+    def __init__(self, bounds: Bounds, hall: Hall | None = None, namespace: str = "") -> None:
         self._bounds = bounds
-        self.choose = choose
-        self._seats: dict[str, Seat[R]] = {}
-        self._queue: OrderedDict[int, Ticket[R]] = OrderedDict()
-        self._returned: list[Ticket[R]] = []
+        self._hall, self._namespace = hall or Hall(), namespace
+        self._seats: Seats[R] = Seats()
+        self._hurried: Line[R] = Line()
+        self._batches: Line[R] = Line()
+        self._timers: Timers[Ticket[R]] = Timers()
+        self._review_at = math.inf
         self._numbers = 0
         self._warm_since = -math.inf
+        self.choose: Choose[Seat[R]] | None = None
+        """How a replica is chosen for requests that have an affinity; by load alone where there is none."""
+        self.held = 0
         self.held_bytes = 0
 
     @property
-    def held(self) -> int:
-        """Return how many tickets wait."""
-        return len(self._queue) + len(self._returned)
+    def held_batches(self) -> int:
+        """Return how many of the tickets that wait are in no hurry."""
+        return self._batches.waiting
 
     @property
     def busy(self) -> bool:
@@ -117,40 +75,28 @@ class Gate(Generic[R]):
         return self._bounds
 
     def waiting(self) -> Iterator[Ticket[R]]:
-        """Yield the tickets that wait, in order."""
-        yield from self._returned
-        yield from self._queue.values()
+        """Yield the tickets that wait: by class, by consumer, in order."""
+        yield from self._hurried
+        yield from self._batches
 
     def enter(self, ticket: Ticket[R], now: float) -> None:
-        """Let a ticket through, hold it, or refuse it with queue_full, endpoint_cold or hold_timeout."""
+        """Let a ticket through, hold it, or refuse it with endpoint_cold, hold_timeout or what has no room for it."""
         self._numbers += 1
         ticket.number = self._numbers
         if not self.held and self._grant(ticket):
             return
         if self.cold and not self._bounds.holds:
             ticket.settle(Rejection(ErrorCode.ENDPOINT_COLD))
-        elif self.deadline(ticket) <= now:
-            ticket.settle(self._late(ticket))
-        elif not self._has_room(ticket):
-            ticket.settle(Rejection(ErrorCode.QUEUE_FULL))
         else:
-            self._hold(ticket)
-            self._queue[ticket.number] = ticket
+            self._hold_or_refuse(ticket, now)
 
     def come_back(self, ticket: Ticket[R], now: float) -> None:
         """Take a ticket whose replica was lost back to its old place, or refuse it as `enter` does."""
         self._leave_seat(ticket)
-        ticket.arrived = now  # its time at a replica was no time of waiting
-        if not self.held and self._grant(ticket):
-            return
-        if not self._has_room(ticket):
-            ticket.settle(Rejection(ErrorCode.QUEUE_FULL))
-        elif self.deadline(ticket) <= now:
-            ticket.settle(self._late(ticket))
-        else:
-            self._hold(ticket)
-            insort(self._returned, ticket)
-        self.pump()
+        ticket.since = now  # its time at a replica was no time of waiting
+        if self.held or not self._grant(ticket):
+            self._hold_or_refuse(ticket, now, again=True)
+            self.pump()
 
     def leave(self, ticket: Ticket[R]) -> None:
         """Withdraw a ticket that waits, or end the visit of one that went; twice is harmless."""
@@ -158,57 +104,81 @@ class Gate(Generic[R]):
             self._drop(ticket)
         elif ticket.turn is Turn.GONE:
             self._leave_seat(ticket)
-            self.pump()
+            if self.held:
+                self.pump()
+
+    def turn_away(self, ticket: Ticket[R], rejection: Rejection) -> None:
+        """Refuse a ticket that waits."""
+        self._drop(ticket)
+        ticket.settle(rejection)
 
     def open(self, key: str, replica: R, now: float) -> None:
         """Let requests through to one more replica."""
-        if not self._seats:
+        if self.cold:
             self._warm_since = now
-        self._seats[key] = Seat(key, replica)
+            self._review_at = min(self._review_at, now + self._bounds.busy_timeout)
+        self._seats.open(Seat(key, replica, self._bounds.per_replica or math.inf))
         self.pump()
 
     def close(self, key: str) -> None:
         """Send nothing more to a replica; requests that it serves stay there."""
-        self._seats.pop(key, None)
+        if self._seats.close(key) is not None and self.cold:
+            self._review_at = -math.inf
 
     def has_beside(self, key: str) -> bool:
         """Tell whether requests are let through to another replica than this one."""
-        return any(each != key for each in self._seats)
+        return len(self._seats) > (0 if self._seats.get(key) is None else 1)
 
     def rebound(self, bounds: Bounds) -> None:
         """Set new bounds; tickets that wait already stay."""
+        if bounds == self._bounds:
+            return
         self._bounds = bounds
+        self._review_at = -math.inf
+        for seat in self._seats.values():
+            self._seats.limit(seat, bounds.per_replica or math.inf)
         self.pump()
 
     def refuse_all(self, rejection: Callable[[], Rejection]) -> None:
         """Turn away everyone who waits."""
         for ticket in list(self.waiting()):
-            self._drop(ticket)
-            ticket.settle(rejection())
+            self.turn_away(ticket, rejection())
 
     def sweep(self, now: float, tick: float) -> None:
         """Turn away whose time is over before the next sweep in `tick` seconds, and beat for the others."""
-        for ticket in list(self.waiting()):
-            if self.deadline(ticket) < now + tick:
-                self._drop(ticket)
-                ticket.settle(self._late(ticket))
-            elif ticket.beat_at <= now and ticket.beat is not None:
+        until = now + tick
+        due = self._timers.due(until)
+        for ticket in due:
+            ticket.slot = NEVER
+        if self._review_at < until:
+            self._review_at = math.inf
+            due = list(self.waiting())
+        for ticket in due:
+            if ticket.turn is not Turn.HELD:
+                continue
+            if self.deadline(ticket) < until:
+                self.turn_away(ticket, self._late(ticket))
+                continue
+            if ticket.beat_at <= now:
                 ticket.beat()
+            self._set_timer(ticket, until)
 
     def deadline(self, ticket: Ticket[R]) -> float:
         """Return until when a ticket may wait: long while no replica is there, short while all are busy."""
         if self.cold:
-            return min(ticket.limit, ticket.arrived + self._bounds.cold_timeout)
-        return min(ticket.limit, max(ticket.arrived, self._warm_since) + self._bounds.busy_timeout)
+            return min(ticket.limit, ticket.since + self._bounds.cold_timeout)
+        return min(ticket.limit, max(ticket.since, self._warm_since) + self._bounds.busy_timeout)
 
     def pump(self) -> None:
         """Let through whom there is room for, in order."""
-        while self._returned or self._queue:
-            ticket = self._returned[0] if self._returned else next(iter(self._queue.values()))
-            seat = self._best(ticket)
-            if seat is None:
+        while self.held:
+            line = self._hurried if self._hurried.waiting else self._batches
+            ticket = line.head()
+            seat = self._best(ticket) if ticket is not None else None
+            if ticket is None or seat is None:
                 return
-            self._drop(ticket)
+            self._forget(ticket)
+            line.serve()
             self._seat(ticket, seat)
 
     def _grant(self, ticket: Ticket[R]) -> bool:
@@ -219,31 +189,55 @@ class Gate(Generic[R]):
         return True
 
     def _best(self, ticket: Ticket[R]) -> Seat[R] | None:
-        return self.choose(self._seats.values(), self._bounds.per_replica, ticket.affinity)
+        best = self._seats.best()
+        if best is not None and ticket.affinity and self.choose is not None:
+            return self.choose(self._seats.values(), self._bounds.per_replica, ticket.affinity)
+        return best
 
     def _seat(self, ticket: Ticket[R], seat: Seat[R]) -> None:
-        seat.in_flight += 1
+        self._seats.move(seat, 1)
         ticket.seat, ticket.turn = seat, Turn.GONE
         ticket.settle(seat)
 
     def _leave_seat(self, ticket: Ticket[R]) -> None:
         if ticket.seat is not None:
-            ticket.seat.in_flight -= 1
+            self._seats.move(ticket.seat, -1)
         ticket.seat, ticket.turn = None, Turn.OUTSIDE
 
-    def _has_room(self, ticket: Ticket[R]) -> bool:
+    def _hold_or_refuse(self, ticket: Ticket[R], now: float, *, again: bool = False) -> None:
         bounds = self._bounds
-        return self.held < bounds.max_requests and self.held_bytes + ticket.size <= bounds.max_bytes
-
-    def _hold(self, ticket: Ticket[R]) -> None:
+        if self.deadline(ticket) <= now:
+            ticket.settle(self._late(ticket))
+            return
+        if self.held >= bounds.max_requests or self.held_bytes + ticket.size > bounds.max_bytes:
+            ticket.settle(Rejection(ErrorCode.QUEUE_FULL))
+            return
+        refusal = self._hall.enter(self._namespace, ticket.consumer, ticket.size)
+        if refusal is not None:
+            ticket.settle(refusal)
+            return
         ticket.turn = Turn.HELD
+        self.held += 1
         self.held_bytes += ticket.size
+        self._set_timer(ticket, now)
+        (self._batches if ticket.batch else self._hurried).join(ticket, again=again)
+
+    def _set_timer(self, ticket: Ticket[R], soonest: float) -> None:
+        self._timers.cancel(ticket, ticket.slot)
+        ticket.slot = self._timers.set(ticket, max(min(self.deadline(ticket), ticket.beat_at), soonest))
 
     def _drop(self, ticket: Ticket[R]) -> None:
-        if self._queue.pop(ticket.number, None) is None:
-            self._returned.remove(ticket)
+        self._forget(ticket)
+        (self._batches if ticket.batch else self._hurried).leave(ticket)
+
+    def _forget(self, ticket: Ticket[R]) -> None:
+        """Hold a ticket no longer, but for its place in the line."""
+        self._timers.cancel(ticket, ticket.slot)
+        ticket.slot = NEVER
         ticket.turn = Turn.OUTSIDE
+        self.held -= 1
         self.held_bytes -= ticket.size
+        self._hall.leave(self._namespace, ticket.consumer, ticket.size)
 
     def _late(self, ticket: Ticket[R]) -> Rejection:
         at_once = ticket.limit <= ticket.arrived

@@ -45,6 +45,7 @@ class Profile:
     """Requests in flight per replica, 0 for any number."""
     routing: Routing
     holds: bool
+    wakes_for_batch: bool
     cold_timeout: float
     busy_timeout: float
     max_requests: int
@@ -94,6 +95,7 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
             (spec.routing.sticky_header or "").lower().encode(),
         ),
         holds=spec.hold.while_cold == "Hold",
+        wakes_for_batch=spec.hold.wake_for == "Any",
         cold_timeout=spec.hold.cold_timeout.seconds,
         busy_timeout=spec.hold.busy_timeout.seconds,
         max_requests=spec.hold.max_requests,

@@ -1,4 +1,4 @@
-"""For how long a request may wait, by what it says of itself."""
+"""For how long a request may wait, and in what hurry it is, by what it says of itself."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def longest_hold(headers: Iterable[tuple[bytes, bytes]]) -> float:
             if announced is not None and float(announced[1]) > 0:
                 hold = min(hold, max(float(announced[1]) - CLIENT_MARGIN, SHORTEST))
     return hold
+
+
+def is_batch(priority: str) -> bool:
+    """Tell whether a request lets those in a hurry go first, by its X-Zerotide-Priority.
+
+    Raises invalid_request where that is neither `interactive`, `batch` nor absent.
+    """
+    text = priority.strip().lower()
+    if text in ("", "interactive"):
+        return False
+    if text != "batch":
+        raise Rejection(ErrorCode.INVALID_REQUEST, "X-Zerotide-Priority must be interactive or batch")
+    return True
 
 
 def _seconds(header: str, text: str) -> float:

@@ -7,6 +7,7 @@ import asyncio
 from zerotide.activator.admission.ejection import Health, did_well
 from zerotide.activator.admission.estimate import History
 from zerotide.activator.admission.gate import Bounds, Gate
+from zerotide.activator.admission.hall import Hall
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.pods import Candidate
 from zerotide.activator.wire import Pool
@@ -48,14 +49,24 @@ class Replica:
 class Endpoint:
     """An endpoint as this activator serves it."""
 
-    def __init__(self, profile: Profile, bounds: Bounds) -> None:
+    def __init__(self, profile: Profile, bounds: Bounds, hall: Hall | None = None) -> None:
         self.profile = profile
-        self.gate: Gate[Replica] = Gate(bounds)
+        self.gate: Gate[Replica] = Gate(bounds, hall, profile.namespace)
         self.replicas: dict[str, Replica] = {}
         self.starts = History()
         self.services = History(64)
         self.demand_us: int | None = None
         """Since when somebody waits for a start, None where nobody does."""
+        self.patients = 0
+        """How many wait until somebody else wakes the endpoint."""
+        self.quiet = profile.asleep
+        """Whether these are no demand now."""
+
+    @property
+    def awaited(self) -> bool:
+        """Tell whether somebody waits for whom the endpoint is to be awake."""
+        gate = self.gate
+        return gate.held > (0 if self.profile.wakes_for_batch else gate.held_batches)
 
     def wanted(self, now_us: int) -> None:
         """Note that a request came while no replica could serve."""

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 from zerotide.activator.admission.callers import Keyring
 from zerotide.activator.admission.catalogue import Catalogue
-from zerotide.activator.admission.choice import Bounded, least_in_flight
+from zerotide.activator.admission.choice import Bounded
 from zerotide.activator.admission.ejection import Failure, eject, failed, may_eject
 from zerotide.activator.admission.gate import Bounds
+from zerotide.activator.admission.hall import DEFAULT, Caps, Hall
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile, profile_of
 from zerotide.activator.admission.shares import share, share_of_limit
@@ -47,13 +48,17 @@ class Hooks(Protocol):
 class Registry:
     """All that is known of the cluster, and the replicas that are dialled for it."""
 
-    def __init__(self, me: str, now_us: Callable[[], int], now: Callable[[], float], limits: Limits) -> None:
+    def __init__(
+        self, me: str, now_us: Callable[[], int], now: Callable[[], float], limits: Limits, caps: Caps = DEFAULT
+    ) -> None:
         self.catalogue = Catalogue()
         self.keyring = Keyring()
         self.endpoints: dict[Name, Endpoint] = {}
         self.hooks: list[Hooks] = []
         self._me, self._now_us, self._now, self._limits = me, now_us, now, limits
         self._members: frozenset[str] = frozenset((me,))
+        self._caps = caps
+        self.hall = Hall(caps)
         self._candidates: dict[Name, dict[str, tuple[Candidate, int]]] = {}
         self._homes: dict[tuple[str, str], tuple[Name, str]] = {}
         self._peers: dict[tuple[str, str], Any] = {}
@@ -82,10 +87,10 @@ class Registry:
             self._remove(name)
             endpoint = None
         if endpoint is None:
-            endpoint = self.endpoints[name] = Endpoint(profile, self._bounds(profile))
+            endpoint = self.endpoints[name] = Endpoint(profile, self._bounds(profile), self.hall)
         endpoint.profile = profile
         routing = profile.routing
-        endpoint.gate.choose = Bounded(routing.max_load_percent) if routing.by_affinity else least_in_flight
+        endpoint.gate.choose = Bounded(routing.max_load_percent) if routing.by_affinity else None
         self.catalogue.set(profile)
         endpoint.gate.rebound(self._bounds(profile))
         blocked = profile.blocked
@@ -141,6 +146,7 @@ class Registry:
         if members == self._members:
             return
         self._members = members
+        self.hall.caps = self._caps.shared(self._me, members)
         for endpoint in self.endpoints.values():
             endpoint.gate.rebound(self._bounds(endpoint.profile))
 

@@ -63,7 +63,7 @@ class Waker:
 
     def changed(self, endpoint: Endpoint) -> None:
         """Ask again where an endpoint fell asleep while somebody waits."""
-        if endpoint.gate.held:
+        if endpoint.awaited:
             self.want(endpoint)
 
     def gone(self, endpoint: Endpoint) -> None:
@@ -90,7 +90,7 @@ class Waker:
                 return
             if not must_ask(endpoint.profile) and endpoint.profile.wake_id != newest:
                 return
-            if loop.time() > give_up_at and not endpoint.gate.held:
+            if loop.time() > give_up_at and not endpoint.awaited:
                 return
             try:
                 self._learn(await self._apply(endpoint.profile), endpoint)

@@ -6,7 +6,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from zerotide.activator.admission.gate import Seat, Ticket
+from zerotide.activator.admission.seats import Seat
+from zerotide.activator.admission.tickets import Ticket
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.endpoint import Endpoint, Replica
 from zerotide.activator.endpoints.registry import Registry
@@ -19,17 +20,21 @@ from zerotide.api.scalars import SECOND
 TICK = 0.1
 
 
-class Place:
+class Place(Ticket[Replica]):
     """A visit's ticket at its endpoint's gate, and the future on which it waits."""
 
-    __slots__ = ("_outcome", "_waiter", "endpoint", "ticket", "visit")
+    __slots__ = ("_holder", "_outcome", "_waiter", "endpoint", "patient", "visit")
 
-    def __init__(self, visit: Visit, endpoint: Endpoint, arrived: float) -> None:
-        self.visit, self.endpoint = visit, endpoint
+    def __init__(self, holder: Holder, visit: Visit, endpoint: Endpoint, arrived: float) -> None:
         longest = visit.longest - (arrived - visit.started) if visit.longest else 0.0
-        self.ticket: Ticket[Replica] = Ticket(arrived, visit.size, max(longest, 0.0), self._settle, visit.affinity)
+        super().__init__(arrived, visit.size, max(longest, 0.0), visit.consumer, visit.batch, visit.affinity)
+        self._holder, self.visit, self.endpoint = holder, visit, endpoint
+        self.patient = visit.batch and not endpoint.profile.wakes_for_batch
+        """Whether it waits until its endpoint is woken for somebody else."""
         self._outcome: Seat[Replica] | Rejection | None = None
         self._waiter: asyncio.Future[None] | None = None
+        if visit.payload.stream and endpoint.profile.heartbeat:
+            self.beat_at = visit.started + endpoint.profile.heartbeat
 
     @property
     def decided(self) -> bool:
@@ -51,12 +56,17 @@ class Place:
 
     def leave(self) -> None:
         """Give the place up, or the seat."""
-        self.endpoint.gate.leave(self.ticket)
+        self.endpoint.gate.leave(self)
 
-    def _settle(self, outcome: Seat[Replica] | Rejection) -> None:
+    def settle(self, outcome: Seat[Replica] | Rejection) -> None:
+        """Take the outcome, and go on where it is awaited."""
         self._outcome = outcome
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def beat(self) -> None:
+        """Send a comment to a client that reads a stream."""
+        self._holder.beat(self)
 
 
 class Holder:
@@ -72,6 +82,7 @@ class Holder:
     ) -> None:
         self._registry, self._waker, self._tracker = registry, waker, tracker
         self._now, self._now_us = now, now_us
+        registry.hooks.append(self)
 
     async def run(self) -> None:
         """Look at what is held, ten times a second, for ever."""
@@ -84,12 +95,7 @@ class Holder:
 
     def place(self, visit: Visit, endpoint: Endpoint) -> Place:
         """Return a place for a request that was admitted."""
-        place = Place(visit, endpoint, self._now())
-        heartbeat = endpoint.profile.heartbeat
-        if visit.payload.stream and heartbeat:
-            place.ticket.beat = lambda: self._beat(place)
-            place.ticket.beat_at = visit.started + heartbeat
-        return place
+        return Place(self, visit, endpoint, self._now())
 
     async def seat(self, place: Place, *, again: bool = False) -> Seat[Replica]:
         """Return a seat at a replica, waiting for it as long as allowed; `again` where one was lost.
@@ -99,12 +105,13 @@ class Holder:
         endpoint, visit = place.endpoint, place.visit
         if endpoint.gate.cold:
             visit.cold = visit.cold or not again
-            endpoint.wanted(self._now_us())
-            self._waker.want(endpoint)
+            if not place.patient:
+                endpoint.wanted(self._now_us())
+                self._waker.want(endpoint)
         if again:
-            endpoint.gate.come_back(place.ticket, self._now())
+            endpoint.gate.come_back(place, self._now())
         else:
-            endpoint.gate.enter(place.ticket, self._now())
+            endpoint.gate.enter(place, self._now())
         if not place.decided:
             await self._wait(place)
         try:
@@ -113,17 +120,38 @@ class Holder:
             raise endpoint.explain(rejection, self._now_us()) from None
 
     async def _wait(self, place: Place) -> None:
-        profile, since = place.endpoint.profile, self._now()
-        self._tracker.held(profile.key, profile.uid, 1)
+        since = self._now()
+        self._told(place, 1)
         try:
             await place.wait()
         finally:
-            self._tracker.held(profile.key, profile.uid, -1)
+            self._told(place, -1)
             place.visit.held += self._now() - since
 
-    def _beat(self, place: Place) -> None:
+    def _told(self, place: Place, change: int) -> None:
+        """Count a request that is held, as demand unless it waits for somebody else to wake its endpoint."""
+        endpoint, profile = place.endpoint, place.endpoint.profile
+        if place.patient:
+            endpoint.patients += change
+            if endpoint.quiet:
+                return
+        self._tracker.held(profile.key, profile.uid, change)
+
+    def changed(self, endpoint: Endpoint) -> None:
+        """Count those who waited for somebody else as demand from when on the endpoint is awake."""
+        profile = endpoint.profile
+        quiet = profile.asleep
+        if quiet is not endpoint.quiet:
+            endpoint.quiet = quiet
+            if endpoint.patients:
+                self._tracker.held(profile.key, profile.uid, -endpoint.patients if quiet else endpoint.patients)
+
+    def gone(self, endpoint: Endpoint) -> None:
+        """Do nothing: those who wait are turned away one by one."""
+
+    def beat(self, place: Place) -> None:
         """Send a comment, the first of which commits to status 200."""
-        visit, endpoint, ticket = place.visit, place.endpoint, place.ticket
+        visit, endpoint = place.visit, place.endpoint
         if not visit.committed:
             visit.committed = visit.streaming = True
             cold = (b"x-zerotide-cold-start", b"true" if visit.cold else b"false")
@@ -134,4 +162,4 @@ class Holder:
         if ready_in is not None:
             words.append(f"ready-in={math.ceil(ready_in / SECOND)}s")
         visit.exchange.write(" ".join(words).encode() + b"\n\n")
-        ticket.beat_at += endpoint.profile.heartbeat or math.inf
+        place.beat_at += endpoint.profile.heartbeat or math.inf

@@ -9,7 +9,7 @@ from zerotide.activator.admission.catalogue import must_serve
 from zerotide.activator.admission.naming import Name, of_header, of_host, of_path
 from zerotide.activator.admission.payload import Payload, model_of, prepare, read_json
 from zerotide.activator.admission.profile import Profile
-from zerotide.activator.admission.waits import longest_hold
+from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.wire import Request
@@ -61,6 +61,7 @@ class Intake:
         if request.get(b"content-encoding").lower() not in ("", "identity"):
             raise Rejection(ErrorCode.INVALID_REQUEST, "compressed request bodies are not taken: send it as it is")
         visit.longest = longest_hold(request.headers)
+        visit.batch = is_batch(request.get(b"x-zerotide-priority"))
         limit = profile.max_body_bytes if profile is not None else self._largest_body(visit.caller)
         body = await visit.exchange.read_body(min(limit, self._body_bytes))
         if not _is_json(visit.path, request):

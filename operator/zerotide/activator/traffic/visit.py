@@ -21,6 +21,7 @@ class Visit:
         "accepted_us",
         "affinity",
         "attempts",
+        "batch",
         "caller",
         "claims",
         "cold",
@@ -60,6 +61,8 @@ class Visit:
         """For how long it may be held by what it says itself."""
         self.affinity = 0
         """What it has in common with requests that like to go to the same replica; 0 for nothing."""
+        self.batch = False
+        """Whether it lets everyone who is in a hurry go first."""
         self.claims: tuple[str, ...] = ()
         """Names under which it is counted as a consumer's."""
         self.accepted_us = 0

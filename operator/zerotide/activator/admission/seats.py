@@ -1,0 +1,100 @@
+"""The replicas of one endpoint and how many requests each serves, the least loaded at hand at once.
+
+Replicas with room are kept in lists by their load, so that finding and moving one takes a few steps whatever their
+number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import ValuesView
+from typing import Generic, TypeVar
+
+R = TypeVar("R")
+
+
+class Seat(Generic[R]):
+    """A replica, the requests that it serves now, and how many it may serve (infinity for any number)."""
+
+    __slots__ = ("in_flight", "key", "limit", "open", "replica")
+
+    def __init__(self, key: str, replica: R, limit: float = math.inf) -> None:
+        self.key = key
+        self.replica = replica
+        self.limit = limit
+        self.in_flight = 0
+        self.open = False
+        """Whether it takes more requests when it has room."""
+
+
+class Seats(Generic[R]):
+    """All replicas that take requests."""
+
+    def __init__(self) -> None:
+        self._seats: dict[str, Seat[R]] = {}
+        self._levels: list[dict[Seat[R], None]] = [{}]
+        self._least = 0
+        """No seat with room has fewer requests."""
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def get(self, key: str) -> Seat[R] | None:
+        """Return a replica's seat."""
+        return self._seats.get(key)
+
+    def values(self) -> ValuesView[Seat[R]]:
+        """Return all seats."""
+        return self._seats.values()
+
+    def open(self, seat: Seat[R]) -> None:
+        """Let requests through to a replica, instead of the one that had its key before."""
+        self.close(seat.key)
+        self._seats[seat.key] = seat
+        seat.open = True
+        self._list(seat)
+
+    def close(self, key: str) -> Seat[R] | None:
+        """Send nothing more to a replica, and return its seat."""
+        seat = self._seats.pop(key, None)
+        if seat is not None:
+            self._unlist(seat)
+            seat.open = False
+        return seat
+
+    def move(self, seat: Seat[R], change: int) -> None:
+        """Count requests that come to a replica, or end there."""
+        if seat.open:
+            self._unlist(seat)
+            seat.in_flight += change
+            self._list(seat)
+        else:
+            seat.in_flight += change
+
+    def limit(self, seat: Seat[R], limit: float) -> None:
+        """Set how many requests a replica may serve."""
+        self._unlist(seat)
+        seat.limit = limit
+        self._list(seat)
+
+    def best(self) -> Seat[R] | None:
+        """Return the replica with room that has the fewest requests, None where none has room."""
+        levels = self._levels
+        for at in range(self._least, len(levels)):
+            if levels[at]:
+                self._least = at
+                return next(iter(levels[at]))
+        self._least = len(levels)
+        return None
+
+    def _list(self, seat: Seat[R]) -> None:
+        at, levels = seat.in_flight, self._levels
+        if seat.open and at < seat.limit:
+            while len(levels) <= at:
+                levels.append({})
+            levels[at][seat] = None
+            self._least = min(self._least, at)
+
+    def _unlist(self, seat: Seat[R]) -> None:
+        if seat.open and seat.in_flight < seat.limit:
+            del self._levels[seat.in_flight][seat]
