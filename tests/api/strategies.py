@@ -104,6 +104,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         args=st.lists(text("-ab =", 4096), max_size=2),
         env=st.lists(VARIABLE, max_size=2),
         port=integer(1, 65535),
+        protocol=among("HTTP", "GRPC", odd=("H2C",)),
         serviceAccountName=among("default", "a.b", odd=("A", "", "-a")),
         readiness=part(type=among("HTTP", odd=("Token",)), path=among("/", "/health", odd=("x", "/a?b", ""))),
     ),
@@ -135,6 +136,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "request": part(
         timeout=duration("1s"),
         maxBodyBytes=quantity("1Ki", "1Gi"),
+        webSocket=among("Disabled", "Enabled", odd=("true",)),
         extraPaths=st.lists(among("/a", "/v1/x", odd=("/a/", "a", "/a/../b", "/a?b")), max_size=2),
     ),
     "routing": part(

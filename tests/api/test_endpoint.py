@@ -66,6 +66,29 @@ def test_a_broken_rule_is_said_with_its_field(section: str, content: dict[str, A
     assert any(problem.startswith("spec") for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("engine", "request_", "message"),
+    [
+        ("vllm", {"extraPaths": ["/a.B/C"]}, "runtime.engine must be custom where runtime.protocol is GRPC"),
+        ("custom", {}, "request.extraPaths must name the methods that may be called"),
+        (
+            "custom",
+            {"extraPaths": ["/a.B/C"], "webSocket": "Enabled"},
+            "request.webSocket must be Disabled where runtime.protocol is GRPC",
+        ),
+        ("custom", {"extraPaths": ["/inference.GRPCInferenceService/ModelInfer"]}, ""),
+    ],
+)
+def test_rules_of_grpc(engine: str, request_: dict[str, Any], message: str) -> None:
+    runtime = {"engine": engine, "image": "a", "protocol": "GRPC"}
+    spec = endpoint({**MINIMAL, "runtime": runtime, "request": request_})
+    if not message:
+        assert InferenceEndpoint.parse(spec).spec.runtime.protocol == "GRPC"
+        return
+    with pytest.raises(InvalidObject, match=message):
+        InferenceEndpoint.parse(spec)
+
+
 def test_no_limit_lets_any_target_be() -> None:
     concurrency = {"target": 100, "limit": 0}
     assert Spec.model_validate({**MINIMAL, "scaling": {"concurrency": concurrency}}).scaling.concurrency.target == 100

@@ -85,6 +85,15 @@ def test_launch(engine: str) -> None:
     assert container["readinessProbe"]["periodSeconds"] == 1
 
 
+def test_grpc_is_asked_for_its_health() -> None:
+    """A replica that speaks gRPC is ready once its health service says so; the kubelet asks it too."""
+    runtime = {"engine": "custom", "image": "mine:1", "protocol": "GRPC", "port": 8001}
+    spec = {"model": {"uri": "image:///m"}, "runtime": runtime, "request": {"extraPaths": ["/a.B/C"]}}
+    (container,) = template(endpoint(spec), CONFIG)["spec"]["containers"]
+    assert container["readinessProbe"]["grpc"] == {"port": 8001, "service": ""}
+    assert "httpGet" not in container["readinessProbe"]
+
+
 def test_llamacpp_takes_a_repository_but_no_revision() -> None:
     """llama.cpp has no flag for a revision; a silent latest would not be what was asked for."""
     runtime = {"engine": "llamacpp"}

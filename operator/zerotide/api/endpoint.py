@@ -114,6 +114,24 @@ class Spec(Model):
             ".runtime.image",
         ),
         Rule(
+            "self.runtime.protocol != 'GRPC' || self.runtime.engine == 'custom'",
+            "runtime.engine must be custom where runtime.protocol is GRPC: the others are driven over HTTP",
+            lambda spec: spec.runtime.protocol != "GRPC" or spec.runtime.engine is Engine.CUSTOM,
+            ".runtime.protocol",
+        ),
+        Rule(
+            "self.runtime.protocol != 'GRPC' || (has(self.request.extraPaths) && self.request.extraPaths.size() > 0)",
+            "request.extraPaths must name the methods that may be called where runtime.protocol is GRPC",
+            lambda spec: spec.runtime.protocol != "GRPC" or bool(spec.request.extra_paths),
+            ".request.extraPaths",
+        ),
+        Rule(
+            "self.runtime.protocol != 'GRPC' || self.request.webSocket == 'Disabled'",
+            "request.webSocket must be Disabled where runtime.protocol is GRPC",
+            lambda spec: spec.runtime.protocol != "GRPC" or spec.request.web_socket == "Disabled",
+            ".request.webSocket",
+        ),
+        Rule(
             "duration(self.hold.coldTimeout) <= duration(self.start.capacityTimeout) + duration(self.start.deadline)",
             "hold.coldTimeout must not be longer than start.capacityTimeout and start.deadline together",
             lambda spec: spec.hold.cold_timeout.us <= spec.start.capacity_timeout.us + spec.start.deadline.us,

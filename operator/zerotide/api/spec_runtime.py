@@ -115,6 +115,14 @@ class RuntimeSpec(Model):
         Unique("name"),
     ] = ()
     port: Annotated[StrictInt, Field(ge=1, le=65535, description="Port on which the engine listens.")] = 8000
+    protocol: Annotated[
+        Literal["HTTP", "GRPC"],
+        Field(
+            description="What the engine speaks on its port. HTTP: HTTP/1.1. GRPC: gRPC over HTTP/2 without TLS; "
+            "`request.extraPaths` names the methods that may be called, such as "
+            "/inference.GRPCInferenceService/ModelInfer, and a replica is ready once gRPC's health service says so."
+        ),
+    ] = "HTTP"
     service_account_name: Annotated[
         Name | None,
         Field(description="ServiceAccount of the pods. Absent: one that is made for the endpoint and may do nothing."),

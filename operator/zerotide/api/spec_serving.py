@@ -86,6 +86,13 @@ class Request(Model):
     max_body_bytes: Annotated[
         Quantity, Amount("1Ki", "1Gi"), Field(description="Largest request body; larger ones get 413.")
     ] = Quantity("16Mi")
+    web_socket: Annotated[
+        Literal["Disabled", "Enabled"],
+        Field(
+            description="Enabled: a WebSocket may be opened on `extraPaths`; it counts as one request for as long as "
+            "it is open, and lives no longer than `timeout`."
+        ),
+    ] = "Disabled"
     extra_paths: Annotated[
         tuple[Annotated[str, Field(max_length=256), PATH], ...],
         Field(max_length=16, description="Exact paths that are forwarded beside the inference routes, for POST."),

@@ -114,7 +114,7 @@ def _container(endpoint: InferenceEndpoint, config: Config, source: Source, made
         "env": _env(made, spec.runtime.env),
         "securityContext": security,
         "readinessProbe": {
-            "httpGet": {"path": spec.runtime.readiness.path, "port": spec.runtime.port},
+            **_question(endpoint),
             "periodSeconds": 1,
             "timeoutSeconds": 2,
             "failureThreshold": 3,
@@ -133,6 +133,14 @@ def _container(endpoint: InferenceEndpoint, config: Config, source: Source, made
     if mounts:
         container["volumeMounts"] = mounts
     return container
+
+
+def _question(endpoint: InferenceEndpoint) -> Object:
+    """Return how the kubelet asks whether a replica can serve."""
+    runtime = endpoint.spec.runtime
+    if runtime.protocol == "GRPC":
+        return {"grpc": {"port": runtime.port, "service": ""}}
+    return {"httpGet": {"path": runtime.readiness.path, "port": runtime.port}}
 
 
 def _env(made: Launch, own: tuple[EnvVar, ...]) -> list[Object]:

@@ -54,6 +54,9 @@ class Profile:
     request_timeout: float
     max_body_bytes: int
     extra_paths: frozenset[str]
+    web_socket: bool
+    grpc: bool
+    """Whether its replicas speak gRPC, and nothing else."""
     state: str
     blocked: Blocked | None
     asleep: bool
@@ -104,6 +107,8 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         request_timeout=spec.request.timeout.seconds,
         max_body_bytes=spec.request.max_body_bytes.units,
         extra_paths=frozenset(spec.request.extra_paths),
+        web_socket=spec.request.web_socket == "Enabled",
+        grpc=spec.runtime.protocol == "GRPC",
         state=status.state or "Asleep",
         blocked=blocked(endpoint),
         asleep=not status.desired_replicas,

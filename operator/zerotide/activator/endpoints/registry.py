@@ -55,7 +55,7 @@ class Registry:
         self.keyring = Keyring()
         self.endpoints: dict[Name, Endpoint] = {}
         self.hooks: list[Hooks] = []
-        self._me, self._now_us, self._now, self._limits = me, now_us, now, limits
+        self._me, self._now_us, self._now, self.limits = me, now_us, now, limits
         self._members: frozenset[str] = frozenset((me,))
         self._caps = caps
         self.hall = Hall(caps)
@@ -201,7 +201,7 @@ class Registry:
         endpoint.settled()
         for uid, (candidate, seen_us) in candidates.items():
             if uid not in endpoint.replicas:
-                pool = Pool(candidate.address, candidate.port_for(endpoint.profile), self._limits)
+                pool = Pool(candidate.address, candidate.port_for(endpoint.profile), self.limits)
                 replica = endpoint.replicas[uid] = Replica(candidate, pool, seen_us)
                 self._start_dialling(endpoint, replica)
 

@@ -17,11 +17,12 @@ from zerotide.activator.failures import ConnectFailed, ResponseLost, UpstreamFau
 from zerotide.activator.metrics import Metrics
 from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.intake import name_of
+from zerotide.activator.traffic.outgoing import upstream_headers
 from zerotide.activator.traffic.relay import Relay
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.traffic.way import Source, Way
 from zerotide.activator.usage.journal import Journal
-from zerotide.activator.wire import Headers, end_to_end, render_request
+from zerotide.activator.wire import render_request
 from zerotide.api.demand import Stamps, Wake
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.usage import Intent, Outcome, Settlement
@@ -30,23 +31,6 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 STARTUP_TIME = 2.0
-_DROPPED = frozenset(
-    (
-        b"host",
-        b"content-length",
-        b"expect",
-        b"authorization",
-        b"x-api-key",
-        b"accept-encoding",
-        b"forwarded",
-        b"x-real-ip",
-        b"x-request-id",
-        b"prefer",
-        b"x-scale-up-timeout",
-        b"content-encoding",
-    )
-)
-_FORGED = (b"x-forwarded-", b"x-zerotide-")
 
 
 class Plain:
@@ -276,26 +260,6 @@ class Forwarder:
                 runtime=runtime,
             )
             self._tracker.woke(wake)
-
-
-def upstream_headers(visit: Visit) -> Headers:
-    """Return the headers that a replica sees: the client's own, without credentials and forged ones, and ours."""
-    request = visit.exchange.request
-    kept = [
-        (name, value)
-        for name, value in end_to_end(request.headers, _DROPPED)
-        if not name.startswith(_FORGED) and b"_" not in name
-    ]
-    profile = visit.endpoint.profile if visit.endpoint is not None else None
-    return [
-        (b"host", f"{profile.name}.{profile.namespace}".encode() if profile is not None else b""),
-        *kept,
-        (b"accept-encoding", b"identity"),
-        (b"x-forwarded-for", visit.exchange.peer.address.encode()),
-        (b"x-forwarded-host", request.get(b"host").encode("latin-1")),
-        (b"x-forwarded-proto", visit.exchange.peer.scheme),
-        (b"x-request-id", visit.shown_id.encode("latin-1")),
-    ]
 
 
 def stages_of(body: bytes) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ from zerotide.activator.admission.payload import Payload, model_of, prepare, rea
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.traffic.special import is_upgrade, take_special_way
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.wire import Request
 from zerotide.api.errors import ErrorCode, Rejection
@@ -45,7 +46,7 @@ class Intake:
         profile = self._registry.catalogue.named(visit.caller, of_host(request.get(b"host")), path_name, header)
         if profile is None and visit.caller is None:
             raise refuse()
-        if found.action is Action.NOT_FOUND and not self._is_extra(request.method, path, profile, visit.caller):
+        if found.action is Action.NOT_FOUND and not self._is_extra(request, path, profile, visit.caller):
             raise Rejection(
                 ErrorCode.ROUTE_NOT_FOUND, f"{request.method} {path[:256]} is not served: only inference routes are"
             )
@@ -62,6 +63,9 @@ class Intake:
             raise Rejection(ErrorCode.INVALID_REQUEST, "compressed request bodies are not taken: send it as it is")
         visit.longest = longest_hold(request.headers)
         visit.batch = is_batch(request.get(b"x-zerotide-priority"))
+        special = take_special_way(visit, profile, self._registry)
+        if special is not None:
+            return special
         limit = profile.max_body_bytes if profile is not None else self._largest_body(visit.caller)
         body = await visit.exchange.read_body(min(limit, self._body_bytes))
         if not _is_json(visit.path, request):
@@ -101,8 +105,8 @@ class Intake:
             )
         return self._registry.catalogue.by_model(caller, model)
 
-    def _is_extra(self, method: str, path: str, profile: Profile | None, caller: Caller | None) -> bool:
-        if method != "POST":
+    def _is_extra(self, request: Request, path: str, profile: Profile | None, caller: Caller | None) -> bool:
+        if request.method != "POST" and not is_upgrade(request):
             return False
         if profile is not None:
             return path in profile.extra_paths

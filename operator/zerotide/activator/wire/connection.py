@@ -24,7 +24,7 @@ from zerotide.activator.failures import (
     RequestTooOld,
 )
 from zerotide.activator.wire.door import Door, Peer
-from zerotide.activator.wire.exchange import Exchange, Flow
+from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.h2.connection import H2Connection
 from zerotide.activator.wire.h2.engine import after_preface
 from zerotide.activator.wire.limits import MIB, Limits
@@ -371,7 +371,7 @@ class Connection(asyncio.Protocol):
         self._host.buffered += size
         return True
 
-    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+    def tunnel(self, receiver: Callable[[bytes], None]) -> ClientEnd | None:
         """Pass on as it is what the client sends from now on; return what makes the client wait."""
         if self._transport is None:
             return None

@@ -21,6 +21,13 @@ class Flow(Protocol):
         """Read again."""
 
 
+class Tunnel(Flow, Protocol):
+    """The client's end of a connection that changed its protocol."""
+
+    def close(self) -> None:
+        """Pass nothing on any more."""
+
+
 class Carrier(Protocol):
     """The connection under an exchange."""
 
@@ -42,7 +49,7 @@ class Carrier(Protocol):
     def reserve(self, size: int) -> bool:
         """Take memory for a body; False where there is none."""
 
-    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+    def tunnel(self, receiver: Callable[[bytes], None]) -> Tunnel | None:
         """Pass on as it is what the client sends from now on; return what makes the client wait."""
 
     def must_close(self) -> bool:
@@ -165,7 +172,7 @@ class Exchange:
         self.write(body)
         self.end()
 
-    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+    def tunnel(self, receiver: Callable[[bytes], None]) -> Tunnel | None:
         """Pass on as it is what the client sends after an upgrade; return what makes it wait, None if it is gone."""
         return self._carrier.tunnel(receiver) if self._carrier is not None else None
 

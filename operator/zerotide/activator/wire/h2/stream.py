@@ -9,7 +9,7 @@ from typing import Protocol
 
 from zerotide.activator.failures import AnswerUnread, BodyStalled, BodyTooLarge, BuffersFull, PeerFault
 from zerotide.activator.wire.door import Peer
-from zerotide.activator.wire.exchange import Exchange, Flow
+from zerotide.activator.wire.exchange import Exchange, Flow, Tunnel
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.message import Headers, Request
 
@@ -184,7 +184,7 @@ class Stream(Exchange):
             self.queued += len(body)
         self.end()
 
-    def tunnel(self, receiver: Callable[[bytes], None]) -> Flow | None:
+    def tunnel(self, receiver: Callable[[bytes], None]) -> Tunnel | None:
         """Return None: a stream is never anything else than a request and its answer."""
         return None
 
