@@ -240,6 +240,8 @@ async def test_metrics(stack: Stack, admin: str, replica: Replica) -> None:
     first = asyncio.create_task(stack.post())
     endpoint = stack.registry.endpoints[next(iter(stack.registry.endpoints))]
     await until(lambda: endpoint.gate.held)
+    text = await _metrics(stack.session, admin)
+    assert 'zerotide_held_requests{inference_endpoint="m",namespace="demo"} 1.0' in text, "while it is held already"
     stack.pod(replica.port)
     await first
     await stack.post()

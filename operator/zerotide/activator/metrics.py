@@ -99,6 +99,9 @@ class Metrics(Collector):
 
     def render(self) -> tuple[bytes, str]:
         """Return the page of all figures and its media type."""
+        for load in self.loads():
+            if load.held or load.in_flight:  # the first request may be held for minutes, and a stream go on for hours
+                self.of(load.namespace, load.name)
         horizon = self._now() - IDLE
         self._series = {key: series for key, series in self._series.items() if series.last > horizon}
         page: bytes = generate_latest(self._registry)  # type: ignore[no-untyped-call]
