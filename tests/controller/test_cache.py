@@ -145,6 +145,18 @@ def test_which_activators_count() -> None:
     assert addresses(found) == ("10.0.0.1", "10.0.0.3")
 
 
+def test_activators_whose_nodes_are_taken_for_lost() -> None:
+    """They are kept as long as no other is ready; one whose own probe fails is not."""
+    lost, failing, leaving = activator("lost", ready=False), activator("failing", ready=False), activator("leaving")
+    for pod, ready in ((lost, True), (failing, False), (leaving, True)):
+        pod["status"]["containerStatuses"] = [{"name": "activator", "ready": ready}]
+    leaving["metadata"]["deletionTimestamp"] = "2026-09-21T14:12:30Z"
+    found = activators([lost, failing, leaving])
+    assert [item.name for item in found] == ["leaving", "lost"]
+    assert addresses(found) == ("10.0.0.1",)
+    assert addresses(activators([lost, leaving, activator("ready", ip="10.0.0.2")])) == ("10.0.0.2",)
+
+
 def test_writes_are_spread_over_time() -> None:
     """After a burst, one per step."""
     now = [100.0]

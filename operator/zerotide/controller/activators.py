@@ -9,16 +9,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Activator:
-    """One activator's pod; `serves` says that its Service may send it requests."""
+    """One activator's pod; `serves` says that Services may send it requests, `stays` that it is not leaving."""
 
     name: str
     uid: str
     address: str
     serves: bool
+    stays: bool = False
 
 
 def activators(pods: Iterable[Mapping[str, Any]]) -> tuple[Activator, ...]:
-    """Return the activators that may know of demand: with an address, not at their end, ready or leaving."""
+    """Return the activators that may know of demand: with an address, not at their end, ready or leaving.
+
+    Ready is also one that is not so only because Kubernetes has lost its node for the moment.
+    """
     found = []
     for pod in pods:
         metadata, status = pod["metadata"], pod.get("status") or {}
@@ -28,11 +32,23 @@ def activators(pods: Iterable[Mapping[str, Any]]) -> tuple[Activator, ...]:
         conditions = status.get("conditions") or []
         ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
         leaving = "deletionTimestamp" in metadata
-        if ready or leaving:
-            found.append(Activator(metadata["name"], metadata["uid"], address, ready and not leaving))
+        if ready or leaving or _was_ready(status):
+            found.append(Activator(metadata["name"], metadata["uid"], address, ready and not leaving, not leaving))
     return tuple(sorted(found, key=lambda activator: activator.name))
 
 
 def addresses(known: Iterable[Activator]) -> tuple[str, ...]:
-    """Return the addresses that Services may point at."""
-    return tuple(activator.address for activator in known if activator.serves)
+    """Return the addresses that Services may point at.
+
+    Where none is ready these are the ones that were: once the API server is back after a minute, Kubernetes takes its
+    nodes for lost until they report, and requests to where an activator was fare better than requests to nowhere.
+    """
+    known = tuple(known)
+    serving = tuple(activator.address for activator in known if activator.serves)
+    return serving or tuple(activator.address for activator in known if activator.stays)
+
+
+def _was_ready(status: Mapping[str, Any]) -> bool:
+    """Tell whether the kubelet, which alone writes the containers' part, saw all of them ready."""
+    containers = status.get("containerStatuses") or []
+    return bool(containers) and all(container.get("ready") for container in containers)
