@@ -34,6 +34,17 @@ def _text(path: Path) -> str:
         return ""  # the process ended meanwhile
 
 
+def kill_processes(pod: Json, word: str) -> bool:
+    """Kill -9 the processes of a pod on this machine whose command line has a word; tell whether there were any."""
+    killed = False
+    for process in Path("/proc").iterdir():
+        ours = process.name.isdigit() and pod["metadata"]["uid"] in _text(process / "cgroup")
+        if ours and word in _text(process / "cmdline"):
+            os.kill(int(process.name), signal.SIGKILL)
+            killed = True
+    return killed
+
+
 class WaitTimedOut(AssertionError):
     """What a test waited for did not come; the message holds the last thing seen."""
 
@@ -156,14 +167,37 @@ class System:
         """
         selector = f"app.kubernetes.io/component={component}"
         pods = self.get("pods", "-n", "zerotide-system", "-l", selector)["items"]
-        uids = {pod["metadata"]["uid"] for pod in pods}
-        for process in Path("/proc").iterdir():
-            ours = process.name.isdigit() and any(uid in _text(process / "cgroup") for uid in uids)
-            if ours and f"zerotide.{MODULES[component]}" in _text(process / "cmdline"):
-                os.kill(int(process.name), signal.SIGKILL)
-                return
-        name = pods[0]["metadata"]["name"]
-        self.kubectl("delete", "pod", name, "-n", "zerotide-system", "--grace-period=0", "--force")
+        if not any(kill_processes(pod, f"zerotide.{MODULES[component]}") for pod in pods):
+            self.remove(pods[0])
+
+    def kill_pod(self, pod: Json, word: str) -> None:
+        """Kill -9 the processes of a pod whose command line has a word; its container starts again in place.
+
+        Where they are not on this machine, the pod is deleted by force instead.
+        """
+        if not kill_processes(pod, word):
+            self.remove(pod)
+
+    def remove(self, pod: Json) -> None:
+        """Delete a pod by force."""
+        metadata = pod["metadata"]
+        self.kubectl("delete", "pod", metadata["name"], "-n", metadata["namespace"], "--grace-period=0", "--force")
+
+    def activators(self) -> list[Json]:
+        """Return the activators' pods."""
+        selector = "app.kubernetes.io/component=activator"
+        items: list[Json] = self.get("pods", "-n", "zerotide-system", "-l", selector)["items"]
+        return items
+
+    def figure(self, metric: str, namespace: str) -> float:
+        """Return a figure of the endpoints of a namespace, summed over all activators that answer."""
+        total = 0.0
+        for pod in self.activators():
+            path = f"/api/v1/namespaces/zerotide-system/pods/{pod['metadata']['name']}:9090/proxy/metrics"
+            lines = self.try_kubectl("get", "--raw", path).stdout.splitlines()
+            wanted = (line for line in lines if line.startswith(f"{metric}{{") and f'namespace="{namespace}"' in line)
+            total += sum(float(line.rsplit("} ", 1)[1].split(" ")[0]) for line in wanted)
+        return total
 
     def clean(self) -> None:
         """Delete every namespace that tests made."""

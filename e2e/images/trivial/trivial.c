@@ -1,10 +1,11 @@
 /* A fake engine that starts in no time: it speaks just enough HTTP, OpenAI and TGI for tests and benchmarks.
  *
  * Any request is answered 200 "ok"; POST /v1/chat/completions and POST /generate get a small valid answer, streamed when
- * the body asks for it. Settings, from the environment:
+ * the body asks for it. Every answer names its pod in X-Pod. Settings, from the environment:
  *   PORT (8000)      where it listens
  *   DELAY_MS         before it listens: a slow start
- *   RESPONSE_MS      before each answer, and between the chunks of a stream
+ *   RESPONSE_MS      before each answer but to GET, and between the chunks of a stream
+ *   EVENTS (2)       events with text in a stream, one token each
  *   EXIT_CODE        exit with it at once: a crash loop
  *   EAT_MB           allocate and touch memory at once: out of memory
  *   SHUTDOWN_MS      from SIGTERM to its end, serving the connections it has: a slow end
@@ -24,7 +25,8 @@
 #define HEAD_LIMIT 65536
 #define BODY_LIMIT (64u << 20)
 
-static long response_ms;
+static long response_ms, events = 2;
+static const char *pod = "";
 
 static long setting(const char *name, long fallback) {
   const char *value = getenv(name);
@@ -48,8 +50,8 @@ static int send_all(int client, const char *data, size_t size) {
 
 static int answer(int client, const char *type, const char *body) {
   char text[2048];
-  int size = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n%s", type,
-                      strlen(body), body);
+  int size = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nX-Pod: %s\r\nContent-Length: %zu\r\n\r\n%s",
+                      type, pod, strlen(body), body);
   return send_all(client, text, (size_t)size);
 }
 
@@ -59,40 +61,47 @@ static int chunk(int client, const char *event) {
   return send_all(client, text, (size_t)size);
 }
 
-static int stream(int client, const char *const *events) {
-  const char *head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-  if (send_all(client, head, strlen(head))) return -1;
-  for (int i = 0; events[i]; i++) {
-    if (i > 0) sleep_ms(response_ms);
-    if (chunk(client, events[i])) return -1;
+/* Stream `event` until the last one, then `rest`, where %ld stands for the number of events. */
+static int stream(int client, const char *event, const char *last, const char *const *rest) {
+  char text[512];
+  int size = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Pod: %s\r\n"
+                      "Transfer-Encoding: chunked\r\n\r\n", pod);
+  if (send_all(client, text, (size_t)size)) return -1;
+  for (long i = 1; i <= events; i++) {
+    if (i > 1) sleep_ms(response_ms);
+    snprintf(text, sizeof text, i < events ? event : last, i);
+    if (chunk(client, text)) return -1;
+  }
+  for (int i = 0; rest[i]; i++) {
+    snprintf(text, sizeof text, rest[i], events, events + 1);
+    if (chunk(client, text)) return -1;
   }
   return send_all(client, "0\r\n\r\n", 5);
 }
 
 #define COMMON "\"id\":\"chatcmpl-0\",\"created\":1767225600,\"model\":\"trivial\""
-#define USAGE "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3}"
+#define USAGE(made, all) "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":" made ",\"total_tokens\":" all "}"
 #define DELTA(content, finish)                                                                                        \
   "{" COMMON ",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\","     \
   "\"content\":\"" content "\"},\"finish_reason\":" finish "}]}"
-#define TOKEN(id, text) "{\"index\":" #id ",\"token\":{\"id\":" #id ",\"text\":\"" text "\",\"logprob\":0,\"special\":false},"
+#define TOKEN(text) "{\"index\":%1$ld,\"token\":{\"id\":%1$ld,\"text\":\"" text "\",\"logprob\":0,\"special\":false},"
 
 static int chat(int client, int streamed) {
-  static const char *const events[] = {
-      DELTA("o", "null"), DELTA("k", "\"stop\""),
-      "{" COMMON ",\"object\":\"chat.completion.chunk\",\"choices\":[]," USAGE "}", "[DONE]", NULL};
-  if (streamed) return stream(client, events);
+  static const char *const rest[] = {
+      "{" COMMON ",\"object\":\"chat.completion.chunk\",\"choices\":[]," USAGE("%ld", "%ld") "}", "[DONE]", NULL};
+  if (streamed) return stream(client, DELTA("o", "null"), DELTA("k", "\"stop\""), rest);
   return answer(client, "application/json",
                 "{" COMMON ",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
-                "\"content\":\"ok\"},\"finish_reason\":\"stop\"}]," USAGE "}");
+                "\"content\":\"ok\"},\"finish_reason\":\"stop\"}]," USAGE("2", "3") "}");
 }
 
 static int generate(int client, int streamed) {
-  static const char *const events[] = {
-      TOKEN(1, "o") "\"generated_text\":null,\"details\":null}",
-      TOKEN(2, "k") "\"generated_text\":\"ok\",\"details\":{\"finish_reason\":\"length\",\"generated_tokens\":2,"
-                    "\"seed\":null}}",
-      NULL};
-  return streamed ? stream(client, events) : answer(client, "application/json", "{\"generated_text\":\"ok\"}");
+  static const char *const rest[] = {NULL};
+  if (!streamed) return answer(client, "application/json", "{\"generated_text\":\"ok\"}");
+  return stream(client, TOKEN("o") "\"generated_text\":null,\"details\":null}",
+                TOKEN("k") "\"generated_text\":\"ok\",\"details\":{\"finish_reason\":\"length\","
+                           "\"generated_tokens\":%1$ld,\"seed\":null}}",
+                rest);
 }
 
 /* Say whether a JSON text holds "stream": true, with any spacing. */
@@ -191,7 +200,7 @@ static int serve_one(struct input *in) {
   int bad = coding ? read_chunks(in, &body, &length) : append(in, &body, &length, announced ? strtoul(announced, NULL, 10) : 0);
   int failed = bad;
   if (!bad) {
-    sleep_ms(response_ms);
+    if (strncmp(head, "GET ", 4)) sleep_ms(response_ms);
     int streamed = wants_stream(body);
     if (!strncmp(head, "POST /v1/chat/completions ", 26)) failed = chat(in->client, streamed);
     else if (!strncmp(head, "POST /generate_stream ", 22)) failed = generate(in->client, 1);
@@ -236,6 +245,8 @@ int main(void) {
   eat((size_t)setting("EAT_MB", 0) << 20);
   sleep_ms(setting("DELAY_MS", 0));
   response_ms = setting("RESPONSE_MS", 0);
+  events = setting("EVENTS", 2);
+  if (getenv("HOSTNAME")) pod = getenv("HOSTNAME");
   int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)setting("PORT", 8000))};

@@ -1,0 +1,94 @@
+"""Replicas die, leave and are chosen: what clients see of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from e2e import traffic
+from e2e.harness import Json, System, chat, trivial, wait_until
+
+QUESTION: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+async def awake(system: System, replicas: int, env: dict[str, str], **spec: Any) -> tuple[str, str, list[Json]]:
+    """Have an endpoint with so many ready replicas; return its namespace, a key and the pods."""
+    namespace = system.namespace()
+    key = system.key(namespace, "k")
+    scaling = {"maxReplicas": replicas, "pinnedReplicas": replicas}
+    system.endpoint(namespace, "m", trivial(env=env, scaling=scaling, **spec))
+
+    def ready() -> list[Json]:
+        status = system.status(namespace, "m")
+        return system.pods(namespace, "m") if status.get("readyReplicas") == replicas else []
+
+    return namespace, key, await asyncio.to_thread(wait_until, f"{replicas} replicas", ready)
+
+
+async def test_a_replica_killed_before_its_first_byte(system: System) -> None:
+    """Its requests go to the other one; the clients see 200 and nothing else."""
+    namespace, key, pods = await awake(system, 2, {"RESPONSE_MS": "2500"})
+    sending = asyncio.create_task(traffic.burst(system.url(namespace, "m", "/v1/chat/completions"), key, chat(), 20))
+
+    def in_flight() -> bool:
+        return system.figure("zerotide_in_flight_requests", namespace) == 20
+
+    await asyncio.to_thread(wait_until, "all are at the replicas", in_flight, 10)
+    await asyncio.to_thread(system.kill_pod, pods[0], "trivial")
+    answers = await sending
+    assert traffic.tally(answers) == {200: 20}, [answer for answer in answers if answer.status != 200][:3]
+    assert await asyncio.to_thread(system.figure, "zerotide_upstream_retries_total", namespace) >= 5
+
+
+async def test_a_truncated_stream_is_an_error_for_the_openai_client(system: System) -> None:
+    """The replica dies within its answer: an unmodified client raises, and has what came before."""
+    namespace, key, pods = await awake(system, 1, {"RESPONSE_MS": "300", "EVENTS": "50"})
+    words = []
+    async with AsyncOpenAI(base_url=system.url(namespace, "m", "/v1"), api_key=key, max_retries=0) as client:
+        stream = await client.chat.completions.create(model="m", messages=QUESTION, stream=True)
+        with pytest.raises(openai.APIError, match="lost while it answered"):
+            async for chunk in stream:
+                words.append(chunk.choices[0].delta.content)
+                if len(words) == 3:
+                    await asyncio.to_thread(system.kill_pod, pods[0], "trivial")
+    assert 3 <= len(words) < 50
+
+
+async def test_a_terminating_pod_gets_nothing_new(system: System) -> None:
+    """A pod that takes its time to end answers what it has, and nobody else."""
+    namespace, key, _ = await awake(system, 2, {"SHUTDOWN_MS": "12000"})
+    url = system.url(namespace, "m", "/v1/chat/completions")
+    system.kubectl("scale", "iep/m", "-n", namespace, "--replicas=1")
+
+    def leaving() -> list[Json]:
+        return [pod for pod in system.pods(namespace, "m") if pod["metadata"].get("deletionTimestamp")]
+
+    (gone,) = await asyncio.to_thread(wait_until, "a pod terminates", leaving, 30)
+    answers = await traffic.burst(url, key, chat(), 40)
+    assert traffic.tally(answers) == {200: 40}
+    assert gone["metadata"]["name"] not in {answer.headers["x-pod"] for answer in answers}
+    assert [pod["metadata"]["name"] for pod in leaving()] == [gone["metadata"]["name"]], "it was still there"
+
+
+async def test_conversations_keep_their_replica_over_all_activators(system: System) -> None:
+    """Whichever activator a request comes to, its session or its beginning leads to the same pod."""
+    routing = {"policy": "PrefixAffinity", "prefixBytes": 64, "stickyHeader": "X-Session-Id"}
+    namespace, key, pods = await awake(system, 3, {}, routing=routing)
+    url = system.url(namespace, "m", "/v1/chat/completions")
+    used = set()
+    for number in range(8):
+        text = f"{number} " + "x" * 100
+        body = {"messages": [{"role": "user", "content": text}]}
+        served = {(await traffic.once(url, key, body)).headers["x-pod"] for _ in range(4)}
+        assert len(served) == 1
+        used |= served
+    assert len(used) >= 2
+    headers = {"X-Session-Id": "s1"}
+    bodies = [{"messages": [{"role": "user", "content": str(number) * 100}]} for number in range(6)]
+    sticky = {(await traffic.once(url, key, body, headers=headers)).headers["x-pod"] for body in bodies}
+    assert len(sticky) == 1
+    assert sticky <= {pod["metadata"]["name"] for pod in pods}
