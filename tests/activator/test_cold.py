@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from zerotide.activator.admission.naming import Name
 from zerotide.activator.endpoints.waker import HEAD_START
 from zerotide.api.demand import Wake
 from zerotide.api.scalars import format_time
-from zerotide.kube import ConnectionFailed
+from zerotide.kube import Change, ConnectionFailed
 
 
 def accepting(reason: str, message: str = "told", generation: int = 1) -> dict[str, object]:
@@ -303,6 +304,35 @@ async def test_pods_may_come_before_their_endpoint(stack: Stack, replica: Replic
     stack.delete_endpoint()
     stack.endpoint()
     assert (await stack.post()).status == 200
+
+
+async def test_nothing_hangs_in_any_order_of_events(stack: Stack, replica: Replica) -> None:
+    """Endpoint, key, a pod before and after it has its address, another activator: all orders end in an answer."""
+
+    def happen(event: str, name: str, namespace: str) -> None:
+        if event == "endpoint":
+            stack.endpoint(name, namespace, {"desiredReplicas": 1})
+        elif event == "key":
+            stack.key("k", namespace)
+        elif event == "peer":
+            stack.registry.set_members(["act-0", "act-1"])
+        elif event == "address":
+            stack.pod(replica.port, name, namespace)
+        else:
+            metadata = {"name": "m-1", "namespace": namespace, "uid": "pod-m-1"}
+            labelled = {**metadata, "labels": {"zerotide.dev/endpoint": name}}
+            stack.registry.pod_changed(Change("set", {"metadata": labelled, "status": {"phase": "Pending"}}))
+
+    for number, order in enumerate(itertools.permutations(("endpoint", "key", "pod", "address", "peer"))):
+        if order.index("pod") > order.index("address"):
+            continue  # the versions of one object do come in order
+        name, namespace = f"m{number}", f"n{number}"
+        stack.registry.set_members(["act-0"])
+        for event in order:
+            happen(event, name, namespace)
+        async with asyncio.timeout(3):
+            answer = await stack.post(f"/endpoints/{namespace}/{name}/v1/chat/completions", {"model": name})
+        assert answer.status == 200, order
 
 
 async def test_a_pod_that_leaves_gets_nothing_new(stack: Stack, replica: Replica) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -92,7 +93,7 @@ class GateMachine(RuleBasedStateMachine):
         self.bounds = replace(self.bounds, max_requests=requests, per_replica=per_replica, busy_timeout=busy)
         self.gate.rebound(self.bounds)
         self.exempt_requests = self.gate.held
-        self.exempt_flight = max((seat.in_flight for seat in self.gate._seats.values()), default=0)
+        self.exempt_flight = max(self.sitting().values(), default=0)
 
     @rule()
     def refuse_all(self) -> None:
@@ -112,8 +113,12 @@ class GateMachine(RuleBasedStateMachine):
             assert self.hall.held(f"consumer {consumer}") == (len(own), sum(own))
             assert len(own) <= CAPS.consumer.requests and sum(own) <= CAPS.consumer.bytes
         assert len(waiting) <= CAPS.total.requests and self.gate.held_bytes <= CAPS.namespace.bytes
-        for seat in self.gate._seats.values():
-            assert not self.bounds.per_replica or seat.in_flight <= max(self.bounds.per_replica, self.exempt_flight)
+        for count in self.sitting().values():
+            assert not self.bounds.per_replica or count <= max(self.bounds.per_replica, self.exempt_flight)
+
+    def sitting(self) -> Counter[str]:
+        """Return how many requests each replica serves, whether or not it closed meanwhile."""
+        return Counter(each.seat.key for each in self.all if each.seat is not None)
 
     @invariant()
     def nothing_is_lost_or_told_twice(self) -> None:

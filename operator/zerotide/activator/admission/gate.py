@@ -48,6 +48,8 @@ class Gate(Generic[R]):
         self._timers: Timers[Ticket[R]] = Timers()
         self._review_at = math.inf
         self._numbers = 0
+        self._away: dict[str, Seat[R]] = {}
+        """Replicas that get nothing more and serve requests still: one that comes back is as busy as it was."""
         self._warm_since = -math.inf
         self.choose: Choose[Seat[R]] | None = None
         """How a replica is chosen for requests that have an affinity; by load alone where there is none."""
@@ -117,12 +119,19 @@ class Gate(Generic[R]):
         if self.cold:
             self._warm_since = now
             self._review_at = min(self._review_at, now + self._bounds.busy_timeout)
-        self._seats.open(Seat(key, replica, self._bounds.per_replica or math.inf))
+        seat = self._away.pop(key, None)
+        if seat is None or seat.replica is not replica:
+            seat = Seat(key, replica)
+        seat.limit = self._bounds.per_replica or math.inf
+        self._seats.open(seat)
         self.pump()
 
     def close(self, key: str) -> None:
         """Send nothing more to a replica; requests that it serves stay there."""
-        if self._seats.close(key) is not None and self.cold:
+        seat = self._seats.close(key)
+        if seat is not None and seat.in_flight:
+            self._away[key] = seat
+        if seat is not None and self.cold:
             self._review_at = -math.inf
 
     def has_beside(self, key: str) -> bool:
@@ -202,6 +211,8 @@ class Gate(Generic[R]):
     def _leave_seat(self, ticket: Ticket[R]) -> None:
         if ticket.seat is not None:
             self._seats.move(ticket.seat, -1)
+            if not ticket.seat.open and not ticket.seat.in_flight and self._away.get(ticket.seat.key) is ticket.seat:
+                del self._away[ticket.seat.key]
         ticket.seat, ticket.turn = None, Turn.OUTSIDE
 
     def _hold_or_refuse(self, ticket: Ticket[R], now: float, *, again: bool = False) -> None:

@@ -163,7 +163,8 @@ class Registry:
         now = self._now()
         replica.health = failed(replica.health, now)
         ejected = sum(each.health.until > now for each in endpoint.replicas.values())
-        ejecting = may_eject(replica.health, len(endpoint.replicas), ejected) and endpoint.gate.has_beside(replica.uid)
+        usable = sum(each.ready_us is not None for each in endpoint.replicas.values())
+        ejecting = may_eject(replica.health, usable, ejected) and endpoint.gate.has_beside(replica.uid)
         if ejecting:
             replica.health = eject(replica.health, now)
             replica.recalled.clear()
