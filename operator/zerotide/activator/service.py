@@ -205,7 +205,7 @@ class Service:
                     self.tracker.forget(demand.endpoint, demand.uid)
             for endpoint in self.registry.endpoints.values():
                 for replica in endpoint.replicas.values():
-                    replica.pool.trim()
+                    replica.trim()
 
     def _unhealthy(self) -> str:
         # An API server that is away is no reason to be killed: warm traffic goes on without it.

@@ -11,6 +11,7 @@ from zerotide.activator.admission.hall import Hall
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.pods import Candidate
 from zerotide.activator.wire import Pool
+from zerotide.activator.wire.h2.lines import Lines
 from zerotide.api.demand import Stamps
 from zerotide.api.errors import Rejection, RetryAfter
 
@@ -18,9 +19,11 @@ from zerotide.api.errors import Rejection, RetryAfter
 class Replica:
     """A pod that is dialled, and used once it answered; times in microseconds since the epoch."""
 
-    def __init__(self, candidate: Candidate, pool: Pool, address_us: int) -> None:
+    def __init__(self, candidate: Candidate, pool: Pool, address_us: int, lines: Lines | None = None) -> None:
         self.candidate = candidate
         self.pool = pool
+        self.lines = lines
+        """Its connections where it speaks gRPC, and nothing else."""
         self.address_us = address_us
         self.connect_us: int | None = None
         self.ready_us: int | None = None
@@ -44,6 +47,14 @@ class Replica:
         if self.dialling is not None:
             self.dialling.cancel()
         self.pool.close()
+        if self.lines is not None:
+            self.lines.close()
+
+    def trim(self) -> None:
+        """Close connections that have been idle for long."""
+        self.pool.trim()
+        if self.lines is not None:
+            self.lines.trim()
 
 
 class Endpoint:

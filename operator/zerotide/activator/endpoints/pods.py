@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
 
     def port_for(self, profile: Profile) -> int:
         """Return the port that it listens on."""
-        return self.port or profile.port
+        return profile.port if profile.grpc else self.port or profile.port
 
     def path_for(self, profile: Profile) -> str:
         """Return the path that tells whether it can serve."""

@@ -23,9 +23,11 @@ from zerotide.activator.admission.profile import Profile, profile_of
 from zerotide.activator.admission.shares import share, share_of_limit
 from zerotide.activator.endpoints.dialler import dial
 from zerotide.activator.endpoints.endpoint import Endpoint, Replica
+from zerotide.activator.endpoints.grpc_dialler import dial_grpc
 from zerotide.activator.endpoints.peers import ready_members
 from zerotide.activator.endpoints.pods import Candidate, candidate_of, endpoint_of
 from zerotide.activator.wire import Limits, Pool
+from zerotide.activator.wire.h2.lines import Lines
 from zerotide.api.apikey import APIKey
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection
@@ -56,6 +58,7 @@ class Registry:
         self.endpoints: dict[Name, Endpoint] = {}
         self.hooks: list[Hooks] = []
         self._me, self._now_us, self._now, self.limits = me, now_us, now, limits
+        self.now = now
         self._members: frozenset[str] = frozenset((me,))
         self._caps = caps
         self.hall = Hall(caps)
@@ -195,15 +198,18 @@ class Registry:
         candidates = self._candidates.get(name, {})
         for uid, replica in list(endpoint.replicas.items()):
             known = candidates.get(uid)
-            if known is None or known[0] != replica.candidate:
+            stale = (replica.lines is not None) is not endpoint.profile.grpc
+            if known is None or known[0] != replica.candidate or stale:
                 replica.close()
                 del endpoint.replicas[uid]
                 self._shut(endpoint, uid)
         endpoint.settled()
         for uid, (candidate, seen_us) in candidates.items():
             if uid not in endpoint.replicas:
-                pool = Pool(candidate.address, candidate.port_for(endpoint.profile), self.limits)
-                replica = endpoint.replicas[uid] = Replica(candidate, pool, seen_us)
+                address, port = candidate.address, candidate.port_for(endpoint.profile)
+                lines = Lines(address, port, self.limits) if endpoint.profile.grpc else None
+                pool = Pool(address, port, self.limits)
+                replica = endpoint.replicas[uid] = Replica(candidate, pool, seen_us, lines)
                 self._start_dialling(endpoint, replica)
 
     def _shut(self, endpoint: Endpoint, uid: str) -> None:
@@ -224,7 +230,10 @@ class Registry:
         if ejected > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(replica.recalled.wait(), ejected)
-        await dial(replica.pool, replica.candidate.path_for(endpoint.profile), endpoint.profile.key, connected)
+        if replica.lines is not None:
+            await dial_grpc(replica.lines, endpoint.profile.key, connected)
+        else:
+            await dial(replica.pool, replica.candidate.path_for(endpoint.profile), endpoint.profile.key, connected)
         if replica.ready_us is None:
             replica.ready_us = self._now_us()
             endpoint.started(replica)

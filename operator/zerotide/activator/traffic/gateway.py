@@ -19,7 +19,7 @@ from zerotide.activator.metrics import Metrics
 from zerotide.activator.traffic import local
 from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.intake import Intake, name_of
-from zerotide.activator.traffic.replies import rejection_of, send_rejection
+from zerotide.activator.traffic.replies import is_call, rejection_of, send_rejection
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.wire import Exchange, Limits
 from zerotide.api.errors import ErrorCode, Rejection
@@ -126,7 +126,7 @@ class Gateway:
             self._metrics.of(*name_of(visit.endpoint.profile)).rejected[rejection.code.value] += 1
         if rejection.row.status == 503 and not visit.exchange.started and not visit.at_once:
             await asyncio.sleep(max(visit.started + SOONEST_503 - self._now(), 0.0))
-        if visit.exchange.started and not visit.streaming:
+        if visit.exchange.started and not visit.streaming and not is_call(visit.exchange):
             visit.exchange.cut()
         else:
             send_rejection(visit, rejection, self._rng)

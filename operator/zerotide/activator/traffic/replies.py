@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from typing import Any, TypeGuard
 
 from zerotide.activator.failures import (
     BodyTooLarge,
@@ -15,8 +15,10 @@ from zerotide.activator.failures import (
     ShuttingDown,
 )
 from zerotide.activator.traffic.visit import Visit
-from zerotide.activator.wire import Headers, end_to_end
+from zerotide.activator.wire import Exchange, Headers, end_to_end
+from zerotide.activator.wire.h2.stream import Stream
 from zerotide.api.errors import ErrorCode, Rejection, error_body, error_event, error_headers
+from zerotide.api.grpc import encode_message, status_of
 from zerotide.api.protocol import Protocol
 
 _FORGED = (b"x-zerotide-",)
@@ -73,6 +75,9 @@ def send_rejection(visit: Visit, rejection: Rejection, rng: random.Random) -> No
     visit.status = rejection.row.status
     exchange = visit.exchange
     due_us = rejection.ready_in_us
+    if is_call(exchange):
+        _refuse_call(visit, exchange, rejection, rng)
+        return
     if exchange.started:
         exchange.write(
             error_event(rejection.code, rejection.message, visit.protocol, due_us=due_us, param=rejection.param)
@@ -83,6 +88,33 @@ def send_rejection(visit: Visit, rejection: Rejection, rng: random.Random) -> No
     headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
     body = error_body(rejection.code, rejection.message, visit.protocol, due_us=due_us, param=rejection.param)
     exchange.send(rejection.row.status, headers + identity(visit), body)
+
+
+def is_call(exchange: Exchange) -> TypeGuard[Stream]:
+    """Tell whether a request is a call of gRPC: only HTTP/2 can carry one."""
+    content_type = exchange.request.get(b"content-type") if isinstance(exchange, Stream) else ""
+    return content_type.startswith("application/grpc") and content_type[16:17] in ("", "+", ";")
+
+
+def _refuse_call(visit: Visit, stream: Stream, rejection: Rejection, rng: random.Random) -> None:
+    """Answer a call with a status of gRPC, in trailers where its answer has begun already.
+
+    The time after which a retry can succeed is told as gRPC's clients read it; a negative one forbids it.
+    """
+    due_us = rejection.ready_in_us
+    told = error_headers(rejection.code, ready_in_us=due_us, jitter=rng.uniform(-1, 1))
+    status = (b"grpc-status", b"%d" % status_of(rejection.code, due_us))
+    fields: Headers = [status, (b"grpc-message", encode_message(rejection.message).encode())]
+    retry_after = told.get("Retry-After")
+    if retry_after is not None:
+        fields.append((b"grpc-retry-pushback-ms", b"%d" % (int(retry_after) * 1000)))
+    elif rejection.row.should_retry is False:
+        fields.append((b"grpc-retry-pushback-ms", b"-1"))
+    fields += [(name.lower().encode(), value.encode()) for name, value in told.items() if name != "Content-Type"]
+    if stream.started:
+        stream.end(fields)
+    else:
+        stream.answer_in_head(200, [(b"content-type", b"application/grpc"), *fields, *identity(visit)])
 
 
 def send_json(visit: Visit, content: Any) -> None:

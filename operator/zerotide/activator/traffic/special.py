@@ -6,10 +6,14 @@ from urllib.parse import parse_qs
 
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.traffic.calls import CallWay
+from zerotide.activator.traffic.replies import is_call
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.traffic.websocket import TunnelWay
 from zerotide.activator.wire import Request
+from zerotide.activator.wire.h2.stream import Stream
 from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.grpc import parse_timeout
 
 
 def is_upgrade(request: Request) -> bool:
@@ -22,11 +26,33 @@ def take_special_way(visit: Visit, profile: Profile | None, registry: Registry) 
 
     Raises invalid_request, route_not_found, model_not_found or ambiguous_model.
     """
+    if is_call(visit.exchange):
+        return _called(visit, visit.exchange, profile, registry)
+    if profile is not None and profile.grpc:
+        raise Rejection(ErrorCode.INVALID_REQUEST, f"endpoint {profile.key} speaks gRPC, and nothing else")
     if visit.exchange.request.method == "GET":
         profile = _upgraded(visit, profile, registry)
         visit.way = TunnelWay(visit, registry.limits)
         return profile
     return None
+
+
+def _called(visit: Visit, stream: Stream, profile: Profile | None, registry: Registry) -> Profile:
+    if profile is None:
+        raise Rejection(ErrorCode.INVALID_REQUEST, "name the endpoint: by :authority, path or x-zerotide-endpoint")
+    if not profile.grpc:
+        raise Rejection(ErrorCode.INVALID_REQUEST, f"endpoint {profile.key} speaks HTTP, not gRPC")
+    limits = registry.limits
+    way = CallWay(visit, stream, profile.max_body_bytes, limits.unread_bytes, registry.now)
+    given = stream.request.get(b"grpc-timeout")
+    if given:
+        seconds = parse_timeout(given)
+        if seconds is None:
+            raise Rejection(ErrorCode.INVALID_REQUEST, "grpc-timeout must be up to 8 digits and a unit, such as 30S")
+        way.deadline = visit.started + seconds
+        visit.longest = min(visit.longest, seconds)
+    visit.way = way
+    return profile
 
 
 def _upgraded(visit: Visit, profile: Profile | None, registry: Registry) -> Profile:

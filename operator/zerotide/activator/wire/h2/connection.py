@@ -401,6 +401,12 @@ class H2Connection(asyncio.Protocol):
             if stream.overruled is None and not stream.ended:
                 self._overrule(task, stream, fault)
 
+    def overrule_stream(self, stream: Stream, fault: PeerFault) -> None:
+        """End one request."""
+        for task, each in list(self._tasks.items()):
+            if each is stream and stream.overruled is None and not stream.ended:
+                self._overrule(task, stream, fault)
+
     def _overrule(self, task: asyncio.Task[None], stream: Stream, fault: PeerFault) -> None:
         stream.overruled = fault
         self.noted(fault)

@@ -38,6 +38,9 @@ class StreamCarrier(Protocol):
     def give_up(self, stream: Stream, fault: PeerFault) -> None:
         """End the stream: its client does not read."""
 
+    def overrule_stream(self, stream: Stream, fault: PeerFault) -> None:
+        """End what is being worked on: the handler is cancelled, and answers with the fault."""
+
 
 class Stream(Exchange):
     """A request on one stream, whose body can also be taken piece by piece, and its answer.
@@ -132,6 +135,16 @@ class Stream(Exchange):
         body = b"".join(self._body)
         self._body.clear()
         return body
+
+    @property
+    def exhausted(self) -> bool:
+        """Tell whether the whole body arrived, and was taken."""
+        return self._complete and not self._body
+
+    def overrule(self, fault: PeerFault) -> None:
+        """End the request: its handler is cancelled, and answers with the fault."""
+        if self._line is not None:
+            self._line.overrule_stream(self, fault)
 
     def take(self, most: int) -> bytes:
         """Return what there is of the body, `most` bytes at most, and let the client send as much again."""
