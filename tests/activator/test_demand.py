@@ -128,7 +128,7 @@ async def test_reports(following: tuple[Tracker, Follower]) -> None:
         tracker.ended("a/b", "u")
         activity.append(round(loop.time() * 1_000_000))
         await asyncio.sleep(0.003)
-    assert len(follower.of(Report)) == 2
+    assert len(follower.of(Report)) in (2, 3)
     told = 0
     for _, message in follower.messages:
         if isinstance(message, Delta):

@@ -78,7 +78,7 @@ async def test_draining_keeps_what_is_held_and_what_streams(stack: Stack, replic
     await until(lambda: stack.service.gateway.active)
     drain = draining(stack, listen=0.4, timeout=30)
     await until(lambda: stack.service.server.draining)
-    assert stack.service._unready() == "draining"
+    assert await stack.service._unready() == "draining"
     late = asyncio.create_task(stack.post())
     await asyncio.sleep(0.5)
     assert not drain.done()
@@ -133,5 +133,5 @@ async def test_warm_traffic_needs_no_api_server(
     await until(lambda: sum("watch interrupted" in record.message for record in caplog.records) >= 8)
     stack.api.down = ConnectionError("away")
     assert [answer.status for answer in await gather(*(stack.post() for _ in range(20)))] == [200] * 20
-    assert stack.service._unhealthy() == ""
+    assert await stack.service._unhealthy() == ""
     assert stack.tracker.listeners == set(), "nor an operator"

@@ -48,6 +48,7 @@ def test_flags_win_over_the_environment() -> None:
         ("limit-body-bytes", "1Gi"),
         ("limit-body-memory", "a lot"),
         ("limit-connections", "0"),
+        ("processes", "0"),
         ("proxy-protocol", "on"),
         ("proxy-protocol", "true"),
         ("proxy-protocol-from", "10.0.0.1/8"),

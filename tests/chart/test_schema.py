@@ -32,6 +32,7 @@ VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
         ({"gateway": {"limits": {"headTime": "10"}}}, "headTime"),
         ({"gateway": {"limits": {"bodyBytes": "1GB"}}}, "bodyBytes"),
         ({"gateway": {"limits": {"connections": 0}}}, "connections"),
+        ({"activator": {"processes": 0}}, "processes"),
         ({"gateway": {"tls": {"secretName": "No_Name"}}}, "secretName"),
         ({"gateway": {"proxyProtocol": {"enabled": True}}}, "trusted"),
         ({"gateway": {"proxyProtocol": {"trusted": ["10.0.0.1"]}}}, "trusted"),

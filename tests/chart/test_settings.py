@@ -9,6 +9,7 @@ import pytest
 
 from tests.chart.rendering import environment, find, render
 from zerotide.activator import settings as activator
+from zerotide.activator.endpoints.peers import ready_members
 from zerotide.activator.wire import Limits
 from zerotide.controller import options as operator
 from zerotide.exporter import settings as exporter
@@ -103,3 +104,12 @@ def test_the_proxies_are_the_chart_s() -> None:
     for given, proxies in ((None, []), (values, ["10.0.0.0/8", "fd00::/8"])):
         container = find(render(given), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
         assert [str(each) for each in activator.parse([], environment(container)).fronts.proxies] == proxies
+
+
+def test_the_processes_of_a_pod_are_the_chart_s() -> None:
+    """One by default; peers read the number from the pod itself."""
+    for values, processes in (({}, 1), ({"activator": {"processes": 4}}, 4)):
+        pod = find(render(values), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]
+        assert activator.parse([], environment(pod["containers"][0])).processes == processes
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        assert len(ready_members([{"metadata": {"name": "a"}, "spec": pod, "status": ready}])) == processes

@@ -65,11 +65,20 @@ async def activator() -> AsyncIterator[Side]:
     async def review(token: str) -> Identity | None:
         return Identity("operator", "", ()) if token == "secret" else None
 
+    async def well() -> str:
+        return ""
+
+    async def page() -> tuple[bytes, str]:
+        return Metrics(clock.monotonic).render()
+
+    async def stream() -> Stream:
+        return Stream(tracker, "act-0", started, clock.now_us)
+
     admin = Admin(
-        healthy=lambda: "",
-        ready=lambda: "",
-        metrics=Metrics(clock.monotonic),
-        stream=lambda: Stream(tracker, "act-0", started, clock.now_us),
+        healthy=well,
+        ready=well,
+        metrics=page,
+        stream=stream,
         review=review,
         operator_user="operator",
     )

@@ -3,6 +3,7 @@
     ActivatorError
     ├── SettingsError           a flag or an environment variable that makes no sense
     ├── CertificateUnusable     files that are no certificate and its key
+    ├── ChildSilent             one of the pod's processes that does not answer its parent
     ├── PeerFault               the client's doing; `message` may be shown to it
     │   ├── MalformedRequest    not HTTP/1.1 as it should be: refused, the connection ends
     │   ├── HeadTooLarge        request line and headers beyond their limit
@@ -42,6 +43,10 @@ class SettingsError(ActivatorError):
 
 class CertificateUnusable(ActivatorError):
     """Files that are no certificate with its key."""
+
+
+class ChildSilent(ActivatorError):
+    """One of the pod's processes that does not answer, or does not tell what it is asked."""
 
 
 class PeerFault(ActivatorError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
+from socket import socket
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.endpoints.waker import Waker
 from zerotide.activator.failures import ShuttingDown
 from zerotide.activator.metrics import Load, Metrics
+from zerotide.activator.processes.member import Member
 from zerotide.activator.settings import Settings
 from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.gateway import Gateway
@@ -24,7 +26,7 @@ from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.replies import answer_to_fault
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.activator.wire import Certificate, Limits, Server, open_socket
+from zerotide.activator.wire import Certificate, Limits, Network, Server, open_socket
 from zerotide.activator.wire_metrics import WireFigures
 from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
 from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer
@@ -40,10 +42,17 @@ USAGE_PATH = "/internal/usage"
 
 
 class Service:
-    """One activator process."""
+    """One activator process, alone in its pod or a `member` that answers to its parent."""
 
-    def __init__(self, settings: Settings, client: Client, clock: Clock, limits: Limits | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        clock: Clock,
+        limits: Limits | None = None,
+        member: Member | None = None,
+    ) -> None:
+        self.settings, self._member = settings, member
         limits = limits or settings.limits
         me = settings.pod_name
         self.clock = clock
@@ -83,9 +92,9 @@ class Service:
         self.admin = Admin(
             self._unhealthy,
             self._unready,
-            self.metrics,
-            lambda: Stream(self.tracker, me, self.started_us, clock.now_us),
-            TokenReviewer(client, AUDIENCE_ACTIVATOR).review,
+            self._page,
+            self._stream,
+            TokenReviewer(client, AUDIENCE_ACTIVATOR).review if member is None else None,
             settings.operator_user,
         )
         self.port = self.tls_port = self.admin_port = 0
@@ -96,7 +105,10 @@ class Service:
     async def start(self) -> None:
         """Serve; requests are answered once every collection was read."""
         settings = self.settings
-        self.admin_port = await self.admin.listen(settings.listen, settings.admin_port)
+        if self._member is None:
+            self.admin_port = await self.admin.listen(settings.listen, settings.admin_port)
+        else:
+            await self.admin.listen_at(self._member.admin)
         for reflector in self.reflectors:
             self._run(reflector.run())
         self._run(self.holder.run())
@@ -109,15 +121,18 @@ class Service:
                 self._run(self._shipper(self.journal).run())
         for reflector in self.reflectors:
             await reflector.synced.wait()
-        await self._listen(settings)
+        await self._listen(settings.fronts.proxies)
         log.info("serving", extra={"port": self.port, "admin_port": self.admin_port})
 
-    async def _listen(self, settings: Settings) -> None:
-        proxies = settings.fronts.proxies
+    async def _listen(self, proxies: Sequence[Network]) -> None:
         if self.certificate is not None:
-            listener = open_socket(settings.listen, settings.fronts.tls_port)
-            self.tls_port = await self.server.listen(listener, self.certificate, proxies)
-        self.port = await self.server.listen(open_socket(settings.listen, settings.port), proxies=proxies)
+            self.tls_port = await self.server.listen(self._listener(True), self.certificate, proxies)
+        self.port = await self.server.listen(self._listener(False), proxies=proxies)
+
+    def _listener(self, secure: bool) -> socket:
+        if self._member is not None:
+            return self._member.listener(secure)
+        return open_socket(self.settings.listen, self.settings.fronts.tls_port if secure else self.settings.port)
 
     async def ended(self) -> None:
         """Return, or raise, as soon as anything ends that never should."""
@@ -207,11 +222,17 @@ class Service:
                 for replica in endpoint.replicas.values():
                     replica.trim()
 
-    def _unhealthy(self) -> str:
+    async def _page(self) -> tuple[bytes, str]:
+        return self.metrics.render()
+
+    async def _stream(self) -> Stream:
+        return Stream(self.tracker, self.settings.pod_name, self.started_us, self.clock.now_us)
+
+    async def _unhealthy(self) -> str:
         # An API server that is away is no reason to be killed: warm traffic goes on without it.
         return "a task ended" if any(task.done() for task in self._tasks) else ""
 
-    def _unready(self) -> str:
+    async def _unready(self) -> str:
         if self._draining:
             return "draining"
         waiting = [reflector.resource.plural for reflector in self.reflectors if not reflector.synced.is_set()]

@@ -41,6 +41,7 @@ class Settings:
     drain_listen: float
     drain_timeout: float
     max_endpoints: int
+    processes: int
     limits: Limits
     fronts: Fronts
     hold_caps: Caps
@@ -67,6 +68,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("drain-listen", "10s", "time after SIGTERM for which new connections are taken at least")
     flags.add("drain-timeout", "15m", "longest time after SIGTERM for which requests are finished")
     flags.add("max-endpoints", "1000", "endpoints with metrics of their own")
+    flags.add("processes", "1", "processes that serve requests, one per core asked for")
     wire_settings.declare(flags)
     wire_settings.declare_fronts(flags)
     holding.add_flags(flags)
@@ -87,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         drain_listen=given.duration_us("drain-listen") / SECOND,
         drain_timeout=given.duration_us("drain-timeout") / SECOND,
         max_endpoints=given.number("max-endpoints", 100_000),
+        processes=given.number("processes", 64, least=1),
         limits=wire_settings.limits_of(given),
         fronts=wire_settings.fronts_of(given),
         hold_caps=holding.caps_of(given),

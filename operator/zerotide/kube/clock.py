@@ -8,12 +8,13 @@ import time
 class Clock:
     """Tell the wall time of the process's start plus the monotonic time since, in microseconds."""
 
-    def __init__(self) -> None:
-        self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+    def __init__(self, offset_us: int | None = None) -> None:
+        """`offset_us` is that of another process of this machine, whose times are to be comparable."""
+        self.offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000 if offset_us is None else offset_us
 
     def now_us(self) -> int:
         """Return microseconds since the Unix epoch; differences are those of the monotonic clock."""
-        return self._offset_us + time.monotonic_ns() // 1000
+        return self.offset_us + time.monotonic_ns() // 1000
 
     def monotonic(self) -> float:
         """Return seconds of the monotonic clock."""

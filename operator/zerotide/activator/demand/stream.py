@@ -44,12 +44,12 @@ class Stream:
         self._tracker.listeners.add(self)
         try:
             yield self._snapshot()
-            report_at = loop.time() + REPORT
+            report_at = _next_report(loop.time())
             while True:
                 await self._something(report_at)
                 lines = self._gather()
                 if loop.time() >= report_at:
-                    report_at = loop.time() + REPORT
+                    report_at = _next_report(loop.time())
                     lines.append(Report(at_us=self._now_us()).encode())
                 if lines:
                     yield b"".join(lines)
@@ -84,3 +84,8 @@ class Stream:
         demands = (self._tracker.demand(endpoint) for endpoint in sorted(changed))
         lines = [Delta(at_us=at_us, demand=demand).encode() for demand in demands if demand is not None]
         return lines + [wake.encode() for wake in wakes]
+
+
+def _next_report(now: float) -> float:
+    """Return the next time to report; it is the same in all processes of a machine, so that they report together."""
+    return (now // REPORT + 1) * REPORT
