@@ -81,7 +81,8 @@ def test_the_wire_s_limits_are_the_chart_s() -> None:
     assert activator.parse([], told).limits == activator.parse([], {}).limits == Limits()
     values = {"headBytes": "8Ki", "headTime": "1s", "idleTime": "2s", "bodyBytes": "1Mi", "bodyTime": "3s"}
     values |= {"bodyProgress": "2", "bodyMemory": "2Mi", "writeTime": "4s", "requestAge": "5s"}
-    objects = render({"gateway": {"limits": {**values, "connections": 1000000, "connectionsPerAddress": 7}}})
+    numbers = {"connections": 1000000, "connectionsPerAddress": 7, "streams": 8, "resets": 9, "idleFrames": 10}
+    objects = render({"gateway": {"limits": {**values, **numbers}}})
     told = environment(find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0])
     assert activator.parse([], told).limits == Limits(
         head_bytes=8192,
@@ -94,6 +95,9 @@ def test_the_wire_s_limits_are_the_chart_s() -> None:
         write_time=4,
         connections=1_000_000,
         connections_per_address=7,
+        streams=8,
+        resets=9,
+        idle_frames=10,
         request_age=5,
     )
 

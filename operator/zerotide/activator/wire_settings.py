@@ -13,6 +13,7 @@ from zerotide.api.scalars import SECOND
 from zerotide.kube.options import Flags, Given
 
 MOST_CONNECTIONS = 1_000_000
+MOST_STREAMS = 10_000
 
 
 def declare(flags: Flags) -> None:
@@ -27,6 +28,9 @@ def declare(flags: Flags) -> None:
     flags.add("limit-write-time", "60s", "longest time for which a client may refuse to read on")
     flags.add("limit-connections", "20000", "open connections")
     flags.add("limit-connections-per-address", "16000", "open connections from one address, 0 for any number")
+    flags.add("limit-streams", "100", "requests at a time on one connection of HTTP/2")
+    flags.add("limit-resets", "200", "requests given up at once on one connection of HTTP/2; a tenth more each second")
+    flags.add("limit-idle-frames", "1000", "frames of HTTP/2 at once that bring no request; a tenth more each second")
     flags.add("limit-request-age", "26h", "longest time from the end of a request's head to the end of its answer")
 
 
@@ -79,6 +83,9 @@ def limits_of(given: Given) -> Limits:
         write_time=_seconds(given, "limit-write-time"),
         connections=given.number("limit-connections", MOST_CONNECTIONS, least=1),
         connections_per_address=given.number("limit-connections-per-address", MOST_CONNECTIONS),
+        streams=given.number("limit-streams", MOST_STREAMS, least=1),
+        resets=given.number("limit-resets", MOST_CONNECTIONS, least=1),
+        idle_frames=given.number("limit-idle-frames", MOST_CONNECTIONS, least=10),
         request_age=_seconds(given, "limit-request-age"),
     )
     if limits.body_bytes > limits.buffered_bytes:

@@ -23,7 +23,7 @@ class Certificate:
     `context` is for new connections and never changes once it is made: those that are open are not touched.
     """
 
-    def __init__(self, folder: Path, protocols: Sequence[str] = ("http/1.1",)) -> None:
+    def __init__(self, folder: Path, protocols: Sequence[str] = ("h2", "http/1.1")) -> None:
         """Read the certificate. Raises CertificateUnusable."""
         self._folder, self._protocols = folder, list(protocols)
         self.loaded = self.failed = 0
