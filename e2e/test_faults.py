@@ -129,8 +129,8 @@ def test_a_rolling_restart_loses_nothing(system: System, node: Cluster) -> None:
 def test_a_killed_activator_loses_only_its_own(system: System, node: Cluster) -> None:
     """Streams and held requests of the other one are answered in full; those of the dead one end as errors."""
     site = Site(system)
-    site.endpoint("streams", EVENTS=6, RESPONSE_MS=1000)
-    site.endpoint("held", DELAY_MS=5000)
+    site.endpoint("streams", EVENTS=8, RESPONSE_MS=1000)
+    site.endpoint("held", DELAY_MS=7000)
     site.wake("streams")
     victim, other = system.activators()
 
@@ -146,7 +146,7 @@ def test_a_killed_activator_loses_only_its_own(system: System, node: Cluster) ->
             held = system.figure("zerotide_held_requests", site.namespace)
             return held == 40 and system.figure("zerotide_in_flight_requests", site.namespace) == 40
 
-        wait_until("all requests are held or stream", all_there, 4)
+        wait_until("all requests are held or stream", all_there, 6)
         system.kill_pod(victim, "zerotide.activator")
         answers = crowd.dismiss(30)
     assert (

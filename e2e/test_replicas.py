@@ -11,6 +11,7 @@ from openai import AsyncOpenAI
 
 from e2e import traffic
 from e2e.harness import Json, System, chat, trivial, wait_until
+from zerotide.billing.reports import CostReport, EndpointCost
 
 QUESTION: list[Any] = [{"role": "user", "content": "Hi"}]
 
@@ -31,7 +32,7 @@ async def awake(system: System, replicas: int, env: dict[str, str], **spec: Any)
 
 async def test_a_replica_killed_before_its_first_byte(system: System) -> None:
     """Its requests go to the other one; the clients see 200 and nothing else."""
-    namespace, key, pods = await awake(system, 2, {"RESPONSE_MS": "2500"})
+    namespace, key, pods = await awake(system, 2, {"RESPONSE_MS": "3500"})
     sending = asyncio.create_task(traffic.burst(system.url(namespace, "m", "/v1/chat/completions"), key, chat(), 20))
 
     def in_flight() -> bool:
@@ -92,3 +93,26 @@ async def test_conversations_keep_their_replica_over_all_activators(system: Syst
     sticky = {(await traffic.once(url, key, body, headers=headers)).headers["x-pod"] for body in bodies}
     assert len(sticky) == 1
     assert sticky <= {pod["metadata"]["name"] for pod in pods}
+
+
+async def test_a_stream_that_its_client_leaves_is_reported_as_an_estimate(system: System) -> None:
+    """What passed until then is in the bill, told apart from what engines count."""
+    namespace, key, _ = await awake(system, 1, {"RESPONSE_MS": "200", "EVENTS": "50"})
+    async with AsyncOpenAI(base_url=system.url(namespace, "m", "/v1"), api_key=key, max_retries=0) as client:
+        stream = await client.chat.completions.create(model="m", messages=QUESTION, stream=True)
+        read = 0
+        async for _ in stream:
+            read += 1
+            if read == 4:
+                break
+        await stream.close()
+    token = system.kubectl("create", "token", "zerotide-reader", "-n", "zerotide-system").strip()
+    path = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1/cost"
+
+    def told() -> EndpointCost | None:
+        report = CostReport.model_validate(system.report(f"{path}?namespace={namespace}", token))
+        return next((each for each in report.endpoints if each.tokens.estimated_output), None)
+
+    cost = await asyncio.to_thread(wait_until, "the report tells it", told, 20)
+    assert 4 <= cost.tokens.estimated_output == cost.tokens.output < 50
+    assert any("estimated" in note for note in cost.notes)
