@@ -7,7 +7,7 @@ from pathlib import Path
 
 from e2e.harness import MODULES, System
 
-CLUSTER = {"etcd", "kube-apiserver", "kubelet", "kube-controller-manager", "kube-scheduler", "containerd"}
+CLUSTER = {"etcd", "kube-apiserver", "kubelet", "kube-controller-manager", "kube-scheduler"}
 STANDBY = "operator standing by"
 
 

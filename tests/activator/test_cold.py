@@ -11,7 +11,7 @@ import pytest
 from tests.activator.replica import TEXT, Replica
 from tests.activator.stack import Answer, Stack, gather, until
 from zerotide.activator.admission.naming import Name
-from zerotide.activator.endpoints.waker import HEAD_START
+from zerotide.activator.endpoints import waker
 from zerotide.api.demand import Wake
 from zerotide.api.scalars import format_time
 from zerotide.kube import Change, ConnectionFailed
@@ -112,19 +112,37 @@ class Follower:
         """Hear of a wake."""
 
 
-async def test_who_follows_the_demand_has_a_head_start(stack: Stack) -> None:
+async def test_who_follows_the_demand_has_a_head_start(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wish comes a moment later, once, whether the client waits for it or the endpoint woke meanwhile."""
+    monkeypatch.setattr(waker, "HEAD_START", 0.1)
     stack.endpoint()
     stack.key()
-    stack.tracker.listeners.add(Follower())
+    stack.tracker.follow(Follower())
     request = asyncio.create_task(stack.post())
     await until(lambda: stack.registry.endpoints[Name("demo", "m")].gate.held)
     assert stack.api.applied == []
     request.cancel()
     stack.endpoint(status={"desiredReplicas": 1, "state": "Waking"})
     await until(lambda: stack.api.applied)
-    await asyncio.sleep(2 * HEAD_START)
+    await asyncio.sleep(0.2)
     assert len(stack.api.applied) == 1
+
+
+async def test_a_wish_is_written_at_once_when_nobody_follows_any_more(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator that dies before it acted leaves the wake to its successor."""
+    monkeypatch.setattr(waker, "HEAD_START", 600.0)
+    stack.endpoint()
+    stack.key()
+    operator = Follower()
+    stack.tracker.follow(operator)
+    request = asyncio.create_task(stack.post())
+    await until(lambda: stack.registry.endpoints[Name("demo", "m")].gate.held)
+    assert stack.api.applied == []
+    stack.tracker.leave(operator)
+    await until(lambda: stack.api.applied)
+    request.cancel()
 
 
 async def test_the_bound_of_held_requests(stack: Stack, replica: Replica) -> None:
@@ -373,7 +391,7 @@ async def test_a_wake_is_told_with_its_stamps(stack: Stack, replica: Replica) ->
         def woke(self, wake: Wake) -> None:
             told.append(wake)
 
-    stack.tracker.listeners.add(Listener())
+    stack.tracker.follow(Listener())
     replica.startup = {"stages": [{"name": "import", "ms": 120.5}, {"name": "load", "ms": 80}]}
     stack.endpoint()
     stack.key()

@@ -92,7 +92,7 @@ async def following() -> AsyncIterator[tuple[Tracker, Follower]]:
     await until(lambda: follower.messages)
     yield tracker, follower
     await follower.close()
-    assert not tracker.listeners
+    assert tracker.unheard.is_set()
 
 
 async def test_a_stream_begins_with_everything(following: tuple[Tracker, Follower]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any, Literal
 
 import aiohttp
@@ -20,7 +21,7 @@ from zerotide.controller.main import main
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.options import parse
 from zerotide.controller.pace import Pace
-from zerotide.controller.process import Operator
+from zerotide.controller.process import CALM, Operator
 from zerotide.controller.schedule import Priority
 from zerotide.controller.settings import settings
 from zerotide.controller.watches import Heartbeat
@@ -64,6 +65,25 @@ async def test_a_wish_goes_first() -> None:
     order = [made.queue._schedule.take(0.0) for _ in range(4)]
     assert order == ["demo/woken", "demo/changed", "demo/handled", "demo/listed"]
     assert made._priority("demo/woken", "MODIFIED") is Priority.WAKE
+
+
+async def test_changes_of_a_start_are_gathered_and_a_wake_is_not() -> None:
+    """A dozen changes of pods and children are one round; held requests do not wait for it."""
+    made = operator()
+    made.on_event("ADDED", raw())
+    assert made.queue._schedule.take(0.0) == "demo/a"
+    made.queue._schedule.done("demo/a")
+    began = time.monotonic()
+    for _ in range(12):
+        made._changed("demo/a")
+    made._changed("demo/unknown")
+    due = made.queue._schedule.next_due()
+    assert due is not None and began < due <= time.monotonic() + CALM
+    assert made.queue._schedule.take(began) is None
+    made.queue.add("demo/a", Priority.WAKE)
+    assert made.queue._schedule.take(began) == "demo/a"
+    made.queue._schedule.done("demo/a")
+    assert made.queue._schedule.take(due + 1) is None, "the round that came sooner saw them all"
 
 
 async def test_whose_name_is_taken_or_free_again_is_looked_at() -> None:

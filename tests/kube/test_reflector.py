@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from zerotide.kube import Change, Client, Credentials, Reflector
+from zerotide.kube import Change, Client, Credentials, Linger, Reflector
 from zerotide.kube.resources import PODS
 
 
@@ -152,3 +152,39 @@ async def test_a_failing_handler_does_not_stop_the_mirror(caplog: pytest.LogCapt
         reflector._on_change = handler
         assert await asyncio.wait_for(seen.get(), 5) == "good"
     assert any("change handler failed" in record.message for record in caplog.records)
+
+
+def modified(version: int, **metadata: str) -> dict[str, Any]:
+    """Make a change of a pod."""
+    obj = pod("x", version)
+    obj["metadata"] |= metadata
+    return {"type": "MODIFIED", "object": obj}
+
+
+async def test_changes_may_wait_and_are_taken_in_together_in_order() -> None:
+    """None is skipped; the store is as it was meanwhile, and whoever must know it waits for no more than it takes."""
+    server = Server()
+    server.lists = [([pod("x", 1)], 5)]
+    server.watches = [(200, [modified(6), modified(7)], True)]
+    linger = Linger(60.0)
+    async with mirror(server, linger=linger) as (reflector, changes):
+        assert await take(changes, 1) == [("set", "x", "1")]
+        async with asyncio.timeout(5):
+            while reflector._calm.is_set():
+                await asyncio.sleep(0.001)
+        assert changes.empty() and reflector.store["a", "x"]["metadata"]["resourceVersion"] == "1"
+        linger.over.set()
+        await asyncio.wait_for(reflector.caught_up(), 5)
+        assert await take(changes, 2) == [("set", "x", "6"), ("set", "x", "7")]
+
+
+async def test_some_changes_do_not_wait_and_those_that_do_do_not_for_ever() -> None:
+    """A text says which; time ends the rest."""
+    server = Server()
+    server.lists = [([pod("x", 1)], 5)]
+    server.watches = [(200, [modified(6, deletionTimestamp="now")], False), (200, [modified(7)], True)]
+    async with mirror(server, linger=Linger(60.0, unless=b'"deletionTimestamp"')) as (_, changes):
+        assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "6")]
+    server.watches = [(200, [modified(8)], True)]
+    async with mirror(server, linger=Linger(0.01)) as (_, changes):
+        assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "8")]

@@ -62,7 +62,7 @@ class Service:
         self.metrics.loads = self._loads
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
         self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
-        self.waker = Waker(client, self.registry, me, clock.now_us, lambda: bool(self.tracker.listeners))
+        self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
         self.forwarder = Forwarder(
             self.registry,
@@ -197,7 +197,14 @@ class Service:
         return [
             Reflector(client, INFERENCE_ENDPOINTS, on_change=registry.endpoint_changed),
             Reflector(client, API_KEYS, on_change=registry.key_changed),
-            Reflector(client, PODS, label_selector=LABEL_ENDPOINT, trim=pods.trim, on_change=registry.pod_changed),
+            Reflector(
+                client,
+                PODS,
+                label_selector=LABEL_ENDPOINT,
+                field_selector=pods.WITH_ADDRESS,
+                trim=pods.trim,
+                on_change=registry.pod_changed,
+            ),
             Reflector(
                 client,
                 PODS,

@@ -59,8 +59,9 @@ async def run(chosen: options.Options) -> int:
 async def _watch(
     operator: Operator, credentials: Credentials, ready: asyncio.Event, ending: asyncio.Task[None]
 ) -> None:
-    # kopf looks for the kind once, when it starts: a CRD that is installed later would never be watched.
-    await operator.listed.wait()
+    # kopf looks for the kind once, when it starts: a CRD that is installed later would never be watched. A standby
+    # needs no news of endpoints: it lists them when it comes to lead.
+    await operator.led.wait()
     await kopf.operator(
         registry=registry(operator.on_event, credentials),
         settings=settings(),

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 LEASE = "zerotide-operator"
 SLICES_PER_SECOND = 200
 STUCK = 10.0
+CALM = 0.1
+"""Seconds for which changes of an endpoint's children and pods are gathered."""
 
 
 class Operator:
@@ -44,6 +46,8 @@ class Operator:
         self._clock = Clock()
         self._beat = Heartbeat()
         self.listed = asyncio.Event()
+        self.led = asyncio.Event()
+        """Set once this process works; before, kopf need not watch for it."""
         self._stopping = False
         self.metrics = Metrics()
         self.endpoints = Endpoints(on_rivals=self._names_moved)
@@ -127,8 +131,9 @@ class Operator:
         self.metrics.depth.set(len(self.queue))
 
     def _changed(self, key: str) -> None:
+        # A start brings a dozen changes within half a second, none of which anybody waits for here.
         if self.endpoints.get(key) is not None:
-            self.queue.add(key)
+            self.queue.add_after(key, CALM)
 
     def _names_moved(self, keys: set[str]) -> None:
         for key in keys:
@@ -181,11 +186,12 @@ class Operator:
             return None
 
     async def _lead(self) -> None:
-        """Become ready, wait for the lease, then work; a standby keeps its caches warm meanwhile."""
+        """Become ready, wait for the lease, then work; a standby keeps its caches warm meanwhile, at its leisure."""
         await self.watches.wait_synced()
         await self.listed.wait()
         if self._options.elect:
             await self.elector.elected.wait()
+            await asyncio.gather(self.watches.lead(), self._list())
         self.metrics.leading.set(1)
         log.info("leading", extra={"endpoints": len(self.endpoints), "identity": self._options.identity})
         await self.token.refresh()
@@ -194,9 +200,16 @@ class Operator:
             group.create_task(self.token.run(), name="token")
             for number in range(self._options.workers):
                 group.create_task(self.queue.run(), name=f"worker {number}")
+            self.led.set()
 
     async def _resync(self) -> None:
         """List the endpoints now and then: kopf's watch may miss deletions, and levels want to be looked at."""
+        while True:
+            await self._list()
+            await asyncio.sleep(self._options.resync)
+
+    async def _list(self) -> None:
+        """Take in all endpoints, however long the API server takes to tell them."""
         while True:
             try:
                 listing = await self._client.list(INFERENCE_ENDPOINTS)
@@ -206,7 +219,7 @@ class Operator:
                 continue
             self._take_all(listing.items, int(listing.resource_version))
             self.listed.set()
-            await asyncio.sleep(self._options.resync)
+            return
 
     def _take_all(self, items: list[dict[str, Any]], listed: int) -> None:
         present = {key_of(item) for item in items}

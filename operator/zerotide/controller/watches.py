@@ -10,11 +10,13 @@ from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPO
 from zerotide.controller.activators import Activator, activators
 from zerotide.controller.cache import Children, Pods, key_of, trimmed_child, trimmed_node, trimmed_pod
 from zerotide.controller.kinds import RESOURCES
-from zerotide.kube import Change, Client, Clock, Reflector
+from zerotide.kube import Change, Client, Clock, Linger, Reflector
 from zerotide.kube.resources import EVENTS, NODES, PODS
 from zerotide.reconcile.child import Kind
 
 Object = dict[str, Any]
+STANDBY = 5.0
+"""Seconds that a standby lets changes wait: it only has to know them when it leads."""
 STALE = 240.0
 """Seconds without a sign of life on a watch that its own recovery should never let happen."""
 
@@ -33,6 +35,7 @@ class Watches:
     ) -> None:
         self._clock, self._on_key, self._on_activators = clock, on_key, on_activators
         self.pods = Pods()
+        self._linger = Linger(STANDBY)
         self._kinds: Mapping[Kind, Reflector] = {
             kind: Reflector(
                 client,
@@ -40,23 +43,36 @@ class Watches:
                 label_selector=LABEL_ENDPOINT,
                 trim=trimmed_child,
                 on_change=self._child_changed(kind),
+                linger=self._linger,
             )
             for kind, resource in RESOURCES.items()
         }
         self.children = Children(self._kinds)
         self._pods = Reflector(
-            client, PODS, label_selector=LABEL_ENDPOINT, trim=trimmed_pod, on_change=self._pod_changed
+            client,
+            PODS,
+            label_selector=LABEL_ENDPOINT,
+            trim=trimmed_pod,
+            on_change=self._pod_changed,
+            linger=self._linger,
         )
-        self._nodes = Reflector(client, NODES, trim=trimmed_node)
+        self._nodes = Reflector(client, NODES, trim=trimmed_node, linger=self._linger)
         self._mounts = Reflector(
             client,
             EVENTS,
             field_selector="involvedObject.kind=Pod,reason=FailedMount",
             on_change=self._mount_failed,
+            linger=self._linger,
         )
         selector = f"{LABEL_NAME}={RELEASE},{LABEL_COMPONENT}={COMPONENT_ACTIVATOR}"
         self._activators = Reflector(
-            client, PODS, namespace, label_selector=selector, trim=trimmed_pod, on_change=self._activator_changed
+            client,
+            PODS,
+            namespace,
+            label_selector=selector,
+            trim=trimmed_pod,
+            on_change=self._activator_changed,
+            linger=self._linger,
         )
         self._key_of_pod: dict[str, str] = {}
 
@@ -89,6 +105,12 @@ class Watches:
         """Wait until every watch has listed once."""
         for reflector in self.all:
             await reflector.synced.wait()
+
+    async def lead(self) -> None:
+        """Take changes in as they come from now on; return once all that came before are."""
+        self._linger.over.set()
+        for reflector in self.all:
+            await reflector.caught_up()
 
     def _child_changed(self, kind: Kind) -> Callable[[Change], None]:
         def changed(change: Change) -> None:

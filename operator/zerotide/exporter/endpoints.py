@@ -16,11 +16,14 @@ from zerotide.billing.stamps import stamp
 from zerotide.billing.usage import OPEN_LIMIT_US
 from zerotide.exporter.store import EndpointRecord, Store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Change, Client, Object, Reflector
+from zerotide.kube import Change, Client, Linger, Object, Reflector
 from zerotide.kube.clock import Clock
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
 log = logging.getLogger(__name__)
+
+LEISURE = 0.5
+"""Seconds that changes wait, as those of pods do."""
 
 
 def trim(endpoint: Object) -> Object:
@@ -95,7 +98,9 @@ class EndpointWatch:
     """Record endpoints and their wakes."""
 
     def __init__(self, client: Client, store: Threaded[Store], clock: Clock) -> None:
-        self.reflector = Reflector(client, INFERENCE_ENDPOINTS, trim=trim, on_change=self._changed)
+        self.reflector = Reflector(
+            client, INFERENCE_ENDPOINTS, trim=trim, on_change=self._changed, linger=Linger(LEISURE)
+        )
         self._store, self._clock = store, clock
         self._known: dict[str, EndpointRecord] = {}
         self._wakes: dict[str, Wake] = {}

@@ -16,7 +16,7 @@ from zerotide.billing.extract import gone_fact, is_over, pod_facts, releasable, 
 from zerotide.billing.facts import END_RANK, Fact, Kind
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Change, Client, Key, KubeError, NotFound, Object, Reflector, key_of
+from zerotide.kube import Change, Client, Key, KubeError, Linger, NotFound, Object, Reflector, key_of
 from zerotide.kube.clock import Clock
 from zerotide.kube.resources import PODS
 
@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 
 Context = Callable[[Object], tuple[str, Object | None]]
 """Tell the accelerator class that a pod's endpoint names, and the node that it is bound to."""
+
+LEISURE = 0.5
+"""Seconds that changes wait: facts carry the API server's stamps, and a pod that starts needs the processor more."""
+ENDING = b'"deletionTimestamp"'
+"""What does not wait: a pod that goes waits for us."""
 
 _ONCE = frozenset({Kind.ACCELERATOR, Kind.BACKOFF})
 """Facts that stand as they were first seen: later sights of the same pod would only repeat or contradict them."""
@@ -33,7 +38,9 @@ class PodMeter:
     """Record facts about all pods of endpoints, and release those that are over."""
 
     def __init__(self, client: Client, store: Threaded[Store], clock: Clock, context: Context, cluster: str) -> None:
-        self.reflector = Reflector(client, PODS, label_selector=LABEL_ENDPOINT, on_change=self._changed)
+        self.reflector = Reflector(
+            client, PODS, label_selector=LABEL_ENDPOINT, on_change=self._changed, linger=Linger(LEISURE, ENDING)
+        )
         self._client, self._store, self._clock, self._context = client, store, clock, context
         self._cluster = cluster
         self._pending: dict[Fact, int] = {}

@@ -21,7 +21,7 @@ from zerotide.kube.errors import (
 )
 from zerotide.kube.events import Notice, Recorder
 from zerotide.kube.lease import Elector
-from zerotide.kube.reflector import Change, Key, Reflector, key_of
+from zerotide.kube.reflector import Change, Key, Linger, Reflector, key_of
 from zerotide.kube.resources import Resource
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Invalid",
     "Key",
     "KubeError",
+    "Linger",
     "Listing",
     "NotFound",
     "Notice",

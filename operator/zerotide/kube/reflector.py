@@ -4,6 +4,9 @@ A watch can break silently, end early, or jump over a gap (410). Each of these l
 compared with the store: what is missing from it was deleted. Bookmarks keep the version fresh. Not every kind has
 them, so each stream is short (`stream` seconds, ended by the server): one that is silent for `stall` seconds is broken.
 Every `relist` seconds the store is compared all the same.
+
+A process for which nobody waits may take changes in later and many at once (`linger`): while a pod starts, each wake-up
+of a process is taken from the pod. Nothing is skipped, and the order stays.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Literal
 
 import aiohttp
@@ -35,6 +39,26 @@ class Change:
     type: Literal["set", "deleted"]
     object: Object
     previous: Object | None = None
+
+
+@dataclass(frozen=True)
+class Linger:
+    """How many seconds changes may wait to be taken in.
+
+    Those that hold the text `unless` do not wait, and none does once `over` is set.
+    """
+
+    seconds: float
+    unless: bytes = b""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self, changes: bytes) -> None:
+        """Wait as long as these changes may."""
+        if self.over.is_set() or (self.unless and self.unless in changes):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.seconds):
+                await self.over.wait()
 
 
 def key_of(obj: Object) -> Key:
@@ -62,6 +86,7 @@ class Reflector:
         field_selector: str = "",
         trim: Callable[[Object], Object] = without_managed_fields,
         on_change: Callable[[Change], None] | None = None,
+        linger: Linger | None = None,
         stream: float = 60.0,
         stall: float = 75.0,
         relist: float = 300.0,
@@ -72,7 +97,9 @@ class Reflector:
         self.synced = asyncio.Event()
         self._client, self._namespace = client, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
-        self._trim, self._on_change = trim, on_change
+        self._trim, self._on_change, self._linger = trim, on_change, linger
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._stream, self._stall, self._relist = stream, stall, relist
         self._rng = rng or random.Random()
         self._alive = time.monotonic()
@@ -82,6 +109,10 @@ class Reflector:
     def age(self) -> float:
         """Return the seconds since the API server last gave a sign of life on this collection."""
         return time.monotonic() - self._alive
+
+    async def caught_up(self) -> None:
+        """Wait until nothing that came waits to be taken in."""
+        await self._calm.wait()
 
     async def run(self) -> None:
         """Mirror for ever; survive every failure with back-off between 0.1 and 10 s."""
@@ -130,9 +161,26 @@ class Reflector:
         }
         async with self._client.stream("GET", self.resource.path(self._namespace), params=params) as response:
             self._alive = time.monotonic()
-            async for line in _lines(response, self._stall):
+            rest = b""
+            while chunk := await _chunk(response, self._stall):
                 self._alive = time.monotonic()
-                self._take(json.loads(line))
+                if self._linger is not None:
+                    chunk += await self._gathered(response, chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    if line:
+                        self._take(json.loads(line))
+
+    async def _gathered(self, response: aiohttp.ClientResponse, chunk: bytes) -> bytes:
+        """Let changes wait, and return what came meanwhile."""
+        assert self._linger is not None
+        self._calm.clear()
+        try:
+            await self._linger.wait(chunk)
+            return _arrived(response)
+        finally:
+            # Who is woken by this runs after what follows here at once: the changes are taken in.
+            self._calm.set()
 
     def _take(self, event: Object) -> None:
         obj = event["object"]
@@ -180,20 +228,24 @@ def _watch_error(status: Object) -> ApiError:
     return error_from(int(status.get("code") or 500), json.dumps(status).encode())
 
 
-async def _lines(response: aiohttp.ClientResponse, stall: float) -> AsyncIterator[bytes]:
-    """Yield complete lines of any length; raise ConnectionFailed when nothing comes for `stall` seconds."""
-    rest = b""
-    while True:
-        try:
-            async with asyncio.timeout(stall):
-                chunk = await response.content.readany()
-        except TimeoutError:
-            raise ConnectionFailed(f"no sign of life for {stall:.0f} s") from None
-        except aiohttp.ClientError as error:
-            raise ConnectionFailed(f"the stream broke off: {error!r}") from error
-        if not chunk:
-            return
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                yield line
+async def _chunk(response: aiohttp.ClientResponse, stall: float) -> bytes:
+    """Return what came, nothing at the end; raise ConnectionFailed when nothing comes for `stall` seconds."""
+    try:
+        async with asyncio.timeout(stall):
+            return await response.content.readany()
+    except TimeoutError:
+        raise ConnectionFailed(f"no sign of life for {stall:.0f} s") from None
+    except aiohttp.ClientError as error:
+        raise _broken(error) from error
+
+
+def _arrived(response: aiohttp.ClientResponse) -> bytes:
+    """Return what came meanwhile. Raises ConnectionFailed."""
+    try:
+        return response.content.read_nowait()
+    except aiohttp.ClientError as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> ConnectionFailed:
+    return ConnectionFailed(f"the stream broke off: {error!r}")

@@ -41,7 +41,7 @@ class Stream:
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """Yield bytes of whole lines, until nobody asks for more."""
         loop = asyncio.get_running_loop()
-        self._tracker.listeners.add(self)
+        self._tracker.follow(self)
         try:
             yield self._snapshot()
             report_at = _next_report(loop.time())
@@ -54,7 +54,7 @@ class Stream:
                 if lines:
                     yield b"".join(lines)
         finally:
-            self._tracker.listeners.discard(self)
+            self._tracker.leave(self)
 
     async def _something(self, report_at: float) -> None:
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -32,7 +33,21 @@ class Tracker:
     def __init__(self, now_us: Callable[[], int]) -> None:
         self._now_us = now_us
         self._counts: dict[str, _Counts] = {}
-        self.listeners: set[Listener] = set()
+        self._listeners: set[Listener] = set()
+        self.unheard = asyncio.Event()
+        """Set while nobody follows the demand."""
+        self.unheard.set()
+
+    def follow(self, listener: Listener) -> None:
+        """Tell a listener of changes from now on."""
+        self._listeners.add(listener)
+        self.unheard.clear()
+
+    def leave(self, listener: Listener) -> None:
+        """Tell a listener no more."""
+        self._listeners.discard(listener)
+        if not self._listeners:
+            self.unheard.set()
 
     def arrived(self, endpoint: str, uid: str) -> None:
         """Count an admitted request."""
@@ -61,7 +76,7 @@ class Tracker:
 
     def woke(self, wake: Wake) -> None:
         """Tell of a completed wake."""
-        for listener in list(self.listeners):
+        for listener in list(self._listeners):
             listener.woke(wake)
 
     def demand(self, endpoint: str) -> Demand | None:
@@ -98,5 +113,5 @@ class Tracker:
         return counts
 
     def _tell(self, endpoint: str, urgent: bool) -> None:
-        for listener in self.listeners:
+        for listener in self._listeners:
             listener.changed(endpoint, urgent)

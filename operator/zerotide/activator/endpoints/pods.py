@@ -10,6 +10,9 @@ from zerotide.api.names import CONTAINER_MODEL, LABEL_ENDPOINT
 
 Object = dict[str, Any]
 
+WITH_ADDRESS = "status.podIP!="
+"""Selects pods that have an address: what comes before cannot be dialled, and need not be read."""
+
 
 class Candidate(NamedTuple):
     """A pod that has an address and is neither leaving nor over; port and path as its own probe has them."""

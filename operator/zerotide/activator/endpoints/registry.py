@@ -36,6 +36,9 @@ from zerotide.kube import Change
 
 log = logging.getLogger(__name__)
 
+COURTESY = 0.05
+"""Seconds that an activator where nobody waits leaves a new pod to one where somebody may."""
+
 
 class Hooks(Protocol):
     """What else must know of changes."""
@@ -210,7 +213,7 @@ class Registry:
                 lines = Lines(address, port, self.limits) if endpoint.profile.grpc else None
                 pool = Pool(address, port, self.limits)
                 replica = endpoint.replicas[uid] = Replica(candidate, pool, seen_us, lines)
-                self._start_dialling(endpoint, replica)
+                self._start_dialling(endpoint, replica, 0.0 if endpoint.gate.held else COURTESY)
 
     def _shut(self, endpoint: Endpoint, uid: str) -> None:
         """Send nothing more to a replica; ejected ones are asked again at once where it was the last."""
@@ -219,13 +222,15 @@ class Registry:
             for replica in endpoint.replicas.values():
                 replica.recalled.set()
 
-    def _start_dialling(self, endpoint: Endpoint, replica: Replica) -> None:
-        replica.dialling = asyncio.get_running_loop().create_task(self._until_ready(endpoint, replica))
+    def _start_dialling(self, endpoint: Endpoint, replica: Replica, pause: float = 0.0) -> None:
+        replica.dialling = asyncio.get_running_loop().create_task(self._until_ready(endpoint, replica, pause))
 
-    async def _until_ready(self, endpoint: Endpoint, replica: Replica) -> None:
+    async def _until_ready(self, endpoint: Endpoint, replica: Replica, pause: float) -> None:
         def connected() -> None:
             replica.connect_us = replica.connect_us or self._now_us()
 
+        if pause:
+            await asyncio.sleep(pause)
         ejected = replica.health.until - self._now()
         if ejected > 0:
             with contextlib.suppress(TimeoutError):

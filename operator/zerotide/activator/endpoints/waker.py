@@ -13,6 +13,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile, profile_of
@@ -28,8 +29,8 @@ from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
 log = logging.getLogger(__name__)
 
-HEAD_START = 0.1
-"""Seconds that an operator that follows the demand has before a wish is written."""
+HEAD_START = 1.0
+"""Seconds that an operator that follows the demand has before a wish is written, unless it ceases to follow."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 PATIENCE = 60.0
 """Seconds for which an API server that does not answer is asked again although nobody waits any more."""
@@ -39,10 +40,10 @@ class Waker:
     """Write wake requests, one task per endpoint that needs one."""
 
     def __init__(
-        self, client: Client, registry: Registry, me: str, now_us: Callable[[], int], followed: Callable[[], bool]
+        self, client: Client, registry: Registry, me: str, now_us: Callable[[], int], unheard: asyncio.Event
     ) -> None:
         self._client, self._registry, self._me, self._now_us = client, registry, me, now_us
-        self._followed = followed
+        self._unheard = unheard
         self._asking: dict[Name, asyncio.Task[None]] = {}
         registry.hooks.append(self)
 
@@ -80,8 +81,9 @@ class Waker:
     async def _ask(self, name: Name, newest: str) -> None:
         """Write a wish, unless somebody else did since the wish `newest`."""
         loop = asyncio.get_running_loop()
-        if self._followed():
-            await asyncio.sleep(HEAD_START)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEAD_START):
+                await self._unheard.wait()
         give_up_at, pause = loop.time() + PATIENCE, FIRST_PAUSE
         while True:
             endpoint = self._registry.endpoints.get(name)
