@@ -1,18 +1,22 @@
-"""Put a built image into a running cluster, sending only the layers that it does not have."""
+"""Put a built image into a running cluster, sending only the layers that it does not have; or into a file."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from e2e.cluster.errors import CommandFailed
 from e2e.cluster.shell import run
 from e2e.images import storage
-from e2e.images.table import in_cluster
+from e2e.images.archive import static_image
+from e2e.images.table import IMAGES, StaticImage, in_cluster
 
 if TYPE_CHECKING:
     from e2e.cluster.cluster import Cluster
@@ -41,13 +45,7 @@ def load(cluster: Cluster, image: Path, reference: str) -> bool:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as importer:
         assert importer.stdin is not None and importer.stdout is not None
         try:
-            with tarfile.open(fileobj=importer.stdin, mode="w|") as tar:
-                for digest in dict.fromkeys(blob["digest"] for blob in storage.blobs(image)):
-                    if digest not in present:
-                        tar.add(storage.blob_path(image, digest), _blob(digest))
-                tar.add(image / "manifest.json", _blob(manifest["digest"]))
-                _add(tar, "oci-layout", {"imageLayoutVersion": "1.0.0"})
-                _add(tar, "index.json", index(manifest, reference))
+            write(importer.stdin, image, reference, present)
             importer.stdin.close()
         except BrokenPipeError:
             pass  # the importer says below why it ended early
@@ -55,6 +53,32 @@ def load(cluster: Cluster, image: Path, reference: str) -> bool:
     if importer.returncode != 0:
         raise CommandFailed(f"importing {reference} into cluster {cluster.name!r} failed: {said.strip()[-2000:]}")
     return True
+
+
+def write(file: IO[bytes], image: Path, reference: str, present: Collection[str] = ()) -> None:
+    """Write a pushed image as an OCI archive, but for the blobs that are present where it goes."""
+    manifest = storage.manifest(image)
+    with tarfile.open(fileobj=file, mode="w|") as tar:
+        for digest in dict.fromkeys(blob["digest"] for blob in storage.blobs(image)):
+            if digest not in present:
+                tar.add(storage.blob_path(image, digest), _blob(digest))
+        tar.add(image / "manifest.json", _blob(manifest["digest"]))
+        _add(tar, "oci-layout", {"imageLayoutVersion": "1.0.0"})
+        _add(tar, "index.json", index(manifest, reference))
+
+
+def save(name: str, folder: Path) -> Path:
+    """Write a built image into a folder as an archive for `ctr images import`, and so for kind; return its path."""
+    table = IMAGES[name]
+    target = folder / f"{table.reference.replace('/', '-').replace(':', '-')}.tar"
+    part = target.with_suffix(f".{os.getpid()}.part")
+    if isinstance(table, StaticImage):
+        shutil.copyfile(static_image(table.reference, table.source, dict(table.config)), part)
+    else:
+        with part.open("wb") as file:
+            write(file, storage.folder_of(table.reference), table.reference)
+    part.rename(target)
+    return target
 
 
 def index(manifest: dict[str, Any], reference: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import tarfile
@@ -12,7 +13,7 @@ import pytest
 
 from e2e.images import storage
 from e2e.images.archive import compile_static, write_archive
-from e2e.images.load import index
+from e2e.images.load import index, save
 from e2e.images.prune import superseded
 from e2e.images.table import DockerImage, in_cluster
 
@@ -69,6 +70,31 @@ def test_the_index_of_a_pushed_image_names_it_for_the_cluster() -> None:
     described = index({"digest": "sha256:0", "size": 1}, "zerotide/operator:dev")["manifests"][0]
     assert described["annotations"]["io.containerd.image.name"] == "docker.io/zerotide/operator:dev"
     assert described["digest"] == "sha256:0"
+
+
+def test_a_built_image_is_saved_whole_and_named_for_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `ctr images import`, which kind runs, takes it: every blob under its digest, and the name in the index."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pushed = storage.folder_of("zerotide/operator:dev")
+    pushed.mkdir(parents=True)
+    blobs = {hashlib.sha256(content).hexdigest(): content for content in (b"{}", b"one layer", b"another")}
+    for name, content in blobs.items():
+        (pushed / name).write_bytes(content)
+    config, *layers = ({"digest": f"sha256:{name}", "size": len(content)} for name, content in blobs.items())
+    manifest = json.dumps(
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}
+    )
+    (pushed / "manifest.json").write_text(manifest)
+    archive = save("operator", tmp_path)
+    assert archive.name == "zerotide-operator-dev.tar"
+    with tarfile.open(archive) as tar:
+        held = {entry.name: tar.extractfile(entry).read() for entry in tar}  # type: ignore[union-attr]
+    described = json.loads(held["index.json"])["manifests"][0]
+    assert described["annotations"]["io.containerd.image.name"] == "docker.io/zerotide/operator:dev"
+    assert held[f"blobs/{described['digest'].replace(':', '/')}"] == manifest.encode()
+    assert {held[f"blobs/sha256/{name}"] for name in blobs} == set(blobs.values())
 
 
 def test_a_program_that_does_not_compile_shows_the_compilers_words(tmp_path: Path) -> None:
