@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,7 @@ async def test_drained_streams(stack: Stack, replica: Replica) -> None:
         await asyncio.Event().wait()
 
     replica.behave = behave
-    stack.service.settings = type(stack.service.settings)(
-        **{**vars(stack.service.settings), "drain_listen": 0.1, "drain_timeout": 0.3}
-    )
+    stack.service.settings = dataclasses.replace(stack.service.settings, drain_listen=0.1, drain_timeout=0.3)
     async with connected(stack.service.port) as client:
         id = ask(client, stack, stream=True)
         await client.until(lambda: b"data: 1" in client.answers[id].body)

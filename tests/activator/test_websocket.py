@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -119,6 +120,23 @@ async def test_from_zero(stack: Stack, path: str) -> None:
         assert await task == "hello"
 
 
+async def test_a_client_that_leaves_while_it_is_held(stack: Stack) -> None:
+    """Its place is free at once; what it said too early is kept within bounds, and no more is read."""
+    endpoint = stack.endpoint(status={"desiredReplicas": 1}, **SPEC)
+    stack.key()
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.service.port)
+    lines = ["GET /v1/realtime?model=m HTTP/1.1", "Host: x", f"Authorization: Bearer {stack.keys['k']}"]
+    lines += ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+    writer.write("\r\n".join([*lines, "", "early"]).encode())
+    await until(lambda: endpoint.gate.held == 1)
+    writer.write(b"more")
+    await asyncio.sleep(0.05)
+    writer.close()
+    await until(lambda: not endpoint.gate.held)
+    assert not await reader.read()
+
+
 async def refusal(stack: Stack, path: str = "/v1/realtime?model=m") -> tuple[int, str]:
     """Return status and code of a refused upgrade."""
     with pytest.raises(InvalidStatus) as caught:
@@ -221,10 +239,14 @@ async def test_an_end_by_time_and_by_drain(stack: Stack) -> None:
         async with talk(stack) as client:
             await client.send("x")
             await client.recv()
-            await stack.service.server.close()
+            settings = stack.service.settings
+            stack.service.settings = dataclasses.replace(settings, drain_listen=0.1, drain_timeout=0.2)
+            await stack.service.drain()
             with pytest.raises(ConnectionClosed) as caught:
                 await client.recv()
             assert caught.value.rcvd is None
+            await until(lambda: len(stack.records()[1]) == 2)
+            assert [each.outcome for each in stack.records()[1]] == [Outcome.TIMED_OUT] * 2
 
 
 async def stands_still(count: Callable[[], int]) -> int:

@@ -167,6 +167,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
         if self._phase is Phase.LINGER or self._broken:
+            if self._early is not None and self._phase is not Phase.LINGER:
+                self._keep_early(data)
+                return
             self._lingered += len(data)
             if self._lingered > MIB and self._transport is not None:
                 self._transport.abort()
@@ -185,8 +188,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             if self._early is not None:
-                self._early = rest
-                self._read(False)
+                self._keep_early(rest)
                 return
             if self._upgrade is None:
                 self._refuse(MalformedRequest("the protocol cannot be changed"))
@@ -203,6 +205,12 @@ class Connection(asyncio.Protocol):
                     return
             fault = self._fault or MalformedRequest(f"the request is not valid HTTP/1.1: {error}")
             self._refuse(fault)
+
+    def _keep_early(self, data: bytes) -> None:
+        """Keep what comes before an upgrade is agreed to, a little at most; reading on tells when the client leaves."""
+        self._early = (self._early or b"") + data
+        if len(self._early) > self._limits.unread_bytes:
+            self._read(False)
 
     # llhttp
 
