@@ -23,7 +23,7 @@ async def pair(stack: Stack, exits: AsyncExitStack) -> tuple[Endpoint, Replica, 
     first, second = [await exits.enter_async_context(Replica()) for _ in range(2)]
     stack.pod(first.port, name="m-0")
     stack.pod(second.port, name="m-1")
-    await until(lambda: len(endpoint.gate._seats) == 2)
+    await until(lambda: len(endpoint.gate.seats) == 2)
     await stack.post(session="bad")
     bad, good = (first, second) if first.posts else (second, first)
     return endpoint, bad, good
@@ -50,7 +50,7 @@ async def test_a_replica_that_answers_with_errors(stack: Stack) -> None:
         ejected = next(each for each in endpoint.replicas.values() if each.health.ejections)
         assert ejected.health.until - stack.service.clock.monotonic() > 3
         ejected.recalled.set()  # as if its time were over
-        await until(lambda: len(endpoint.gate._seats) == 2)
+        await until(lambda: len(endpoint.gate.seats) == 2)
         assert len(bad.received) - len(bad.posts) == probes + 1, "probed before it returned"
         assert (await stack.post(session="bad")).status == 200
         assert len(good.posts) == 3
@@ -71,9 +71,9 @@ async def test_an_ejection_ends_by_itself(stack: Stack) -> None:
         bad.ready = False
         stack.registry._start_dialling(endpoint, ejected)
         await until(lambda: len(bad.received) > len(bad.posts) + 3)
-        assert len(endpoint.gate._seats) == 1
+        assert len(endpoint.gate.seats) == 1
         bad.ready = True
-        await until(lambda: len(endpoint.gate._seats) == 2)
+        await until(lambda: len(endpoint.gate.seats) == 2)
 
 
 async def test_the_last_one_is_never_ejected(stack: Stack, replica: Replica) -> None:
@@ -92,7 +92,7 @@ async def test_an_ejected_one_returns_when_the_other_goes(stack: Stack) -> None:
         bad.behave = fail
         for _ in range(ENOUGH):
             await stack.post(session="bad")
-        assert len(endpoint.gate._seats) == 1
+        assert len(endpoint.gate.seats) == 1
         bad.behave = None
         names = {each.candidate.port: each.candidate.name for each in endpoint.replicas.values()}
         stack.delete_pod(names[good.port])
@@ -107,7 +107,7 @@ async def test_lost_answers_eject_and_clients_notice_nothing(stack: Stack) -> No
         bad.behave = reset
         for _ in range(ENOUGH):
             assert (await stack.post(session="bad")).status == 200
-            await until(lambda: len(endpoint.gate._seats) == 2 or ejections(stack))
+            await until(lambda: len(endpoint.gate.seats) == 2 or ejections(stack))
         labels = 'failure="lost",inference_endpoint="m",namespace="demo"'
         assert ejections(stack) == [f"zerotide_replica_ejections_total{{{labels}}} 1.0"]
         tried = len(bad.posts)

@@ -17,7 +17,7 @@ async def several(stack: Stack, exits: AsyncExitStack, count: int, **spec: Any) 
     replicas = [await exits.enter_async_context(Replica()) for _ in range(count)]
     for number, replica in enumerate(replicas):
         stack.pod(replica.port, name=f"m-{number}")
-    await until(lambda: len(endpoint.gate._seats) == count)
+    await until(lambda: len(endpoint.gate.seats) == count)
     return replicas
 
 

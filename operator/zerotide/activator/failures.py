@@ -21,6 +21,7 @@
     │   ├── MalformedProxyHeader   a trusted proxy that does not begin with its header
     │   └── HandshakeFailed     no TLS
     ├── PeerGone                the client closed the connection
+    ├── MalformedTalk           another activator's message that makes no sense
     └── UpstreamFault           the replica's doing
         ├── ConnectFailed       no connection: refused, unreachable, timed out
         ├── ResponseLost        the connection ended before the first byte of the answer
@@ -148,6 +149,10 @@ class HandshakeFailed(PeerFault):
     """A client with which there is no TLS: none spoken, too old, given up, too slow."""
 
     reason = "tls_handshake"
+
+
+class MalformedTalk(ActivatorError):
+    """A message of another activator that makes no sense; the connection to it ends."""
 
 
 class PeerGone(ActivatorError):

@@ -136,15 +136,15 @@ class GateMachine(RuleBasedStateMachine):
         """A replica with room and a request that waits never go together."""
         if self.gate.held and self.open:
             assert self.bounds.per_replica
-            assert all(seat.in_flight >= self.bounds.per_replica for seat in self.gate._seats.values())
+            assert all(seat.in_flight >= self.bounds.per_replica for seat in self.gate.seats.values())
 
     @invariant()
     def seats_are_counted(self) -> None:
         """A replica's count is the number of requests that sit there, and the least loaded is known."""
-        for seat in self.gate._seats.values():
+        for seat in self.gate.seats.values():
             assert seat.in_flight == sum(each.seat is seat for each in self.all)
-        roomy = [seat.in_flight for seat in self.gate._seats.values() if seat.in_flight < seat.limit]
-        best = self.gate._seats.best()
+        roomy = [seat.in_flight for seat in self.gate.seats.values() if seat.in_flight < seat.limit]
+        best = self.gate.seats.best()
         assert (None if best is None else best.in_flight) == min(roomy, default=None)
 
 

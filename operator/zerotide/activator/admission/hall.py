@@ -47,8 +47,8 @@ class Hall:
         self.caps = caps
         self._held: dict[str, list[int]] = {}
 
-    def enter(self, namespace: str, consumer: str, size: int) -> Rejection | None:
-        """Count a request that is to be held, or return why there is no room for it."""
+    def refusal(self, namespace: str, consumer: str, size: int) -> Rejection | None:
+        """Return why there is no room to hold a request, None where there is."""
         caps = self.caps
         wanted = (
             (f"consumer {consumer}", caps.consumer),
@@ -59,11 +59,14 @@ class Hall:
             requests, held = self._held.get(name, (0, 0))
             if requests >= cap.requests or held + size > cap.bytes:
                 return full(name)
-        for name, _ in wanted:
+        return None
+
+    def count(self, namespace: str, consumer: str, size: int) -> None:
+        """Count a request that is held."""
+        for name in (f"consumer {consumer}", f"namespace {namespace}", ""):
             counts = self._held.setdefault(name, [0, 0])
             counts[0] += 1
             counts[1] += size
-        return None
 
     def leave(self, namespace: str, consumer: str, size: int) -> None:
         """Count a request no longer."""

@@ -32,6 +32,8 @@ class Seats(Generic[R]):
 
     def __init__(self) -> None:
         self._seats: dict[str, Seat[R]] = {}
+        self._left: dict[str, Seat[R]] = {}
+        """Closed ones that still serve."""
         self._levels: list[dict[Seat[R], None]] = [{}]
         self._least = 0
         """No seat with room has fewer requests."""
@@ -43,16 +45,27 @@ class Seats(Generic[R]):
         """Return a replica's seat."""
         return self._seats.get(key)
 
+    def find(self, key: str) -> Seat[R] | None:
+        """Return a replica's seat, also one that only ends what it serves."""
+        return self._seats.get(key) or self._left.get(key)
+
+    def serving(self) -> dict[str, int]:
+        """Return the requests of every replica that serves any."""
+        seats = (*self._seats.values(), *self._left.values())
+        return {seat.key: seat.in_flight for seat in seats if seat.in_flight}
+
     def values(self) -> ValuesView[Seat[R]]:
         """Return all seats."""
         return self._seats.values()
 
-    def open(self, seat: Seat[R]) -> None:
-        """Let requests through to a replica, instead of the one that had its key before."""
-        self.close(seat.key)
-        self._seats[seat.key] = seat
-        seat.open = True
+    def open(self, key: str, replica: R, limit: float) -> Seat[R]:
+        """Let requests through to a replica; what it serves still from before it was closed counts on."""
+        self.close(key)
+        seat = self._left.pop(key, None) or Seat(key, replica)
+        seat.replica, seat.limit, seat.open = replica, limit, True
+        self._seats[key] = seat
         self._list(seat)
+        return seat
 
     def close(self, key: str) -> Seat[R] | None:
         """Send nothing more to a replica, and return its seat."""
@@ -60,6 +73,8 @@ class Seats(Generic[R]):
         if seat is not None:
             self._unlist(seat)
             seat.open = False
+            if seat.in_flight:
+                self._left[key] = seat
         return seat
 
     def move(self, seat: Seat[R], change: int) -> None:
@@ -70,6 +85,8 @@ class Seats(Generic[R]):
             self._list(seat)
         else:
             seat.in_flight += change
+            if not seat.in_flight:
+                self._left.pop(seat.key, None)
 
     def limit(self, seat: Seat[R], limit: float) -> None:
         """Set how many requests a replica may serve."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-from zerotide.activator.admission.seats import Seat
+from zerotide.activator.admission.seats import Seat, Seats
 from zerotide.api.errors import Rejection
 
 R = TypeVar("R")
@@ -24,12 +24,16 @@ class Turn(Enum):
 class Ticket(ABC, Generic[R]):
     """One request at a gate; times in seconds. Who makes one says how it is told what became of it."""
 
+    remote: ClassVar[bool] = False
+    """Whether it stands for a request that another activator holds."""
     __slots__ = (
+        "accepted",
         "affinity",
         "arrived",
         "batch",
         "beat_at",
         "consumer",
+        "counted",
         "limit",
         "number",
         "seat",
@@ -64,6 +68,17 @@ class Ticket(ABC, Generic[R]):
         """From when on it beats, for as long as it is held."""
         self.slot = -1
         """Where its timer is."""
+        self.accepted = False
+        """Whether there was room for it in the line, and it keeps that whoever keeps the line."""
+        self.counted = False
+        """Whether it counts within the bounds over all endpoints."""
+
+    def pick(self, seats: Seats[R]) -> Seat[R] | None:
+        """Return the seat it would take; one with room exists."""
+        return seats.best()
+
+    def confirm(self) -> None:
+        """Hear that there is room for it in the line."""
 
     @abstractmethod
     def settle(self, outcome: Seat[R] | Rejection) -> None:
