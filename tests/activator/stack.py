@@ -40,6 +40,7 @@ class FakeApi(Client):
         self.applied: list[Json] = []
         self.down: Exception | None = None
         self.versions = itertools.count(1)
+        self.reviews = 0
 
     async def apply(
         self, resource: Resource, obj: Json, manager: str, *, force: bool = True, subresource: str = ""
@@ -58,6 +59,15 @@ class FakeApi(Client):
         stored.setdefault("status", {}).update(copy.deepcopy(obj["status"]))
         stored["metadata"]["resourceVersion"] = str(next(self.versions))
         return copy.deepcopy(stored)
+
+    async def create(self, resource: Resource, obj: Json, *, manager: str = "zerotide", subresource: str = "") -> Json:
+        """Review a token: it is the user's name after a word that must be right."""
+        await asyncio.sleep(0)
+        self.reviews += 1
+        word, _, user = obj["spec"]["token"].partition(" ")
+        known = word == "token-of" and obj["spec"]["audiences"] == ["zerotide-activator"]
+        status = {"authenticated": known, "audiences": obj["spec"]["audiences"], "user": {"username": user}}
+        return {"status": status}
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Json:
         """Read an endpoint."""
@@ -91,10 +101,18 @@ class Stack:
     """The activator's parts as the process has them, the reflectors aside."""
 
     def __init__(
-        self, usage: Path | None = None, limits: Limits | None = None, name: str = "act-0", api: FakeApi | None = None
+        self,
+        usage: Path | None = None,
+        limits: Limits | None = None,
+        name: str = "act-0",
+        api: FakeApi | None = None,
+        token: Path | None = None,
     ) -> None:
+        """`token` is the file of the token that it shows to other activators; without it talks to none."""
         self.api = api or FakeApi()
         environment = {"POD_NAME": name, "ZEROTIDE_EXPORTER_URL": "none"}
+        if token is not None:
+            environment["ZEROTIDE_COUNCIL_TOKEN_FILE"] = str(token)
         if usage is not None:
             environment["ZEROTIDE_USAGE_DIR"] = str(usage)
         self.service = Service(parse([], environment), self.api, Clock(), limits)
@@ -108,6 +126,9 @@ class Stack:
         service = self.service
         service.port = await service.server.listen(open_socket("127.0.0.1", 0))
         service._run(service.holder.run())
+        if service.links is not None:
+            self.registry.council_port = await service.links.listen("127.0.0.1", 0)
+            service._run(service.links.run())
         if service.journal is not None:
             service._run(service.journal.run())
         self.url = f"http://127.0.0.1:{service.port}"

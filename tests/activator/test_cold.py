@@ -11,6 +11,7 @@ import pytest
 from tests.activator.replica import TEXT, Replica
 from tests.activator.stack import Answer, Stack, gather, until
 from zerotide.activator.admission.naming import Name
+from zerotide.activator.council.membership import Member
 from zerotide.activator.endpoints import waker
 from zerotide.api.demand import Wake
 from zerotide.api.scalars import format_time
@@ -163,7 +164,7 @@ async def test_the_bound_is_shared(stack: Stack) -> None:
     """Of ten, one of three activators holds three or four; together ten."""
     endpoint = stack.endpoint(hold={"maxRequests": 10})
     stack.key()
-    stack.registry.set_members(["act-0", "act-1", "act-2"])
+    stack.registry.set_members([Member(name) for name in ("act-0", "act-1", "act-2")])
     assert endpoint.gate.bounds.max_requests == 4
     tasks = await held(stack, 4)
     assert (await stack.post()).code == "queue_full"
@@ -333,7 +334,7 @@ async def test_nothing_hangs_in_any_order_of_events(stack: Stack, replica: Repli
         elif event == "key":
             stack.key("k", namespace)
         elif event == "peer":
-            stack.registry.set_members(["act-0", "act-1"])
+            stack.registry.set_members([Member("act-0"), Member("act-1")])
         elif event == "address":
             stack.pod(replica.port, name, namespace)
         else:
@@ -345,7 +346,7 @@ async def test_nothing_hangs_in_any_order_of_events(stack: Stack, replica: Repli
         if order.index("pod") > order.index("address"):
             continue  # the versions of one object do come in order
         name, namespace = f"m{number}", f"n{number}"
-        stack.registry.set_members(["act-0"])
+        stack.registry.set_members([Member("act-0")])
         for event in order:
             happen(event, name, namespace)
         async with asyncio.timeout(3):

@@ -208,7 +208,7 @@ def test_tokens_between_processes_have_an_audience() -> None:
         return [source["serviceAccountToken"]["audience"] for source in sources]
 
     assert audience("operator") == ["zerotide-activator"]
-    assert audience("activator") == ["zerotide-exporter"]
+    assert audience("activator") == ["zerotide-exporter", "zerotide-activator"]
     assert audience("exporter") == []
 
 

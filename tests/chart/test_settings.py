@@ -9,7 +9,7 @@ import pytest
 
 from tests.chart.rendering import environment, find, render
 from zerotide.activator import settings as activator
-from zerotide.activator.endpoints.peers import ready_members
+from zerotide.activator.endpoints.peers import members_of
 from zerotide.activator.wire import Limits
 from zerotide.controller import options as operator
 from zerotide.exporter import settings as exporter
@@ -110,10 +110,29 @@ def test_the_proxies_are_the_chart_s() -> None:
         assert [str(each) for each in activator.parse([], environment(container)).fronts.proxies] == proxies
 
 
+def test_activators_talk_to_each_other() -> None:
+    """By a token of their own, for their audience, on a port that only they may reach."""
+    objects = render({"activator": {"processes": 3}})
+    pod = find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]
+    told = activator.parse([], {"POD_NAMESPACE": "zerotide-system", **environment(pod["containers"][0])})
+    assert told.council_user == "system:serviceaccount:zerotide-system:zerotide-activator"
+    [volume] = [each for each in pod["volumes"] if each["name"] == "council-token"]
+    token = volume["projected"]["sources"][0]["serviceAccountToken"]
+    assert token["audience"] == "zerotide-activator"
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "council-token"]
+    assert str(told.council_token_file) == f"{mount['mountPath']}/{token['path']}"
+    ingress = find(objects, "NetworkPolicy", "zerotide-activator")["spec"]["ingress"]
+    [rule] = [each for each in ingress if each["ports"][0]["port"] == told.council_port]
+    assert rule["ports"] == [{"port": 9091, "endPort": 9093}]
+    assert rule["from"] == [
+        {"podSelector": find(objects, "NetworkPolicy", "zerotide-activator")["spec"]["podSelector"]}
+    ]
+
+
 def test_the_processes_of_a_pod_are_the_chart_s() -> None:
     """One by default; peers read the number from the pod itself."""
     for values, processes in (({}, 1), ({"activator": {"processes": 4}}, 4)):
         pod = find(render(values), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]
         assert activator.parse([], environment(pod["containers"][0])).processes == processes
-        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-        assert len(ready_members([{"metadata": {"name": "a"}, "spec": pod, "status": ready}])) == processes
+        ready = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+        assert len(members_of([{"metadata": {"name": "a"}, "spec": pod, "status": ready}], 9091)) == processes

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from zerotide.activator.admin.app import Admin
+from zerotide.activator.council.links import Links
 from zerotide.activator.demand.stream import Stream
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints import pods
@@ -61,6 +62,7 @@ class Service:
         self.metrics = Metrics(clock.monotonic, settings.max_endpoints)
         self.metrics.loads = self._loads
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
+        self.links = self._link(client)
         self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
         self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
@@ -109,6 +111,8 @@ class Service:
             self.admin_port = await self.admin.listen(settings.listen, settings.admin_port)
         else:
             await self.admin.listen_at(self._member.admin)
+        if self.links is not None:
+            await self._open_council(self.links)
         for reflector in self.reflectors:
             self._run(reflector.run())
         self._run(self.holder.run())
@@ -166,6 +170,8 @@ class Service:
         await self.server.close()
         self.waker.close()
         self.registry.close()
+        if self.links is not None:
+            await self.links.close()
         await self.admin.close()
         for task in self._tasks:
             task.cancel()
@@ -190,6 +196,20 @@ class Service:
         return Shipper(
             journal, self._session, self.settings.exporter_url + USAGE_PATH, TokenFile(file) if file else None
         )
+
+    async def _open_council(self, links: Links) -> None:
+        first = self.settings.council_port
+        number = self._member.number if self._member is not None else 0
+        port = await links.listen(self.settings.listen, first + number if first else 0)
+        self.registry.council_port = first or port
+        self._run(links.run())
+
+    def _link(self, client: Client) -> Links | None:
+        file = self.settings.council_token_file
+        if file is None:
+            return None
+        review = TokenReviewer(client, AUDIENCE_ACTIVATOR).review
+        return Links(self.registry.council, TokenFile(file), review, self.settings.council_user)
 
     def _reflect(self, client: Client) -> list[Reflector]:
         registry = self.registry
@@ -251,4 +271,6 @@ class Service:
         for name, endpoint in self.registry.endpoints.items():
             demand = self.tracker.demand(endpoint.profile.key)
             in_flight = demand.in_flight if demand is not None else 0
-            yield Load(name.namespace, name.name, endpoint.gate.held, endpoint.gate.held_bytes, in_flight)
+            gate = endpoint.gate
+            held, size = gate.held - gate.guests, gate.held_bytes - gate.guest_bytes
+            yield Load(name.namespace, name.name, held, size, in_flight)

@@ -15,7 +15,9 @@ from zerotide.activator.wire import Limits
 from zerotide.activator.wire_settings import Fronts
 from zerotide.api.names import (
     PORT_ADMIN,
+    PORT_COUNCIL,
     PORT_GATEWAY,
+    SERVICE_ACCOUNT_ACTIVATOR,
     SERVICE_ACCOUNT_OPERATOR,
     SERVICE_EXPORTER,
     SYSTEM_NAMESPACE,
@@ -45,6 +47,9 @@ class Settings:
     limits: Limits
     fronts: Fronts
     hold_caps: Caps
+    council_port: int
+    council_token_file: Path | None
+    council_user: str
     log_format: str
     log_level: str
 
@@ -72,6 +77,11 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     wire_settings.declare(flags)
     wire_settings.declare_fronts(flags)
     holding.add_flags(flags)
+    flags.add("council-port", str(PORT_COUNCIL), "port for other activators, 0 for any free one")
+    file = "file of the token for other activators; empty talks to none, and keeps to shares of the bounds"
+    flags.add("council-token-file", "", file)
+    own = service_account_user(namespace, SERVICE_ACCOUNT_ACTIVATOR)
+    flags.add("council-user", own, "user that other activators are")
     given = flags.read(arguments)
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
@@ -93,6 +103,9 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         limits=wire_settings.limits_of(given),
         fronts=wire_settings.fronts_of(given),
         hold_caps=holding.caps_of(given),
+        council_port=given.number("council-port"),
+        council_token_file=given.path("council-token-file"),
+        council_user=given.text("council-user"),
         log_format=given.log_format,
         log_level=given.log_level,
     )

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 
 from tests.activator.processes.api import Api
 from tests.activator.stack import until
-from zerotide.activator.endpoints.peers import ready_members
+from zerotide.activator.endpoints.peers import members_of
 from zerotide.activator.failures import ChildSilent, SettingsError
 from zerotide.activator.metrics import Metrics
 from zerotide.activator.processes import child as child_module
@@ -200,10 +200,31 @@ def test_members_of_pods() -> None:
     def pod(name: str, *environment: dict[str, str]) -> dict[str, object]:
         ready = {"type": "Ready", "status": "True"}
         spec = {"containers": [{"name": "activator", "env": list(environment)}]}
-        return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": [ready]}}
+        return {"metadata": {"name": name}, "spec": spec, "status": {"podIP": "10.0.0.1", "conditions": [ready]}}
 
     pods = [pod("a"), pod("b", {"name": "ZEROTIDE_PROCESSES", "value": "2"}), pod("c", {"name": "POD_NAME"})]
-    assert ready_members(pods) == {"a", "b/0", "b/1", "c"}
+    members = sorted(members_of(pods, 9091))
+    assert [(member.name, member.port) for member in members] == [
+        ("a", 9091),
+        ("b/0", 9091),
+        ("b/1", 9092),
+        ("c", 9091),
+    ]
+    assert all(member.leads and member.counts for member in members)
+
+
+def test_pods_that_do_not_lead() -> None:
+    """One that only starts takes no part yet, one that leaves only ends what it has, one that is over is gone."""
+    status = {"podIP": "10.0.0.1", "phase": "Running"}
+    starting = {"metadata": {"name": "a"}, "status": status}
+    leaving = {"metadata": {"name": "b", "deletionTimestamp": "2026-11-22T10:00:00Z"}, "status": status}
+    over = {"metadata": {"name": "c"}, "status": {**status, "phase": "Failed"}}
+    nowhere = {"metadata": {"name": "d"}, "status": {"phase": "Pending"}}
+    members = sorted(members_of([starting, leaving, over, nowhere], 9091))
+    assert [(member.name, member.leads, member.counts) for member in members] == [
+        ("a", False, False),
+        ("b", False, True),
+    ]
 
 
 Starter = Callable[..., Child]

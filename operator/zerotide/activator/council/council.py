@@ -52,16 +52,16 @@ class _Part:
 
 
 class Council:
-    """Give every endpoint its part; `send` says something to a member that is linked."""
+    """Give every endpoint its part; `send` says something to a linked member, None where nobody can be talked to."""
 
     def __init__(
         self,
         me: str,
-        send: Callable[[str, Message], None],
+        send: Callable[[str, Message], None] | None,
         now: Callable[[], float],
         now_us: Callable[[], int],
     ) -> None:
-        self.me, self._send, self._now, self._now_us = me, send, now, now_us
+        self.me, self.send, self._now, self._now_us = me, send, now, now_us
         self.members: dict[str, Member] = {}
         """The others."""
         self.linked: set[str] = set()
@@ -76,7 +76,8 @@ class Council:
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of all members that are there, this one among them."""
-        return tuple(sorted({*self.members, self.me}))
+        counting = (name for name, member in self.members.items() if member.counts)
+        return tuple(sorted({*counting, self.me}))
 
     # Endpoints
 
@@ -109,16 +110,21 @@ class Council:
         now, known = self._now(), {member.name: member for member in members}
         mine = known.pop(self.me, None)
         gone = set(self.members) - set(known)
+        for name, before in self.members.items():
+            # One that counted does so until it is gone: it may serve what it has.
+            if name in known and before.counts and not known[name].counts:
+                known[name] = known[name]._replace(counts=True)
         self.members = known
+        counting = {name for name, member in known.items() if member.counts}
         leaders = [member.name for member in known.values() if member.leads]
         if (mine is not None and mine.leads) or not leaders:
             leaders.append(self.me)
         self._leaders = tuple(sorted(leaders))
-        for name in known.keys() - self.linked:
+        for name in counting - self.linked:
             self._unlinked.setdefault(name, now)
         for name in gone - self.linked:
             self._forget(name)
-        self._wait_for(known)
+        self._wait_for(counting)
         for part in self._parts.values():
             self._assign(part)
 
@@ -140,7 +146,7 @@ class Council:
                 part.desk.cut()
                 part.since = now
                 self._unsettled.add(part.key)
-        if name in self.members:
+        if name in self.names:
             self._unlinked[name] = now
             self._leave_shares(name)
         else:
@@ -151,7 +157,7 @@ class Council:
         part = self._parts.get(message.key)
         if isinstance(message, _TO_OWNER):
             if part is None or part.keeper is None:
-                self._send(name, NotMine(message.key))
+                self._say(name, NotMine(message.key))
             else:
                 part.keeper.receive(name, message, self._now())
         elif part is not None and part.desk is not None and part.owner == name:
@@ -176,6 +182,9 @@ class Council:
     # Steps
 
     def _assign(self, part: _Part) -> None:
+        if self.send is None:
+            self._bind(part)
+            return
         owner = owner_of(part.key, self._leaders)
         if owner == part.owner:
             self._bind(part)
@@ -184,7 +193,7 @@ class Council:
         if owner == self.me:
             part.desk = None
             old = self._now() - self._born >= YOUNG
-            awaited = () if alone and old else ({*self.members} | self.linked) - {self.me}
+            awaited = () if alone and old else ({*self.names} | self.linked) - {self.me}
             part.keeper = self._keeper(part, awaited)
             if awaited:
                 self._unsettled.add(part.key)
@@ -210,8 +219,8 @@ class Council:
         return Owner(part.key, part.gate, self._say, self._now_us, awaited)
 
     def _say(self, name: str, message: Message) -> None:
-        if name in self.linked:
-            self._send(name, message)
+        if name in self.linked and self.send is not None:
+            self.send(name, message)
 
     def _sit_down(self, part: _Part) -> None:
         owner = part.owner

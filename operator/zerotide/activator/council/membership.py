@@ -9,12 +9,17 @@ from typing import NamedTuple
 
 
 class Member(NamedTuple):
-    """An activator, or one process of it; `leads` where it is ready and stays, so that it may own lines."""
+    """An activator, or one process of it.
+
+    It `leads` where it is ready and stays, so that it may own lines; one that only starts `counts` not yet: nobody
+    leaves it a share while it cannot be reached.
+    """
 
     name: str
     address: str = ""
     port: int = 0
     leads: bool = True
+    counts: bool = True
 
 
 def owner_of(key: str, members: Iterable[str]) -> str:

@@ -20,11 +20,13 @@ from zerotide.activator.admission.gate import Bounds
 from zerotide.activator.admission.hall import DEFAULT, Caps, Hall
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile, profile_of
-from zerotide.activator.admission.shares import share, share_of_limit
+from zerotide.activator.admission.shares import share_of_limit
+from zerotide.activator.council.council import Council
+from zerotide.activator.council.membership import Member
 from zerotide.activator.endpoints.dialler import dial
 from zerotide.activator.endpoints.endpoint import Endpoint, Replica
 from zerotide.activator.endpoints.grpc_dialler import dial_grpc
-from zerotide.activator.endpoints.peers import ready_members
+from zerotide.activator.endpoints.peers import members_of
 from zerotide.activator.endpoints.pods import Candidate, candidate_of, endpoint_of
 from zerotide.activator.wire import Limits, Pool
 from zerotide.activator.wire.h2.lines import Lines
@@ -32,6 +34,7 @@ from zerotide.api.apikey import APIKey
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.failures import InvalidObject
+from zerotide.api.names import PORT_COUNCIL
 from zerotide.kube import Change
 
 log = logging.getLogger(__name__)
@@ -62,7 +65,10 @@ class Registry:
         self.hooks: list[Hooks] = []
         self._me, self._now_us, self._now, self.limits = me, now_us, now, limits
         self.now = now
-        self._members: frozenset[str] = frozenset((me,))
+        self._members: frozenset[Member] = frozenset()
+        self._leading: frozenset[str] = frozenset((me,))
+        self.council_port = PORT_COUNCIL
+        self.council = Council(me, None, now, now_us)
         self._caps = caps
         self.hall = Hall(caps)
         self._candidates: dict[Name, dict[str, tuple[Candidate, int]]] = {}
@@ -93,12 +99,13 @@ class Registry:
             self._remove(name)
             endpoint = None
         if endpoint is None:
-            endpoint = self.endpoints[name] = Endpoint(profile, self._bounds(profile), self.hall)
+            endpoint = self.endpoints[name] = Endpoint(profile, bounds_of(profile), self.hall)
+            self.council.add(profile.uid, endpoint.gate, bounds_of(profile))
         endpoint.profile = profile
         routing = profile.routing
         endpoint.gate.choose = Bounded(routing.max_load_percent) if routing.by_affinity else None
         self.catalogue.set(profile)
-        endpoint.gate.rebound(self._bounds(profile))
+        self.council.rebound(profile.uid, bounds_of(profile))
         blocked = profile.blocked
         if blocked is not None:
             endpoint.demand_us = None
@@ -137,28 +144,28 @@ class Registry:
                 self._dial(name)
 
     def peer_changed(self, change: Change) -> None:
-        """Take in a change of an activator's pod: bounds are shared among those that are ready."""
+        """Take in a change of an activator's pod."""
         metadata = change.object["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])
         if change.type == "deleted":
             self._peers.pop(key, None)
         else:
             self._peers[key] = change.object
-        self.set_members(ready_members(self._peers.values()))
+        self.set_members(members_of(self._peers.values(), self.council_port))
 
-    def set_members(self, members: Iterable[str]) -> None:
-        """Share bounds among these activators."""
+    def set_members(self, members: Iterable[Member]) -> None:
+        """Act as one with these activators, or share bounds among those that lead where they cannot be talked to."""
         members = frozenset(members)
         if members == self._members:
             return
         self._members = members
-        self.hall.caps = self._caps.shared(self._me, members)
-        for endpoint in self.endpoints.values():
-            endpoint.gate.rebound(self._bounds(endpoint.profile))
+        self._leading = frozenset(member.name for member in members if member.leads)
+        self.hall.caps = self._caps.shared(self._me, self._leading)
+        self.council.set_members(members if self.council.send is not None else (m for m in members if m.leads))
 
     def share_of_limit(self, limit: int) -> int:
         """Return this activator's part of a limit of concurrency."""
-        return share_of_limit(limit, self._me, self._members)
+        return share_of_limit(limit, self._me, self._leading)
 
     # Replicas
 
@@ -259,15 +266,18 @@ class Registry:
         endpoint.gate.refuse_all(
             lambda: Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {name} was deleted while the request waited")
         )
+        self.council.remove(endpoint.profile.uid)
         for hook in self.hooks:
             hook.gone(endpoint)
 
-    def _bounds(self, profile: Profile) -> Bounds:
-        return Bounds(
-            max_requests=share(profile.max_requests, self._me, self._members),
-            max_bytes=share(profile.max_bytes, self._me, self._members),
-            per_replica=self.share_of_limit(profile.limit) if profile.limit else 0,
-            cold_timeout=profile.cold_timeout,
-            busy_timeout=profile.busy_timeout,
-            holds=profile.holds,
-        )
+
+def bounds_of(profile: Profile) -> Bounds:
+    """Return an endpoint's bounds over all activators."""
+    return Bounds(
+        max_requests=profile.max_requests,
+        max_bytes=profile.max_bytes,
+        per_replica=profile.limit,
+        cold_timeout=profile.cold_timeout,
+        busy_timeout=profile.busy_timeout,
+        holds=profile.holds,
+    )
