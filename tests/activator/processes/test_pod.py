@@ -105,22 +105,23 @@ class Followed:
 
 
 @asynccontextmanager
-async def running(tmp_path: Path) -> AsyncIterator[Pod]:
-    """Run a pod of two processes until left."""
-    async with Api(tmp_path) as api, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+async def running(tmp_path: Path, processes: int = 2, *arguments: str) -> AsyncIterator[Pod]:
+    """Run a pod until left."""
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with Api(tmp_path) as api, aiohttp.ClientSession(timeout=timeout) as session:
         usage = tmp_path / "usage"
         environment = {**os.environ, "KUBECONFIG": str(api.kubeconfig), "POD_NAME": "act-0"}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "zerotide.activator", "--processes", "2", "--listen", "127.0.0.1", "--port", "0",
-            "--admin-port", "0", "--exporter-url", "none", "--usage-dir", str(usage), "--drain-listen", "0s",
-            env=environment, stderr=asyncio.subprocess.PIPE,
+            sys.executable, "-m", "zerotide.activator", "--processes", str(processes), "--listen", "127.0.0.1",
+            "--port", "0", "--admin-port", "0", "--exporter-url", "none", "--usage-dir", str(usage),
+            "--drain-listen", "0s", *arguments, env=environment, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stderr is not None
         said: list[dict[str, Any]] = []
         reading = None
         try:
             async with asyncio.timeout(30):
-                while not said or "processes" not in said[-1]:
+                while not said or said[-1]["message"] != "serving" or (processes > 1 and "processes" not in said[-1]):
                     said.append(json.loads(await process.stderr.readline()))
             reading = asyncio.create_task(_read_on(process.stderr, said))
             line = said[-1]
