@@ -25,7 +25,7 @@ from zerotide.activator.endpoints.endpoint import Endpoint
 from zerotide.activator.service import Service
 from zerotide.activator.settings import parse
 from zerotide.api.apikey import digest, format_key
-from zerotide.api.demand import Snapshot, decode
+from zerotide.api.demand import Delta, Snapshot, decode
 from zerotide.kube import Client, Clock, Reflector, load_credentials
 from zerotide.kube.resources import (
     API_KEYS,
@@ -302,8 +302,10 @@ async def process(world: World, *arguments: str) -> AsyncIterator[tuple[asyncio.
     assert running.stderr is not None
     try:
         async with asyncio.timeout(60):
-            while (line := json.loads(await running.stderr.readline()))["message"] != "serving":
-                pass
+            while True:
+                line = json.loads(await running.stderr.readline())
+                if line["message"] == "serving" and ("processes" in line or "--processes" not in arguments):
+                    break
         yield running, line
     finally:
         if running.returncode is None:
@@ -349,3 +351,44 @@ async def test_sigterm_drains(world: World, replica: Replica) -> None:
             assert text.endswith("data: [DONE]\n\n")
         async with asyncio.timeout(20):
             assert await running.wait() == 0
+
+
+async def test_several_processes_are_one_activator(world: World, replica: Replica, tmp_path: Path) -> None:
+    """Each reads the API server, a burst over both is one wake, and the operator sees one demand."""
+    await world.endpoint(scaling={"concurrency": {"limit": 0}})
+    key = await world.key()
+    await world.client.create(
+        SERVICE_ACCOUNTS, {"metadata": {"namespace": world.namespace, "name": "zerotide-operator"}}
+    )
+    token = await world.client.token("zerotide-operator", world.namespace, "zerotide-activator")
+    arguments = ("--processes", "2", "--drain-listen", "0s", "--usage-dir", str(tmp_path / "usage"))
+    async with process(world, *arguments) as (running, line), aiohttp.ClientSession() as session:
+        url, admin = (f"http://127.0.0.1:{line[name]}" for name in ("port", "admin_port"))
+
+        async def chat() -> int:
+            headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
+            async with session.post(url + "/v1/chat/completions", json=BODY, headers=headers) as response:
+                await response.read()
+                return response.status
+
+        async with session.get(admin + "/internal/demand", headers={"Authorization": f"Bearer {token}"}) as stream:
+            first = decode(await stream.content.readline())
+            assert isinstance(first, Snapshot)
+            assert first.activator == "p-0"
+            tasks = [asyncio.create_task(chat()) for _ in range(20)]
+            async with asyncio.timeout(20):
+                while True:
+                    message = decode(await stream.content.readline())
+                    if isinstance(message, Delta) and message.demand.held == 20:
+                        break
+        async with asyncio.timeout(20):
+            while not (wish := (await world.read()).get("wakeRequest")):
+                await asyncio.sleep(0.02)
+        assert wish["by"] in ("p-0/0", "p-0/1")
+        await world.status(handledWakeRequest=wish["id"], desiredReplicas=1, state="Waking")
+        await world.pod("m-1", {"zerotide.dev/endpoint": "m"}, replica.port)
+        assert [await task for task in tasks] == [200] * 20
+        running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await running.wait() == 0
+    assert sorted(path.name for path in (tmp_path / "usage").iterdir()) == ["0", "1"]

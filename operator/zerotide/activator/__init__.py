@@ -6,6 +6,7 @@
     traffic/     the way of one request: admitted, held, forwarded, answered
     demand/      what the operator needs to know: held, in flight, last activity, wake stamps
     usage/       who used what: a durable log, shipped to the exporter
+    processes/   several processes in a pod that look like one, where more than one core is asked for
     admin/       health, readiness, metrics and the demand stream on a port of their own
 
 Nothing here writes a spec, and no unauthenticated caller wakes anything.
