@@ -233,7 +233,7 @@ Starter = Callable[..., Child]
 @pytest.fixture
 def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
     """Return how to make a child whose parent is quick to lose patience."""
-    for name, value in (("WATCH", 0.2), ("PATIENCE", 2), ("FIRST_PAUSE", 0.01)):
+    for name, value in (("WATCH", 0.2), ("PATIENCE", 0.5), ("FIRST_PAUSE", 0.01)):
         monkeypatch.setattr(child_module, name, value)
     monkeypatch.setattr(child_module, "ASKING", aiohttp.ClientTimeout(total=0.3))
 
@@ -255,11 +255,9 @@ async def test_a_stuck_process_is_killed(starter: Starter, tmp_path: Path, monke
         child = starter()
         with pytest.raises(ChildSilent, match="not running"):
             await child.ask("/healthz")
-        running = asyncio.create_task(child.run())
-        await until(lambda: child.healthy_at > 0 and child._process is not None)
-        async with asyncio.timeout(20):
-            while not await healthy(child):
-                await asyncio.sleep(0.05)
+        made, running = child.healthy_at, asyncio.create_task(child.run())
+        await until(lambda: child.healthy_at > made, timeout=30)
+        async with asyncio.timeout(30):
             child.signal(signal.SIGSTOP)
             with pytest.raises(ChildSilent, match="does not answer"):
                 await child.ask("/healthz")
@@ -268,7 +266,6 @@ async def test_a_stuck_process_is_killed(starter: Starter, tmp_path: Path, monke
         child.end()
         await running
         assert child.ended.is_set()
-        child.close_listeners()
 
 
 async def healthy(child: Child) -> bool:

@@ -23,8 +23,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 STEADY = 30.0
 """Seconds after which a child that dies is taken for one that had started well."""
 WATCH = 5.0
-PATIENCE = 3
-"""Looks that a child may leave unanswered before it is killed."""
+PAUSE = 0.2
+"""Seconds between two looks at a child that is well, and at one that does not answer."""
+STARTING, PATIENCE = 60.0, 15.0
+"""Seconds that a child may be silent before it is killed: at its start, and later."""
 ASKING = aiohttp.ClientTimeout(total=WATCH)
 STREAMING = aiohttp.ClientTimeout(total=None, sock_read=3.0)
 
@@ -82,6 +84,7 @@ class Child:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._ending.wait(), pause)
         finally:
+            self.close_listeners()
             await self._session.close()
             self.ended.set()
 
@@ -153,21 +156,21 @@ class Child:
             os.close(ours)
 
     async def _watch(self) -> None:
-        """Ask the process how it is, and kill one that answers no more."""
-        missed = 0
+        """Ask the process how it is, and kill one that answers no more; one that starts has longer."""
+        seen, patience = self._now(), STARTING
         while True:
             try:
                 healthy = (await self.ask("/healthz"))[0] == 200
             except ChildSilent:
                 healthy = False
             if healthy:
-                missed, self.healthy_at = 0, self._now()
-            else:
-                missed += 1
-            if missed > PATIENCE and self._now() - self.healthy_at > PATIENCE * WATCH:
+                self.healthy_at = seen = self._now()
+                patience = PATIENCE
+            elif self._now() - seen > patience:
                 log.error("a process is stuck: it is killed", extra={"member": self.number})
                 self.signal(signal.SIGKILL)
-            await asyncio.sleep(WATCH if healthy else 0.5)
+                return
+            await asyncio.sleep(WATCH if healthy else PAUSE)
 
 
 def _environment(member: Member) -> Mapping[str, str]:
