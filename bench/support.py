@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from e2e.harness import System
 from e2e.install import install
 
 ROOT = Path(__file__).resolve().parents[1]
+CALM = 2.0
+"""Seconds without a start or an end before each measurement."""
 
 
 class Measured(NamedTuple):
@@ -40,6 +43,8 @@ class Inside:
 
     def _ask(self, **command: Any) -> Measured:
         assert self.process.stdin is not None
+        # The last pod is still being tidied away, by the kubelet and by us.
+        time.sleep(CALM)
         before = self._meter.look()
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()

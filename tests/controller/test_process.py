@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -84,6 +85,37 @@ async def test_changes_of_a_start_are_gathered_and_a_wake_is_not() -> None:
     assert made.queue._schedule.take(began) == "demo/a"
     made.queue._schedule.done("demo/a")
     assert made.queue._schedule.take(due + 1) is None, "the round that came sooner saw them all"
+
+
+@pytest.mark.parametrize("elect", ["true", "false"])
+async def test_who_leads_knows_everything_at_once(elect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby lets changes wait and follows no endpoints; before it works it has caught up and listed them anew."""
+    made = Operator(Client(NOWHERE), parse(["--elect", elect], {"POD_NAME": "op-0"}))
+    listed: list[bool] = []
+
+    async def at_once() -> None:
+        pass
+
+    async def endpoints() -> None:
+        listed.append(made.led.is_set())
+
+    monkeypatch.setattr(made.watches, "wait_synced", at_once)
+    monkeypatch.setattr(made.token, "refresh", at_once)
+    monkeypatch.setattr(made.token, "run", at_once)
+    monkeypatch.setattr(made, "_list", endpoints)
+    made.listed.set()
+    leading = asyncio.create_task(made._lead())
+    if elect == "true":
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not made.watches._linger.over.is_set() and not made.led.is_set() and listed == []
+        made.elector.elected.set()
+    async with asyncio.timeout(5):
+        await made.led.wait()
+    assert made.watches._linger.over.is_set() and listed == [False]
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+    await made.streams.close()
 
 
 async def test_whose_name_is_taken_or_free_again_is_looked_at() -> None:

@@ -191,7 +191,7 @@ class Operator:
         await self.listed.wait()
         if self._options.elect:
             await self.elector.elected.wait()
-            await asyncio.gather(self.watches.lead(), self._list())
+        await asyncio.gather(self.watches.lead(), self._list())
         self.metrics.leading.set(1)
         log.info("leading", extra={"endpoints": len(self.endpoints), "identity": self._options.identity})
         await self.token.refresh()
