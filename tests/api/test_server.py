@@ -44,7 +44,7 @@ PLURALS = {"InferenceEndpoint": "inferenceendpoints", "APIKey": "apikeys"}
 def established(client: Server, name: str) -> None:
     """Wait, on a watch, until the API server serves a CRD."""
     for crd in client.follow(f"{CRDS}?fieldSelector=metadata.name={name}"):
-        found = {row["type"]: row["status"] for row in crd.get("status", {}).get("conditions", ())}
+        found = {row["type"]: row["status"] for row in (crd.get("status", {}).get("conditions") or ())}
         if found.get("Established") == "True":
             return
     raise AssertionError(f"{name} was not established in 30 s")
@@ -120,6 +120,14 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
         ({**MODEL, "scaling": {"idle": {"timeout": 5}}}, "spec.scaling.idle.timeout"),
         ({**MODEL, "runtime": {"engine": "custom"}}, "spec.runtime.image: Invalid value: runtime.image must be given"),
         ({**MODEL, "runtime": {"engine": "ollama"}}, "spec.runtime.engine: Unsupported value"),
+        (
+            {**MODEL, "runtime": {"protocol": "GRPC"}},
+            "spec.runtime.protocol: Invalid value: runtime.engine must be custom",
+        ),
+        (
+            {**MODEL, "runtime": {"engine": "custom", "image": "a", "protocol": "GRPC"}},
+            "spec.request.extraPaths: Invalid value: request.extraPaths must name the methods",
+        ),
         ({**MODEL, "hold": {"coldTimeout": "1h"}}, "spec.hold.coldTimeout: Invalid value: hold.coldTimeout must not"),
         ({**MODEL, "hold": {"maxBytes": "1Mi"}}, "spec.hold.maxBytes: Invalid value: hold.maxBytes must not"),
         ({**MODEL, "routing": {"policy": "RoundRobin"}}, "spec.routing.policy: Unsupported value"),

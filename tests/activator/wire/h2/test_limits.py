@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.activator.wire.h2.client import Client, connected
@@ -271,6 +271,7 @@ async def test_requests_live_so_long() -> None:
 FRAME = st.tuples(st.integers(0, 12), st.sampled_from([0, 1, 4, 5]), st.binary(max_size=30))
 
 
+@example([(0, 0, b"")] * 4 + [(0, 1, b"")], [1, 11, 20, 9])
 @given(st.lists(FRAME, max_size=8), st.lists(st.integers(1, 20), max_size=40))
 def test_frames_do_not_depend_on_how_they_arrive(frames: list[tuple[int, int, bytes]], cuts: list[int]) -> None:
     """However bytes are cut, the same frames begin, and the same bytes are left without GOAWAY."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable
 from typing import Any
 
@@ -32,10 +31,11 @@ from zerotide.activator.failures import (
     RequestTooOld,
 )
 from zerotide.activator.wire.door import Peer
-from zerotide.activator.wire.h2.engine import EVERY_STREAM, FRAME, PREFACE, Engine, goaway
+from zerotide.activator.wire.h2.engine import EVERY_STREAM, PREFACE, Engine, goaway
 from zerotide.activator.wire.h2.floods import Allowance
 from zerotide.activator.wire.h2.frames import CONTINUATION, Frame, Frames
 from zerotide.activator.wire.h2.host import Host
+from zerotide.activator.wire.h2.sender import Sender
 from zerotide.activator.wire.h2.stream import Stream
 from zerotide.activator.wire.h2.strict import read_request
 from zerotide.activator.wire.message import Headers, Request
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 GRACE = 1.0
 """Seconds from the first word of a drain to the last: streams that are on their way then are still taken."""
-TURN = 4 * FRAME
-"""Bytes that one stream sends before it is another one's turn."""
 
 
 class H2Connection(asyncio.Protocol):
@@ -59,15 +57,12 @@ class H2Connection(asyncio.Protocol):
         self._frames = Frames()
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[asyncio.Task[None], Stream] = {}
-        self._waiting: deque[Stream] = deque()
         now = host.now()
         self._resets = Allowance(self._limits.resets, self._limits.resets / 10, now)
         self._idle_frames = Allowance(self._limits.idle_frames, self._limits.idle_frames / 10, now)
+        self.sender = Sender(self._engine, self._limits, transport, self._idle_frames, self._forget)
         self._idle_deadline = now + self._limits.idle_time
         self._frame_deadline = self._write_deadline = 0.0
-        self._writable = True
-        self._flushing = self._turning = False
-        self._unsent = 0
         self._leaving = 0.0
         self._last: int | None = None
         self._closed = False
@@ -77,7 +72,7 @@ class H2Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.set_protocol(self)
             self._engine.receive_data(PREFACE)
-            self._soon()
+            self.sender.soon()
             self.data_received(data)
 
     # Transport
@@ -91,7 +86,6 @@ class H2Connection(asyncio.Protocol):
         for stream in list(self._streams.values()):
             stream.detach()
         self._streams.clear()
-        self._waiting.clear()
         for task in list(self._tasks):
             task.cancel()
 
@@ -101,14 +95,14 @@ class H2Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Keep what comes until the client has read."""
-        self._writable = False
+        self.sender.writable = False
         self._write_deadline = self._host.now() + self._limits.write_time
 
     def resume_writing(self) -> None:
         """Go on with what was kept."""
-        self._writable = True
+        self.sender.writable = True
         self._write_deadline = 0.0
-        self._pump_all()
+        self.sender.pump_all()
 
     def data_received(self, data: bytes) -> None:
         """Take in what arrived, within what a client may do."""
@@ -130,7 +124,7 @@ class H2Connection(asyncio.Protocol):
             self._end(MalformedRequest(f"this is not valid HTTP/2: {error}"), None)
         else:
             self._look(begun, now)
-            self._soon()
+            self.sender.soon()
 
     def _look(self, begun: list[Frame], now: float) -> None:
         if not self._frames.unfinished:
@@ -162,14 +156,14 @@ class H2Connection(asyncio.Protocol):
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
             if isinstance(event, RemoteSettingsChanged):
                 self._engine.bound_table()
-            self._pump_all()
+            self.sender.pump_all()
         elif isinstance(event, TrailersReceived):
             pass  # checked by the engine; nothing that goes to a replica has any
 
     def _begin_stream(self, event: RequestReceived) -> None:
         id = event.stream_id
         if (self._last is not None and id > self._last) or len(self._tasks) >= 2 * self._limits.streams:
-            self._reset(id, ErrorCodes.REFUSED_STREAM)
+            self.sender.reset(id, ErrorCodes.REFUSED_STREAM)
             return
         try:
             request = read_request(event.headers, ended=event.stream_ended is not None)
@@ -217,7 +211,7 @@ class H2Connection(asyncio.Protocol):
             return
         if unopened:
             self._engine.acknowledge_received_data(unopened, stream.id)
-        self._soon()
+        self.sender.soon()
         if not self._streams:
             self._idle_deadline = self._host.now() + self._limits.idle_time
             if self._last is not None or self._frames.goaway is not None:
@@ -231,53 +225,15 @@ class H2Connection(asyncio.Protocol):
 
     def head(self, stream: Stream, headers: Headers, *, last: bool) -> None:
         """Send a block of headers."""
-        if not self._is_open(stream):
-            return
-        self._engine.send_headers(stream.id, headers, end_stream=last)
-        self._sent(sum(len(name) + len(value) for name, value in headers))
-        if last:
-            self._complete(stream)
+        self.sender.head(stream, headers, last=last)
 
     def pump(self, stream: Stream) -> None:
-        """Send what the windows allow, a turn's worth at most; the rest waits for its next turn."""
-        if not self._is_open(stream):
-            return
-        turn = TURN
-        while stream.queued:
-            window = min(self._engine.local_flow_control_window(stream.id), FRAME, turn) if self._writable else 0
-            if window <= 0:
-                if stream not in self._waiting:
-                    self._waiting.append(stream)
-                if turn <= 0 and not self._turning:
-                    self._turning = True
-                    asyncio.get_running_loop().call_soon(self._pump_all)
-                return
-            piece = stream.pull(window)
-            turn -= len(piece)
-            last = not stream.queued and stream.ended and not stream.is_cut and not stream.trailers
-            self._engine.send_data(stream.id, piece, end_stream=last)
-            self._idle_frames.earn(2)
-            self._sent(len(piece))
-            if last:
-                self._complete(stream)
-                return
-        if not stream.ended:
-            stream.drained()
-        elif stream.is_cut:
-            self._reset(stream.id, ErrorCodes.INTERNAL_ERROR)
-            self._forget(stream)
-        else:
-            if stream.trailers:
-                self._engine.send_headers(stream.id, stream.trailers, end_stream=True)
-            else:
-                self._engine.end_stream(stream.id)
-            self._complete(stream)
+        """Send what the windows allow."""
+        self.sender.pump(stream)
 
     def consumed(self, stream: Stream, size: int) -> None:
         """Let the client send more."""
-        if size and self._is_open(stream):
-            self._engine.acknowledge_received_data(size, stream.id)
-            self._soon()
+        self.sender.open_window(stream, size)
 
     def reserve(self, size: int) -> bool:
         """Take memory of the server's budget for bodies, or give it back."""
@@ -293,66 +249,15 @@ class H2Connection(asyncio.Protocol):
     def give_up(self, stream: Stream, fault: PeerFault) -> None:
         """End a stream whose client does not read."""
         self.noted(fault)
-        self._reset(stream.id, ErrorCodes.CANCEL)
+        self.sender.reset(stream.id, ErrorCodes.CANCEL)
         self._drop(stream.id)
-
-    def _is_open(self, stream: Stream) -> bool:
-        """Tell whether frames may be sent on a stream: the engine may know of its end before we do."""
-        known = self._engine.streams.get(stream.id)
-        return known is not None and not known.closed and stream.id in self._streams and not self._closed
-
-    def _complete(self, stream: Stream) -> None:
-        if not stream.complete:
-            # The answer is whole, the rest of the request is of no use: RFC 9113, section 8.1.
-            self._reset(stream.id, ErrorCodes.NO_ERROR)
-        self._forget(stream)
-
-    def _reset(self, id: int, code: ErrorCodes) -> None:
-        known = self._engine.streams.get(id)
-        if known is not None and not known.closed and not self._closed:
-            self._engine.reset_stream(id, code)
-            self._soon()
-
-    def _pump_all(self) -> None:
-        """Give every stream that waits a turn, until none gets on."""
-        self._turning = False
-        moved = True
-        while moved and self._waiting and self._writable and not self._closed:
-            moved = False
-            for _ in range(len(self._waiting)):
-                stream = self._waiting.popleft()
-                before = stream.queued
-                self.pump(stream)
-                moved = moved or stream.queued < before
-
-    # Writing
-
-    def _sent(self, size: int) -> None:
-        self._unsent += size
-        if self._unsent > self._limits.write_buffer:
-            self._flush()
-        else:
-            self._soon()
-
-    def _soon(self) -> None:
-        if not self._flushing and self._transport is not None:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing, self._unsent = False, 0
-        if self._closed:
-            return
-        data = self._engine.data_to_send()
-        if data and self._transport is not None:
-            self._transport.write(data)
 
     # Ends and deadlines
 
     def _end(self, fault: PeerFault, code: ErrorCodes | None) -> None:
         """Tell the client what it did wrong, and close; the engine has told it already where `code` is None."""
         self.noted(fault)
-        self._flush()
+        self.sender.flush()
         if code is not None and self._transport is not None:
             self._transport.write(goaway(self._engine.highest_inbound_stream_id, code, fault.message))
         self._close()
@@ -361,8 +266,8 @@ class H2Connection(asyncio.Protocol):
         """Close once what is written is sent, and read; a client that still sends would lose it otherwise."""
         if self._closed:
             return
-        self._flush()
-        self._closed = True
+        self.sender.flush()
+        self._closed = self.sender.closed = True
         self._write_deadline = self._host.now() + self._limits.linger_time
         if self._transport is None:
             return
@@ -379,11 +284,11 @@ class H2Connection(asyncio.Protocol):
             return
         if not self._leaving:
             self._leaving = now + GRACE
-            self._flush()
+            self.sender.flush()
             self._transport.write(goaway(EVERY_STREAM))
         elif now >= self._leaving:
             self._last = self._engine.highest_inbound_stream_id
-            self._flush()
+            self.sender.flush()
             self._transport.write(goaway(self._last))
             if not self._streams:
                 self._close()
@@ -391,7 +296,7 @@ class H2Connection(asyncio.Protocol):
     def shut_idle(self) -> None:
         """Close the connection if nothing is going on."""
         if not self._streams and self._transport is not None and not self._closed:
-            self._flush()
+            self.sender.flush()
             self._transport.write(goaway(self._engine.highest_inbound_stream_id))
             self._close()
 

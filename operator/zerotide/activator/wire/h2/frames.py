@@ -78,7 +78,7 @@ class Frames:
                     begun.append(self._begin(kept))
             if not self._left and self._withheld is not None:
                 self._end_goaway(self._withheld)
-        return (data if len(kept) == 1 and len(kept[0]) == size else b"".join(kept)), begun
+        return b"".join(kept), begun
 
     def _begin(self, kept: list[bytes]) -> Frame:
         head, self._head = self._head, b""
