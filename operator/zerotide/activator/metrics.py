@@ -6,6 +6,7 @@ dropped after an idle hour, and bounded in number: what does not fit is counted 
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,13 +14,16 @@ from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from zerotide import __version__
+from zerotide.activator.exposition import END, pieces
 
 BUCKETS = tuple(0.01 * 2**k for k in range(17))
 IDLE = 3600.0
+CHUNK = 25
+"""Endpoints that are rendered at one go."""
 OTHER = ("_other", "_other")
 LABELS = ("namespace", "inference_endpoint")
 
@@ -63,6 +67,47 @@ class Series:
         self.last = 0.0
 
 
+# Name, meaning, labels beside those of the endpoint, and what a series has of it.
+COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Series], Iterable[tuple[tuple[str, ...], int]]]], ...] = (
+    ("zerotide_requests", "Requests by HTTP status.", ("code", "cold"), lambda series: series.requests.items()),
+    (
+        "zerotide_requests_rejected",
+        "Requests answered by the gateway, by error code.",
+        ("code",),
+        lambda series: (((code,), count) for code, count in series.rejected.items()),
+    ),
+    (
+        "zerotide_upstream_retries",
+        "Requests sent to a second replica.",
+        (),
+        lambda series: (((), series.retries),),
+    ),
+    (
+        "zerotide_replica_ejections",
+        "Replicas that got nothing for a while since they failed, by how they did.",
+        ("failure",),
+        lambda series: (((failure,), count) for failure, count in series.ejections.items()),
+    ),
+)
+HISTOGRAMS: tuple[
+    tuple[str, str, tuple[str, ...], Callable[[Series], Iterable[tuple[tuple[str, ...], Histogram]]]], ...
+] = (
+    (
+        "zerotide_request_duration_seconds",
+        "From arrival to last byte.",
+        ("cold",),
+        lambda series: (((cold,), each) for cold, each in series.duration.items()),
+    ),
+    (
+        "zerotide_time_to_first_byte_seconds",
+        "From arrival to the answer's first byte.",
+        ("cold",),
+        lambda series: (((cold,), each) for cold, each in series.first_byte.items()),
+    ),
+    ("zerotide_hold_seconds", "Time for which requests were held.", (), lambda series: (((), series.hold),)),
+)
+
+
 class Load(NamedTuple):
     """An endpoint's figures at the time of a scrape."""
 
@@ -99,13 +144,24 @@ class Metrics(Collector):
 
     def render(self) -> tuple[bytes, str]:
         """Return the page of all figures and its media type."""
+        return "".join(self._pieces()).encode(), CONTENT_TYPE_LATEST
+
+    async def render_gently(self) -> tuple[bytes, str]:
+        """Do the same, and let others have their turn every few milliseconds."""
+        text = []
+        for piece in self._pieces():
+            text.append(piece)
+            await asyncio.sleep(0)
+        return "".join(text).encode(), CONTENT_TYPE_LATEST
+
+    def _pieces(self) -> Iterator[str]:
         for load in self.loads():
             if load.held or load.in_flight:  # the first request may be held for minutes, and a stream go on for hours
                 self.of(load.namespace, load.name)
         horizon = self._now() - IDLE
         self._series = {key: series for key, series in self._series.items() if series.last > horizon}
-        page: bytes = generate_latest(self._registry)  # type: ignore[no-untyped-call]
-        return page, CONTENT_TYPE_LATEST
+        yield from pieces(self._registry.collect())
+        yield END
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
@@ -117,42 +173,22 @@ class Metrics(Collector):
         yield build
 
     def _counters(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "zerotide_requests", "Requests by HTTP status.", labels=(*LABELS, "code", "cold")
-        )
-        rejected = CounterMetricFamily(
-            "zerotide_requests_rejected", "Requests answered by the gateway, by error code.", labels=(*LABELS, "code")
-        )
-        retries = CounterMetricFamily("zerotide_upstream_retries", "Requests sent to a second replica.", labels=LABELS)
-        ejections = CounterMetricFamily(
-            "zerotide_replica_ejections",
-            "Replicas that got nothing for a while since they failed, by how they did.",
-            labels=(*LABELS, "failure"),
-        )
-        for key, series in self._series.items():
-            for failure, count in series.ejections.items():
-                ejections.add_metric((*key, failure), count)
-            for (code, cold), count in series.requests.items():
-                requests.add_metric((*key, code, cold), count)
-            for code, count in series.rejected.items():
-                rejected.add_metric((*key, code), count)
-            retries.add_metric(key, series.retries)
-        yield from (requests, rejected, retries, ejections)
+        for name, about, more, samples in COUNTERS:
+            for chunk in self._chunks():
+                family = CounterMetricFamily(name, about, labels=(*LABELS, *more))
+                for key, series in chunk:
+                    for values, count in samples(series):
+                        family.add_metric((*key, *values), count)
+                yield family
 
     def _histograms(self) -> Iterator[Metric]:
-        duration = HistogramMetricFamily(
-            "zerotide_request_duration_seconds", "From arrival to last byte.", labels=(*LABELS, "cold")
-        )
-        first = HistogramMetricFamily(
-            "zerotide_time_to_first_byte_seconds", "From arrival to the answer's first byte.", labels=(*LABELS, "cold")
-        )
-        hold = HistogramMetricFamily("zerotide_hold_seconds", "Time for which requests were held.", labels=LABELS)
-        for key, series in self._series.items():
-            for family, by_cold in ((duration, series.duration), (first, series.first_byte)):
-                for cold, histogram in by_cold.items():
-                    family.add_metric((*key, cold), histogram.buckets(), histogram.total)
-            hold.add_metric(key, series.hold.buckets(), series.hold.total)
-        yield from (duration, first, hold)
+        for name, about, more, samples in HISTOGRAMS:
+            for chunk in self._chunks():
+                family = HistogramMetricFamily(name, about, labels=(*LABELS, *more))
+                for key, series in chunk:
+                    for values, histogram in samples(series):
+                        family.add_metric((*key, *values), histogram.buckets(), histogram.total)
+                yield family
 
     def _gauges(self) -> Iterator[Metric]:
         held = GaugeMetricFamily("zerotide_held_requests", "Requests that are held.", labels=LABELS)
@@ -165,3 +201,9 @@ class Metrics(Collector):
                 size.add_metric(key, load.held_bytes)
                 in_flight.add_metric(key, load.in_flight)
         yield from (held, size, in_flight)
+
+    def _chunks(self) -> Iterator[list[tuple[tuple[str, str], Series]]]:
+        """Yield the series some at a time; once at least, so that every family is named."""
+        items = list(self._series.items())
+        for start in range(0, max(len(items), 1), CHUNK):
+            yield items[start : start + CHUNK]

@@ -94,7 +94,7 @@ class Service:
         self.admin = Admin(
             self._unhealthy,
             self._unready,
-            self._page,
+            self.metrics.render_gently,
             self._stream,
             TokenReviewer(client, AUDIENCE_ACTIVATOR).review if member is None else None,
             settings.operator_user,
@@ -248,9 +248,6 @@ class Service:
             for endpoint in self.registry.endpoints.values():
                 for replica in endpoint.replicas.values():
                     replica.trim()
-
-    async def _page(self) -> tuple[bytes, str]:
-        return self.metrics.render()
 
     async def _stream(self) -> Stream:
         return Stream(self.tracker, self.settings.pod_name, self.started_us, self.clock.now_us)

