@@ -19,6 +19,7 @@ from zerotide.activator.council.messages import (
     Ask,
     Back,
     Closed,
+    Common,
     Drop,
     Message,
     NotMine,
@@ -26,6 +27,7 @@ from zerotide.activator.council.messages import (
     Report,
 )
 from zerotide.activator.council.owner import Owner
+from zerotide.activator.council.pools import Pools
 
 GRACE = 1.0
 """Seconds for which a member that cannot be reached is waited for."""
@@ -72,6 +74,8 @@ class Council:
         self._met = {me}
         self._born = now()
         self._idle_at = self._born + IDLE
+        self.pools = Pools(me, self._say)
+        """Limits that all members keep together."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,6 +129,7 @@ class Council:
         for name in gone - self.linked:
             self._forget(name)
         self._wait_for(counting)
+        self._share_pools()
         for part in self._parts.values():
             self._assign(part)
 
@@ -133,6 +138,7 @@ class Council:
         self.linked.add(name)
         self._unlinked.pop(name, None)
         self._wait_for((name,))
+        self.pools.attach(name)
         for part in self._parts.values():
             if part.owner == name:
                 self._report(part)
@@ -140,6 +146,7 @@ class Council:
     def detach(self, name: str) -> None:
         """Take in that a member cannot be talked to any more."""
         self.linked.discard(name)
+        self.pools.detach(name, name in self.names)
         now = self._now()
         for part in self._parts.values():
             if part.owner == name and part.desk is not None:
@@ -154,6 +161,9 @@ class Council:
 
     def receive(self, name: str, message: Message) -> None:
         """Take in what a member says."""
+        if isinstance(message, Common):
+            self.pools.receive(name, message)
+            return
         part = self._parts.get(message.key)
         if isinstance(message, _TO_OWNER):
             if part is None or part.keeper is None:
@@ -171,10 +181,12 @@ class Council:
         for name, since in self._unlinked.items():
             if now - since >= GRACE:
                 self._leave_shares(name)
+                self.pools.give_up(name)
         for key in list(self._unsettled):
             self._settle(self._parts[key], now)
         if now >= self._idle_at:
             self._idle_at = now + IDLE
+            self.pools.give_back_idle()
             for part in self._parts.values():
                 if part.desk is not None and not part.gate.busy:
                     part.desk.give_back_idle()
@@ -203,6 +215,11 @@ class Council:
                 part.keeper = None
             self._sit_down(part)
         self._bind(part)
+
+    def _share_pools(self) -> None:
+        self.pools.set_members(
+            self._leaders if self.send is not None else (self.me,), self.names, self.send is not None
+        )
 
     def _wait_for(self, names: Iterable[str]) -> None:
         """Wait for members that this one did not know when it started: they may have been here before it."""

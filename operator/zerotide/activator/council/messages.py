@@ -1,7 +1,13 @@
-"""What activators say to each other of one endpoint, `key`; a line of JSON each, a list that begins with its kind.
+"""What activators say to each other: a line of JSON each, a list that begins with its kind.
+
+Of one endpoint, `key`:
 
 To the owner of the line: Report (all that its sender has of the endpoint; the first one of every connection), Ask,
 Drop, Back, Opened, Closed. From the owner: Grant, Keep, Refuse, Lease, Recall, and NotMine where it does not own it.
+
+Of a limit that all keep together, `name`, such as that of a consumer's requests: to its keeper Told (once for each new
+set of leaders and each connection), Want and Return; from the keeper Give, Deny and Fetch. A `turn` numbers a member's
+accounts of one name: what is said of an earlier one means nothing.
 """
 
 from __future__ import annotations
@@ -108,10 +114,76 @@ class NotMine(NamedTuple):
     key: str
 
 
-Message = Ask | Report | Drop | Back | Opened | Closed | Grant | Keep | Refuse | Lease | Recall | NotMine
+class Told(NamedTuple):
+    """With these leaders, its sender has told all that it uses of the receiver's: by name, its turn and how many."""
+
+    leaders: list[str]
+    used: dict[str, list[int]]
+
+
+class Want(NamedTuple):
+    """One more is wanted of a name."""
+
+    name: str
+    turn: int
+    limit: int
+
+
+class Return(NamedTuple):
+    """So many are given back; the answer to Fetch, which may be 0, `fetched`."""
+
+    name: str
+    turn: int
+    number: int
+    fetched: bool
+
+
+class Give(NamedTuple):
+    """So many more may be used."""
+
+    name: str
+    turn: int
+    number: int
+
+
+class Deny(NamedTuple):
+    """There is nothing left."""
+
+    name: str
+    turn: int
+
+
+class Fetch(NamedTuple):
+    """Somebody wants one: give back what is free, and from now on what becomes free."""
+
+    name: str
+    turn: int
+
+
+Common = Told | Want | Return | Give | Deny | Fetch
+Message = Ask | Report | Drop | Back | Opened | Closed | Grant | Keep | Refuse | Lease | Recall | NotMine | Common
 _KINDS: dict[str, Any] = {
     kind.__name__: kind
-    for kind in (Ask, Report, Drop, Back, Opened, Closed, Grant, Keep, Refuse, Lease, Recall, NotMine)
+    for kind in (
+        Ask,
+        Report,
+        Drop,
+        Back,
+        Opened,
+        Closed,
+        Grant,
+        Keep,
+        Refuse,
+        Lease,
+        Recall,
+        NotMine,
+        Told,
+        Want,
+        Return,
+        Give,
+        Deny,
+        Fetch,
+    )
 }
 _SHAPES: dict[str, tuple[type | tuple[type, ...], ...]] = {
     "Ask": (str, int, int, (int, type(None)), int, str, bool, int, bool),
@@ -126,6 +198,12 @@ _SHAPES: dict[str, tuple[type | tuple[type, ...], ...]] = {
     "Lease": (str, str, int),
     "Recall": (str,),
     "NotMine": (str,),
+    "Told": (list, dict),
+    "Want": (str, int, int),
+    "Return": (str, int, int, bool),
+    "Give": (str, int, int),
+    "Deny": (str, int),
+    "Fetch": (str, int),
 }
 
 
@@ -156,4 +234,21 @@ def _build(name: str, fields: Any) -> Any:
     for value, shape in zip(fields, shapes, strict=True):
         if not isinstance(value, shape):
             raise MalformedTalk(f"{name}: {value!r} is of the wrong type")
-    return _KINDS[name](*fields)
+    message = _KINDS[name](*fields)
+    if not _sound(message):
+        raise MalformedTalk(f"{name}: a list or an object of the wrong shape")
+    return message
+
+
+def _sound(message: Any) -> bool:
+    match message:
+        case Report():
+            numbers = all(type(value) is int for value in message.used.values())
+            return numbers and all(isinstance(replica, str) for replica in message.open)
+        case Told():
+            pairs = all(
+                isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in message.used.values()
+            )
+            return pairs and all(isinstance(leader, str) for leader in message.leaders)
+        case _:
+            return True
