@@ -1,4 +1,4 @@
-"""Shares, estimates, consumers, and when to ask for a wake."""
+"""Shares, estimates, and when to ask for a wake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from zerotide.activator.admission.consumers import Consumers
 from zerotide.activator.admission.estimate import History, remaining
 from zerotide.activator.admission.profile import Profile, profile_of
 from zerotide.activator.admission.shares import share, share_of_limit
@@ -58,21 +57,6 @@ def test_history() -> None:
     assert history.remaining_us(40, (10, 5)) == 0
     history.add(100)
     assert history.remaining_us(30, (10, 5)) == 70
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=40))
-def test_consumers_keep_all_of_their_limits(claims: list[tuple[str, str]]) -> None:
-    """A request counts under all its names or under none, and leaves no trace."""
-    consumers = Consumers()
-    inside = []
-    for pair in claims:
-        if consumers.enter([(name, 3) for name in pair]):
-            inside.append(pair)
-        assert all(consumers.count(name) <= 3 for name in "abxy")
-        assert all(consumers.count(name) == sum(name in pair for pair in inside) for name in "abxy")
-    for pair in inside:
-        consumers.leave(pair)
-    assert not consumers._counts
 
 
 def profile(status: dict[str, Any] | None = None, generation: int = 1, **spec: Any) -> Profile:

@@ -238,3 +238,29 @@ async def test_nonsense_ends_the_connection(fleet: Fleet) -> None:
                 pass
             assert socket.closed
     assert len(stack.registry.council.linked) == 2
+
+
+async def test_a_consumer_s_limit_is_exact(fleet: Fleet, replica: Replica) -> None:
+    """Ten of its requests are let in wherever they come, the eleventh is refused, and who leaves makes room for one."""
+    uid = await fleet.endpoint(access={"maxInFlightPerConsumer": 10})
+
+    def counted() -> int:
+        return sum(stack.registry.council.pools.count(f"{uid} demo/team-a") for stack in fleet.stacks)
+
+    replica.hold = asyncio.Event()
+    fleet.pod(replica)
+    await fleet.warm()
+    for stack in (fleet.stacks[0], fleet.stacks[2], fleet.stacks[1]):
+        tasks = [fleet.post(stack) for _ in range(10)]
+        await until(lambda: counted() == 10)
+        for other in fleet.stacks:
+            assert (await fleet.post(other)).code == "consumer_limit"
+        tasks.pop().cancel()
+        await until(lambda: counted() == 9)
+        tasks.append(fleet.post(fleet.stacks[0]))
+        await until(lambda: counted() == 10)
+        assert (await fleet.post(fleet.stacks[1])).code == "consumer_limit"
+        replica.hold.set()
+        assert {answer.status for answer in await gather(*tasks)} == {200}
+        await until(lambda: counted() == 0)
+        replica.hold = asyncio.Event()

@@ -240,15 +240,17 @@ def _build(name: str, fields: Any) -> Any:
     return message
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and [type(each) for each in value] == [int, int]
+
+
 def _sound(message: Any) -> bool:
     match message:
         case Report():
             numbers = all(type(value) is int for value in message.used.values())
             return numbers and all(isinstance(replica, str) for replica in message.open)
         case Told():
-            pairs = all(
-                isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in message.used.values()
-            )
+            pairs = all(map(_is_pair, message.used.values()))
             return pairs and all(isinstance(leader, str) for leader in message.leaders)
         case _:
             return True

@@ -76,13 +76,17 @@ class Pools:
 
     # Requests
 
+    def take(self, name: str, limit: int) -> bool:
+        """Count a request where that is certain at once."""
+        account = self._open(name, limit)
+        if not account.waiting and self._take(name, account):
+            return True
+        self._tidy(name)
+        return False
+
     def enter(self, name: str, limit: int, done: Done) -> None:
         """Count a request and call `done` with True, or with False where the limit is reached; maybe later."""
-        account = self._accounts.get(name)
-        if account is None:
-            self._turns += 1
-            account = self._accounts[name] = _Account(owner_of(f"pool {name}", self._leaders), self._turns)
-        account.limit = limit
+        account = self._open(name, limit)
         if not account.waiting and self._take(name, account):
             done(True)
             return
@@ -192,6 +196,14 @@ class Pools:
                     self._answered(message, account)
 
     # The member's side
+
+    def _open(self, name: str, limit: int) -> _Account:
+        account = self._accounts.get(name)
+        if account is None:
+            self._turns += 1
+            account = self._accounts[name] = _Account(owner_of(f"pool {name}", self._leaders), self._turns)
+        account.limit = limit
+        return account
 
     def _take(self, name: str, account: _Account) -> bool:
         if account.keeper == self._me and self._settled:

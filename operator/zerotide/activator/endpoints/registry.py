@@ -20,7 +20,6 @@ from zerotide.activator.admission.gate import Bounds
 from zerotide.activator.admission.hall import DEFAULT, Caps, Hall
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile, profile_of
-from zerotide.activator.admission.shares import share_of_limit
 from zerotide.activator.council.council import Council
 from zerotide.activator.council.membership import Member
 from zerotide.activator.endpoints.dialler import dial
@@ -162,10 +161,6 @@ class Registry:
         self._leading = frozenset(member.name for member in members if member.leads)
         self.hall.caps = self._caps.shared(self._me, self._leading)
         self.council.set_members(members if self.council.send is not None else (m for m in members if m.leads))
-
-    def share_of_limit(self, limit: int) -> int:
-        """Return this activator's part of a limit of concurrency."""
-        return share_of_limit(limit, self._me, self._leading)
 
     # Replicas
 

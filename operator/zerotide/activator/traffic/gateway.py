@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 
 from zerotide.activator.admission.affinity import affinity
-from zerotide.activator.admission.consumers import Consumers
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.endpoint import Endpoint
@@ -51,7 +50,7 @@ class Gateway:
         self._now, self._now_us = now, now_us
         self._rng = rng or random.Random()
         self._intake = Intake(registry, now_us, body_bytes)
-        self._consumers = Consumers()
+        self._pools = registry.council.pools
         self.active = 0
         """Requests that are being worked on."""
 
@@ -91,10 +90,10 @@ class Gateway:
         visit.endpoint = endpoint
         if profile.routing.by_affinity:
             visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, visit.payload.body)
-        self._admit(visit, endpoint)
+        await self._admit(visit, endpoint)
         await self._forwarder.forward(visit, endpoint)
 
-    def _admit(self, visit: Visit, endpoint: Endpoint) -> None:
+    async def _admit(self, visit: Visit, endpoint: Endpoint) -> None:
         """Count a request as its consumer's and as demand.
 
         Raises what blocks the endpoint, or consumer_limit.
@@ -102,23 +101,40 @@ class Gateway:
         profile = endpoint.profile
         if profile.blocked is not None:
             raise profile.blocked.rejection(self._now_us())
-        claims = self._claims(visit, profile)
-        if not self._consumers.enter(claims):
-            raise Rejection(
-                ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
-            )
-        visit.claims = tuple(name for name, _ in claims)
+        for name, limit in self._claims(visit, profile):
+            if not (self._pools.take(name, limit) or await self._pool(name, limit)):
+                raise Rejection(
+                    ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
+                )
+            visit.claims = (*visit.claims, name)
         visit.accepted_us = self._now_us()
         visit.counted = True
         self._tracker.arrived(profile.key, profile.uid)
 
     def _claims(self, visit: Visit, profile: Profile) -> list[tuple[str, int]]:
-        share = self._registry.share_of_limit
-        claims = [(f"{profile.uid} {visit.consumer}", share(profile.consumer_limit))]
+        claims = [(f"{profile.uid} {visit.consumer}", profile.consumer_limit)]
         caller = visit.caller
         if caller is not None and caller.max_in_flight is not None:
-            claims.append((f"key {caller.namespace}/{caller.key_id}", share(caller.max_in_flight)))
+            claims.append((f"key {caller.namespace}/{caller.key_id}", caller.max_in_flight))
         return claims
+
+    async def _pool(self, name: str, limit: int) -> bool:
+        """Count a request within a limit for which other activators may have to be asked; tell whether it has room."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def done(counts: bool) -> None:
+            if not answer.done():
+                answer.set_result(counts)
+            elif counts:
+                self._pools.leave(name)
+
+        self._pools.enter(name, limit, done)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.result():
+                self._pools.leave(name)
+            raise
 
     async def _refuse(self, visit: Visit, rejection: Rejection) -> None:
         """Answer with a row of the table, a 503 not too soon."""
@@ -132,7 +148,8 @@ class Gateway:
             send_rejection(visit, rejection, self._rng)
 
     def _leave(self, visit: Visit) -> None:
-        self._consumers.leave(visit.claims)
+        for name in visit.claims:
+            self._pools.leave(name)
         endpoint = visit.endpoint
         if endpoint is None:
             return
