@@ -393,7 +393,8 @@ class Connection(asyncio.Protocol):
     def must_close(self) -> bool:
         """Tell whether the connection ends after this answer."""
         request = self._current.request if self._current is not None else None
-        return self._broken or self._host.draining or request is None or not request.keep_alive
+        broken = self._broken and not self._waiting
+        return broken or self._host.draining or request is None or not request.keep_alive
 
     def writable(self) -> bool:
         """Tell whether the client reads fast enough."""
@@ -404,7 +405,7 @@ class Connection(asyncio.Protocol):
         closing = self.must_close()
         self._release(exchange)
         self._current = self._task = None
-        if not exchange.complete or self._broken:
+        if not exchange.complete or (self._broken and not self._waiting):
             self._linger()
         elif closing:
             self._close()
