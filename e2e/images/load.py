@@ -70,6 +70,7 @@ def write(file: IO[bytes], image: Path, reference: str, present: Collection[str]
 def save(name: str, folder: Path) -> Path:
     """Write a built image into a folder as an archive for `ctr images import`, and so for kind; return its path."""
     table = IMAGES[name]
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{table.reference.replace('/', '-').replace(':', '-')}.tar"
     part = target.with_suffix(f".{os.getpid()}.part")
     if isinstance(table, StaticImage):
