@@ -25,6 +25,8 @@ class Api:
     def __init__(self, folder: Path) -> None:
         self.kubeconfig = folder / "kubeconfig"
         self.wishes: list[Json] = []
+        self.away = False
+        """Whether it answers nothing but 503 from now on; watches that are open go on."""
         self._objects: dict[str, dict[tuple[str, str], Json]] = {ENDPOINTS: {}, KEYS: {}, PODS: {}}
         self._watchers: dict[str, set[asyncio.Queue[Json]]] = {path: set() for path in self._objects}
         self._past: dict[str, list[Json]] = {path: [] for path in self._objects}
@@ -86,6 +88,8 @@ class Api:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         # Pods in one namespace are the activators themselves: none is needed.
+        if self.away:
+            return web.json_response({"reason": "ServiceUnavailable", "message": "away"}, status=503)
         path = request.path if request.path in self._objects else ""
         if "watch" not in request.query:
             items = list(self._objects.get(path, {}).values())

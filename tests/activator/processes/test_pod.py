@@ -236,6 +236,24 @@ async def test_a_process_that_dies(pod: Pod, replica: Replica) -> None:
     await back.close()
 
 
+async def test_a_process_that_dies_while_the_api_server_is_away(pod: Pod, replica: Replica) -> None:
+    """It cannot serve before it read everything again; the other one serves for both, and it joins in later."""
+    pod.api.endpoint(desiredReplicas=1, state="Awake")
+    pod.api.pod(replica.port)
+    assert [await pod.chat() for _ in range(10)] == [200] * 10
+    pod.api.away = True
+    os.kill(pod.children[0], signal.SIGKILL)
+    await until(lambda: any("others get its connections" in line["message"] for line in pod.said), timeout=20)
+    assert [await pod.chat() for _ in range(40)] == [200] * 40
+    serving = sum(line["message"] == "serving" for line in pod.said)
+    pod.api.away = False
+    await until(lambda: sum(line["message"] == "serving" for line in pod.said) > serving, timeout=20)
+    assert (await pod.get("/readyz"))[0] == 200
+    before = [len(pod.records(number)) for number in (0, 1)]
+    assert [await pod.chat() for _ in range(40)] == [200] * 40
+    assert all(len(pod.records(number)) > before[number] for number in (0, 1)), "both serve again"
+
+
 async def test_sigterm_drains_all(pod: Pod, replica: Replica) -> None:
     """Held requests of both processes are served, then every process ends, and the port with them."""
     pod.api.endpoint()

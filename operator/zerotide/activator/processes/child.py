@@ -27,6 +27,8 @@ PAUSE = 0.2
 """Seconds between two looks at a child that is well, and at one that does not answer."""
 STARTING, PATIENCE = 60.0, 15.0
 """Seconds that a child may be silent before it is killed: at its start, and later."""
+RETURN = 3.0
+"""Seconds for which connections wait for a child that was started again."""
 ASKING = aiohttp.ClientTimeout(total=WATCH)
 STREAMING = aiohttp.ClientTimeout(total=None, sock_read=3.0)
 
@@ -157,12 +159,15 @@ class Child:
 
     async def _watch(self) -> None:
         """Ask the process how it is, and kill one that answers no more; one that starts has longer."""
-        seen, patience = self._now(), STARTING
+        began, seen, patience = self._now(), self._now(), STARTING
+        unready = self.restarts > 0
         while True:
-            try:
-                healthy = (await self.ask("/healthz"))[0] == 200
-            except ChildSilent:
-                healthy = False
+            healthy = await self._says_yes("/healthz")
+            if unready and await self._says_yes("/readyz"):
+                unready = False
+            elif unready and self._now() - began > RETURN:
+                unready = False
+                self._turn_away()
             if healthy:
                 self.healthy_at = seen = self._now()
                 patience = PATIENCE
@@ -170,7 +175,23 @@ class Child:
                 log.error("a process is stuck: it is killed", extra={"member": self.number})
                 self.signal(signal.SIGKILL)
                 return
-            await asyncio.sleep(WATCH if healthy else PAUSE)
+            await asyncio.sleep(WATCH if healthy and not unready else PAUSE)
+
+    async def _says_yes(self, path: str) -> bool:
+        try:
+            return (await self.ask(path))[0] == 200
+        except ChildSilent:
+            return False
+
+    def _turn_away(self) -> None:
+        """Leave new connections to the other children: this one cannot serve for now, the API server may be away.
+
+        A listening socket that is shut listens again as soon as the child is ready to accept.
+        """
+        log.warning("a process is not ready again: others get its connections", extra={"member": self.number})
+        for listener in self._listeners:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RD)
 
 
 def _environment(member: Member) -> Mapping[str, str]:

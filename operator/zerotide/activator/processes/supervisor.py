@@ -68,8 +68,9 @@ class Supervisor:
         """Start all children; return once each of them serves."""
         settings = self.settings
         # Ports are shared among the children from here on: whether somebody else has them shows only now.
-        for port in (self.port, *((self.tls_port,) if settings.fronts.tls_dir is not None else ())):
-            open_socket(settings.listen, port).close()
+        self.port = _free(settings.listen, self.port)
+        if settings.fronts.tls_dir is not None:
+            self.tls_port = _free(settings.listen, self.tls_port)
         self.admin_port = await self.admin.listen(settings.listen, settings.admin_port)
         for child in self.children:
             self._run(child.run())
@@ -113,12 +114,8 @@ class Supervisor:
     def _open(self) -> list[socket]:
         """Return one more listening socket for each port."""
         settings, fronts = self.settings, self.settings.fronts
-        listeners = [open_socket(settings.listen, self.port, shared=True)]
-        self.port = listeners[0].getsockname()[1]
-        if fronts.tls_dir is not None:
-            listeners.append(open_socket(settings.listen, self.tls_port, shared=True))
-            self.tls_port = listeners[1].getsockname()[1]
-        return listeners
+        ports = (self.port,) if fronts.tls_dir is None else (self.port, self.tls_port)
+        return [open_socket(settings.listen, port, shared=True) for port in ports]
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -177,3 +174,9 @@ class Supervisor:
             log.warning("the demand is not told", extra={"error": str(error)})
             return None
         return stream
+
+
+def _free(host: str, port: int) -> int:
+    """Return a port that nobody listens on, any where it is 0. Raises OSError."""
+    with open_socket(host, port) as listener:
+        return int(listener.getsockname()[1])

@@ -16,6 +16,7 @@ from typing import Any
 from zerotide.activator.failures import HandshakeFailed, MalformedProxyHeader, PeerFault, TooManyFromAddress
 from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.listening import BACKLOG
 from zerotide.activator.wire.proxy_protocol import LONGEST_V2, parse
 from zerotide.activator.wire.tls import Certificate
 
@@ -46,6 +47,7 @@ class Acceptor:
         self._arriving: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        listener.listen(BACKLOG)
         self._loop.add_reader(listener, self._accept)
 
     @property
