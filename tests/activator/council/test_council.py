@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.activator.admission.guests import Guest
 from tests.activator.council.world import BOUNDS, KEY, Node, World
 from zerotide.activator.admission.tickets import Turn
-from zerotide.activator.council.council import GRACE, YOUNG
-from zerotide.activator.council.membership import owner_of
+from zerotide.activator.council.council import GRACE, PATIENCE, YOUNG
+from zerotide.activator.council.membership import Member, owner_of
 from zerotide.api.errors import ErrorCode
 
 NAMES = ("a", "b", "c", "d")
@@ -235,6 +235,36 @@ def test_the_death_of_the_owner_loses_only_what_it_held() -> None:
     assert len(went) == len(kept) == 32
     assert went == sorted(kept, key=lambda guest: guest.slack)
     assert set(kept) <= set(guests)
+
+
+def test_members_that_disagree_keep_to_their_shares() -> None:
+    """Each takes another one for the only leader: nobody hangs, no bound is passed, and they find together again."""
+    world = World(replace(BOUNDS, max_requests=6, per_replica=2))
+    for name in ("a", "b"):
+        world.join(name)
+    world.settle()
+    world.now += YOUNG
+    world.open("r")
+    for name in ("a", "b"):
+        world.nodes[name].council.set_members([Member(each, leads=each != name) for each in ("a", "b")])
+    guests = [world.enter(world.nodes[name]) for _ in range(6) for name in ("a", "b")]
+    told: list[bool] = []
+    for name in ("a", "b"):
+        for _ in range(3):
+            world.nodes[name].council.pools.enter("x", 4, told.append)
+    for _ in range(100):
+        world.now += 0.05
+        for node in world.nodes.values():
+            node.council.tick()
+        while world.deliver(0):
+            pass
+    assert sum(guest.went for guest in guests) == 2 and sum(bool(guest.codes) for guest in guests) == 4
+    assert sorted(told) == [False, False, True, True, True, True]
+    world.settle()
+    world.now += PATIENCE
+    world.settle()
+    assert all(world.calm()) and len(world.held()) == 6
+    assert world.nodes[world.nodes["a"].owner].gate.held == 6
 
 
 def test_a_member_that_cannot_be_reached_keeps_to_its_share() -> None:

@@ -88,7 +88,6 @@ class Gate(Generic[R]):
         """How many requests each replica may serve by word of the line's owner, None where that is this gate."""
         self._away: dict[str, int] = {}
         self._parked: set[Ticket[R]] = set()
-        self._unsure: list[Ticket[R]] = []
 
     @property
     def held_batches(self) -> int:
@@ -280,7 +279,6 @@ class Gate(Generic[R]):
         """Let nothing new through until seats are lent; `desk` None waits until the others' seats are known."""
         self.desk = desk
         self.lent = self.seats.serving()
-        self._unsure = [] if desk is not None else [ticket for ticket in self.waiting() if not ticket.accepted]
         for ticket in self.waiting() if desk is not None else ():
             if ticket.counted:
                 ticket.counted = False
@@ -290,17 +288,18 @@ class Gate(Generic[R]):
     def lead(self) -> None:
         """Keep the line; whoever came while that was not sure stays if there is room."""
         self.desk = self.lent = None
-        unsure = sorted(ticket for ticket in self._unsure if ticket.turn is Turn.HELD)
-        self._unsure = []
+        self._relimit()
+        unsure = sorted(ticket for ticket in self.waiting() if not ticket.accepted)
         while unsure and self._overfull():
             self.turn_away(unsure.pop(), Rejection(ErrorCode.QUEUE_FULL))
         for ticket in unsure:
             refusal = self._hall.refusal(self._namespace, ticket.consumer, ticket.size)
             if refusal is not None:
                 self.turn_away(ticket, refusal)
+            else:
+                self._accept(ticket)
         for ticket in self.waiting():
             self._accept(ticket)
-        self._relimit()
 
     def _overfull(self) -> bool:
         requests, size = self.reserved
@@ -377,9 +376,7 @@ class Gate(Generic[R]):
         (self._batches if ticket.batch else self._hurried).join(ticket, again=again)
         if self.desk is not None:
             self.desk.held(ticket)
-        elif self.lent is not None and not ticket.accepted:
-            self._unsure.append(ticket)
-        else:
+        elif self.lent is None or ticket.accepted:
             self._accept(ticket)
         if self.host is not None:
             self.host()

@@ -31,6 +31,8 @@ from zerotide.activator.council.pools import Pools
 
 GRACE = 1.0
 """Seconds for which a member that cannot be reached is waited for."""
+PATIENCE = 3.0
+"""Seconds for which members that can talk may disagree about who leads; then they keep to shares, and try again."""
 YOUNG = 5.0
 """Seconds from a member's own start for which others may have been here before it knew of them."""
 IDLE = 5.0
@@ -41,7 +43,7 @@ _TO_OWNER = Ask | Report | Drop | Back | Opened | Closed
 class _Part:
     """One endpoint's gate, its bounds over all members, and this member's part."""
 
-    __slots__ = ("bounds", "desk", "gate", "keeper", "key", "owner", "since")
+    __slots__ = ("bounds", "desk", "doubted", "gate", "keeper", "key", "owner", "refused", "since")
 
     def __init__(self, key: str, gate: Gate[Any], bounds: Bounds) -> None:
         self.key, self.gate, self.bounds = key, gate, bounds
@@ -50,7 +52,9 @@ class _Part:
         self.desk: Desk | None = None
         """None at the owner, and where this member keeps to its shares."""
         self.since = 0.0
-        """Since when it has had this owner, or waits for it."""
+        """Since when it has had this owner, waits for it, or keeps to shares."""
+        self.doubted = self.refused = -PATIENCE
+        """Since when the owner has been saying that it is none, and when it said so last."""
 
 
 class Council:
@@ -121,8 +125,10 @@ class Council:
         self.members = known
         counting = {name for name, member in known.items() if member.counts}
         leaders = [member.name for member in known.values() if member.leads]
-        if (mine is not None and mine.leads) or not leaders:
+        if mine is not None and mine.leads:
             leaders.append(self.me)
+        if not leaders:
+            leaders = [*known, self.me]
         self._leaders = tuple(sorted(leaders))
         for name in counting - self.linked:
             self._unlinked.setdefault(name, now)
@@ -173,7 +179,7 @@ class Council:
         elif part is not None and part.desk is not None and part.owner == name:
             part.desk.receive(message)
             if not part.desk.reported:
-                self._unsettled.add(part.key)
+                self._doubt(part)
 
     def tick(self) -> None:
         """Go on where somebody is waited for; to be called a few times a second."""
@@ -184,6 +190,7 @@ class Council:
                 self.pools.give_up(name)
         for key in list(self._unsettled):
             self._settle(self._parts[key], now)
+        self.pools.tick(now, PATIENCE)
         if now >= self._idle_at:
             self._idle_at = now + IDLE
             self.pools.give_back_idle()
@@ -259,15 +266,29 @@ class Council:
     def _settle(self, part: _Part, now: float) -> None:
         keeper, desk = part.keeper, part.desk
         if keeper is not None:
+            if now - part.since >= PATIENCE:
+                for name in sorted(keeper.awaited):
+                    self._leave_share(part, keeper, name)
             if not keeper.awaited:
                 self._unsettled.discard(part.key)
-        elif part.owner in self.linked:
+        elif desk is None:
+            if part.owner not in self.linked:
+                self._unsettled.discard(part.key)
+            elif now - part.since >= PATIENCE:
+                self._report(part)
+        elif part.owner in self.linked and now - max(part.doubted, part.since) < PATIENCE:
             self._report(part)
-        elif desk is not None and now - part.since >= GRACE:
-            part.desk = None
+        elif now - part.since >= GRACE:
+            part.desk, part.since = None, now
             self._bind(part)
             part.gate.lead()
-            self._unsettled.discard(part.key)
+
+    def _doubt(self, part: _Part) -> None:
+        now = self._now()
+        if now - part.refused > GRACE:
+            part.doubted = now
+        part.refused = now
+        self._unsettled.add(part.key)
 
     def _bind(self, part: _Part) -> None:
         """Set the bounds of a gate: all of them where its line is kept for all, else this member's shares."""
@@ -284,13 +305,15 @@ class Council:
         part.gate.rebound(bounds)
 
     def _leave_shares(self, name: str) -> None:
-        names = self.names
         for part in self._parts.values():
             if part.keeper is not None:
-                bounds = part.bounds
-                seats = share_of_limit(bounds.per_replica, name, names) if bounds.per_replica else 0
-                held = share(bounds.max_requests, name, names), share(bounds.max_bytes, name, names)
-                part.keeper.lost(name, seats, held)
+                self._leave_share(part, part.keeper, name)
+
+    def _leave_share(self, part: _Part, keeper: Owner, name: str) -> None:
+        bounds, names = part.bounds, self.names
+        seats = share_of_limit(bounds.per_replica, name, names) if bounds.per_replica else 0
+        held = share(bounds.max_requests, name, names), share(bounds.max_bytes, name, names)
+        keeper.lost(name, seats, held)
 
     def _forget(self, name: str) -> None:
         self._unlinked.pop(name, None)

@@ -73,6 +73,10 @@ class Pools:
         self._books: dict[str, _Book] = {}
         self._turns = 0
         self._settled = True
+        self._split: float | None = None
+        """Since when members that can talk have disagreed about who leads."""
+        self._apart = False
+        """Whether they have for so long that everyone keeps to its share."""
 
     # Requests
 
@@ -169,6 +173,17 @@ class Pools:
             self._lost.add(member)
             self._look()
 
+    def tick(self, now: float, patience: float) -> None:
+        """Keep to shares where members have disagreed for `patience` seconds."""
+        if self._settled:
+            self._split = None
+        elif self._split is None:
+            self._split = now
+        apart = self._split is not None and now - self._split >= patience
+        if apart is not self._apart:
+            self._apart = apart
+            self._look()
+
     def give_back_idle(self) -> None:
         """Give back what is lent and not used."""
         for name, account in list(self._accounts.items()):
@@ -206,7 +221,9 @@ class Pools:
         return account
 
     def _take(self, name: str, account: _Account) -> bool:
-        if account.keeper == self._me and self._settled:
+        if self._apart:
+            most = share_of_limit(account.limit, self._me, self._names)
+        elif account.keeper == self._me and self._settled:
             most = account.limit - self._lent(name, account.limit)
         elif account.keeper != self._me and account.keeper in self._linked:
             most = account.lent
@@ -221,7 +238,10 @@ class Pools:
 
     def _pursue(self, name: str, account: _Account) -> None:
         """Go on for those who wait."""
-        if account.keeper == self._me:
+        if self._apart:
+            while account.waiting:
+                account.waiting.popleft()(self._take(name, account))
+        elif account.keeper == self._me:
             if self._settled:
                 self._serve(name)
         elif account.keeper in self._linked:
@@ -290,6 +310,9 @@ class Pools:
         loan = book.loans.get(member)
         if loan is None or loan.turn != want.turn:
             book.loans[member] = _Loan(want.turn, 0)
+        if self._apart:
+            self._say(member, Deny(want.name, want.turn))
+            return
         book.asks.append((member, want.limit))
         if owner_of(f"pool {want.name}", self._leaders) == self._me and self._settled:
             self._serve(want.name)
