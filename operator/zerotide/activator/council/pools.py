@@ -209,6 +209,8 @@ class Pools:
                 account = self._accounts.get(message.name)
                 if account is not None and account.turn == message.turn and account.keeper == member:
                     self._answered(message, account)
+                elif isinstance(message, Fetch):
+                    self._say(member, Return(message.name, message.turn, 0, True))
 
     # The member's side
 
@@ -320,11 +322,10 @@ class Pools:
     def _returned(self, member: str, message: Return) -> None:
         book = self._books.get(message.name)
         loan = book.loans.get(member) if book is not None else None
-        if book is None or loan is None or loan.turn != message.turn:
-            return
-        loan.lent = max(loan.lent - message.number, 0)
-        if message.fetched:
+        if book is not None and message.fetched:
             book.fetching.discard(member)
+        if loan is not None and loan.turn == message.turn:
+            loan.lent = max(loan.lent - message.number, 0)
         self._serve(message.name)
 
     def _serve(self, name: str) -> None:
