@@ -129,6 +129,7 @@ class Stack:
         if service.links is not None:
             self.registry.council_port = await service.links.listen("127.0.0.1", 0)
             service._run(service.links.run())
+        service._run(service.gateway.run())
         if service.journal is not None:
             service._run(service.journal.run())
         self.url = f"http://127.0.0.1:{service.port}"

@@ -182,11 +182,18 @@ print(json.dumps([answer.generated_text, answer.details.generated_tokens, stream
 def count_requests(stack: Stack) -> list[str]:
     """Return a list that grows with each request to the activator."""
     seen: list[str] = []
-    handle = stack.service.server.handle
+    server = stack.service.server
+    handle, express = server.handle, server.express
 
-    def counting(exchange: Any) -> Any:
+    def handling(exchange: Any) -> Any:
         seen.append(exchange.request.target)
         return handle(exchange)
 
-    stack.service.server.handle = counting
+    def sending(exchange: Any) -> bool:
+        taken = express(exchange)
+        if taken:
+            seen.append(exchange.request.target)
+        return taken
+
+    server.handle, server.express = handling, sending
     return seen

@@ -21,6 +21,7 @@ from zerotide.activator.failures import ShuttingDown
 from zerotide.activator.metrics import Load, Metrics
 from zerotide.activator.processes.member import Member
 from zerotide.activator.settings import Settings
+from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.gateway import Gateway
 from zerotide.activator.traffic.holder import Holder
@@ -66,9 +67,8 @@ class Service:
         self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
         self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
-        self.forwarder = Forwarder(
+        books = Books(
             self.registry,
-            self.holder,
             self.tracker,
             self.journal,
             self.metrics,
@@ -77,16 +77,18 @@ class Service:
             clock.now_us,
             self.waker.settled,
         )
+        self.forwarder = Forwarder(self.registry, self.holder, books, self.metrics, clock.monotonic, clock.now_us)
         self.gateway = Gateway(
             self.registry,
             self.forwarder,
+            books,
             self.tracker,
             self.metrics,
             clock.monotonic,
             clock.now_us,
             body_bytes=limits.body_bytes,
         )
-        self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic)
+        self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic, self.gateway.express)
         tls = settings.fronts.tls_dir
         self.certificate = Certificate(tls) if tls is not None else None
         self.metrics.add(WireFigures(self.server.door, lambda: self.server.buffered, self.certificate))
@@ -116,6 +118,7 @@ class Service:
         for reflector in self.reflectors:
             self._run(reflector.run())
         self._run(self.holder.run())
+        self._run(self.gateway.run())
         self._run(self._tidy())
         if self.certificate is not None:
             self._run(self.certificate.run())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from zerotide.api.apikey import APIKey, digest, parse_key
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.failures import InvalidKey
+from zerotide.api.scalars import parse_time
 
 REMEMBERED = 10_000
 _NOBODY = "sha256:" + "0" * 64
@@ -25,6 +26,8 @@ class Caller:
     endpoints: frozenset[str] | None
     """Names that the key opens in its namespace, None for all."""
     max_in_flight: int | None
+    until_us: int | None = None
+    """When the credential expires, in microseconds since the epoch, None where it does not."""
 
     def may_call(self, namespace: str, name: str) -> bool:
         """Tell whether the key opens an endpoint."""
@@ -99,4 +102,5 @@ def _caller(key: APIKey) -> Caller:
         consumer=key.consumer,
         endpoints=None if spec.endpoints is None else frozenset(spec.endpoints),
         max_in_flight=spec.max_in_flight,
+        until_us=parse_time(spec.expiration_time) if spec.expiration_time is not None else None,
     )

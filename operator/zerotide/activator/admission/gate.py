@@ -133,6 +133,17 @@ class Gate(Generic[R]):
         ticket.accepted = True
         self._hold(ticket, now)
 
+    def pass_through(self, ticket: Ticket[R]) -> bool:
+        """Let a ticket through without telling it, where nobody waits and a replica has room; else do nothing."""
+        seat = None if self.held else self._best(ticket)
+        if seat is None:
+            return False
+        self._numbers += 1
+        ticket.number = self._numbers
+        self.seats.move(seat, 1)
+        ticket.seat, ticket.turn = seat, Turn.GONE
+        return True
+
     def come_back(self, ticket: Ticket[R], now: float) -> None:
         """Take a ticket whose replica was lost back to its old place, or refuse it as `enter` does."""
         self._leave_seat(ticket)

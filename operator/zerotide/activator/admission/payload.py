@@ -13,6 +13,8 @@ from zerotide.api.errors import ErrorCode, Rejection
 _SPACE = re.compile(r"[ \t\n\r]*")
 _USAGE_PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
 _READ = ("model", "stream", "stream_options")
+_NAMES = tuple(b'"%b"' % name.encode() for name in _READ)
+_ASK = b'"stream_options":{"include_usage":true},'
 
 
 class Member(NamedTuple):
@@ -32,6 +34,53 @@ class Payload:
     stream: bool = False
     adds_usage: bool = False
     """Whether the replica is asked for a usage chunk that the client did not ask for."""
+
+
+class Glance(NamedTuple):
+    """What a body says that needs no care: whatever it asks to be changed is changed at its very beginning."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        """Return the model that is asked for, empty where none is."""
+        model: str = self.content.get("model") or ""
+        return model
+
+    def payload(self, body: bytes, path: str, model_name: str) -> Payload | None:
+        """Return the payload as `prepare` would, None where that has to edit the text."""
+        content = self.content
+        model = content.get("model")
+        if model is not None and model != model_name:
+            return None
+        model = model or ""
+        stream = path == "/generate_stream" or content.get("stream") is True
+        if not stream or path not in _USAGE_PATHS:
+            return Payload(body, model, stream)
+        options = content.get("stream_options", content)
+        if options is content:
+            at = body.index(b"{") + 1
+            return Payload(b"%b%b%b" % (body[:at], _ASK, body[at:]), model, True, True)
+        if isinstance(options, dict) and options.get("include_usage") is True:
+            return Payload(body, model, True)
+        return None
+
+
+def glance(body: bytes) -> Glance | None:
+    """Read a JSON object in which no member that matters can occur twice, None for any other body.
+
+    A name may be given twice, or in escapes: then the places have to be known, and `members` reads it.
+    """
+    if any(body.count(name) > 1 for name in _NAMES) or b"\\u006" in body or b"\\u007" in body:
+        return None
+    try:
+        content = _DECODER.decode(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    model = content.get("model")
+    return Glance(content) if model is None or isinstance(model, str) else None
 
 
 def members(text: str) -> dict[str, Member]:

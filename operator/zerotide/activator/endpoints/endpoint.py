@@ -10,6 +10,7 @@ from zerotide.activator.admission.gate import Bounds, Gate
 from zerotide.activator.admission.hall import Hall
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.pods import Candidate
+from zerotide.activator.usage.lines import quoted
 from zerotide.activator.wire import Pool
 from zerotide.activator.wire.h2.lines import Lines
 from zerotide.api.demand import Stamps
@@ -22,6 +23,7 @@ class Replica:
     def __init__(self, candidate: Candidate, pool: Pool, address_us: int, lines: Lines | None = None) -> None:
         self.candidate = candidate
         self.pool = pool
+        self.quoted_uid = quoted(candidate.uid)
         self.lines = lines
         """Its connections where it speaks gRPC, and nothing else."""
         self.address_us = address_us

@@ -62,6 +62,8 @@ class Registry:
         self.keyring = Keyring()
         self.endpoints: dict[Name, Endpoint] = {}
         self.hooks: list[Hooks] = []
+        self.version = 0
+        """Grows with every change of what the head of a request may lead to."""
         self._me, self._now_us, self._now, self.limits = me, now_us, now, limits
         self.now = now
         self._members: frozenset[Member] = frozenset()
@@ -92,6 +94,7 @@ class Registry:
 
     def set_profile(self, profile: Profile) -> None:
         """Take in an endpoint's new profile."""
+        self.version += 1
         name = Name(profile.namespace, profile.name)
         endpoint = self.endpoints.get(name)
         if endpoint is not None and endpoint.profile.uid != profile.uid:
@@ -115,6 +118,7 @@ class Registry:
 
     def key_changed(self, change: Change) -> None:
         """Take in a change of an APIKey."""
+        self.version += 1
         metadata = change.object["metadata"]
         if change.type == "deleted":
             self.keyring.remove(metadata.get("namespace", ""), metadata["name"])
@@ -158,6 +162,7 @@ class Registry:
         if members == self._members:
             return
         self._members = members
+        self.version += 1
         self._leading = frozenset(member.name for member in members if member.leads)
         self.hall.caps = self._caps.shared(self._me, self._leading)
         self.council.set_members(members if self.council.send is not None else (m for m in members if m.leads))
@@ -250,6 +255,7 @@ class Registry:
     # Endpoints
 
     def _remove(self, name: Name) -> None:
+        self.version += 1
         self.catalogue.remove(*name)
         endpoint = self.endpoints.pop(name, None)
         if endpoint is None:

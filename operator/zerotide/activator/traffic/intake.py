@@ -7,7 +7,7 @@ from collections.abc import Callable
 from zerotide.activator.admission.callers import Caller, credential, refuse
 from zerotide.activator.admission.catalogue import must_serve
 from zerotide.activator.admission.naming import Name, of_header, of_host, of_path
-from zerotide.activator.admission.payload import Payload, model_of, prepare, read_json
+from zerotide.activator.admission.payload import Payload, glance, model_of, prepare, read_json
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.endpoints.registry import Registry
@@ -66,8 +66,17 @@ class Intake:
         special = take_special_way(visit, profile, self._registry)
         if special is not None:
             return special
-        limit = profile.max_body_bytes if profile is not None else self._largest_body(visit.caller)
-        body = await visit.exchange.read_body(min(limit, self._body_bytes))
+        body = await visit.exchange.read_body(self.longest_body(profile, visit.caller))
+        return self.understand(visit, profile, body)
+
+    def longest_body(self, profile: Profile | None, caller: Caller | None) -> int:
+        """Return the size of the longest body that is read at all."""
+        limit = profile.max_body_bytes if profile is not None else self._largest_body(caller)
+        return min(limit, self._body_bytes)
+
+    def understand(self, visit: Visit, profile: Profile | None, body: bytes) -> Profile:
+        """Read a body that is here, set what it asks for and return its endpoint; raises as `read` does."""
+        request = visit.exchange.request
         if not _is_json(visit.path, request):
             if profile is None:
                 raise Rejection(
@@ -76,14 +85,18 @@ class Intake:
                 )
             visit.payload = Payload(body)
             return profile
-        text, found = read_json(body, visit.path)
-        model = model_of(found)
+        seen = glance(body)
+        model = seen.model if seen is not None else model_of(read_json(body, visit.path)[1])
         profile = self._agreed(profile, model, visit.caller)
         if len(body) > profile.max_body_bytes:
             raise Rejection(ErrorCode.REQUEST_TOO_LARGE, f"the body is larger than {profile.max_body_bytes} bytes")
         if visit.path not in FORWARDED_PATHS and visit.path not in profile.extra_paths:
             raise Rejection(ErrorCode.ROUTE_NOT_FOUND, f"endpoint {profile.key} does not serve {visit.path[:256]}")
-        visit.payload = prepare(text, found, visit.path, profile.model_name)
+        payload = seen.payload(body, visit.path, profile.model_name) if seen is not None else None
+        if payload is None:
+            text, found = read_json(body, visit.path)
+            payload = prepare(text, found, visit.path, profile.model_name)
+        visit.payload = payload
         return profile
 
     def _caller(self, request: Request) -> Caller | None:

@@ -6,15 +6,33 @@ import asyncio
 from collections.abc import Callable
 
 from zerotide.activator.failures import UpstreamFault
-from zerotide.activator.traffic.replies import foreign_error_event, relayed
+from zerotide.activator.traffic.replies import foreign_error_event, passed_on, relayed
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.usage.tap import Events, Tap, Through, tap_for
-from zerotide.activator.wire import Headers
+from zerotide.activator.wire import Headers, render_lines, status_line
 from zerotide.activator.wire.trailers import accepts_trailers, passable
 from zerotide.api.usage import Tokens
 
 _TOLD = frozenset((b"x-prompt-tokens", b"x-generated-tokens"))
 MOST_COLLECTED = 256 * 1024
+
+
+class Passing:
+    """What is made of the head of an answer, once for all answers that share it."""
+
+    __slots__ = ("_content_type", "_encoded", "_told", "lines")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        told = {name: value for name, value in headers if name in _TOLD or name.startswith(b"content-")}
+        self._told = told
+        self._encoded = told.get(b"content-encoding", b"identity").lower() != b"identity"
+        self._content_type = told.get(b"content-type", b"").decode("latin-1")
+        self.lines = status_line(status) + render_lines(passed_on(headers))
+        """The head as the client gets it, up to what differs from request to request."""
+
+    def tap(self, visit: Visit) -> Tap:
+        """Return what the answer's body passes through."""
+        return tap_for(self._content_type, self._encoded, visit.protocol, self._told, visit.payload.adds_usage)
 
 
 class Relay:
@@ -44,10 +62,7 @@ class Relay:
         """Send the head on, or only remember it where the client has one already."""
         visit = self._visit
         self.status = visit.status = status
-        told = {name: value for name, value in headers if name in _TOLD or name.startswith(b"content-")}
-        encoded = told.get(b"content-encoding", b"identity").lower() != b"identity"
-        content_type = told.get(b"content-type", b"").decode("latin-1")
-        self._tap = tap_for(content_type, encoded, visit.protocol, told, visit.payload.adds_usage)
+        self._tap = Passing(status, headers).tap(visit)
         events = isinstance(self._tap, Events)
         visit.streaming = visit.streaming or events
         if visit.committed:

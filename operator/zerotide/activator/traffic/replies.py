@@ -64,10 +64,23 @@ def passage(visit: Visit) -> Headers:
     ]
 
 
+def passage_lines(visit: Visit) -> bytes:
+    """Return the same headers rendered."""
+    return b"x-request-id: %b\r\nx-zerotide-cold-start: %b\r\nx-zerotide-queue-ms: %d\r\n" % (
+        visit.shown_id.encode("latin-1"),
+        b"true" if visit.cold else b"false",
+        visit.queued_ms,
+    )
+
+
 def relayed(headers: Headers, visit: Visit) -> Headers:
     """Return a replica's headers as its client gets them."""
-    kept = [(name, value) for name, value in end_to_end(headers, _OURS) if not name.startswith(_FORGED)]
-    return kept + passage(visit)
+    return passed_on(headers) + passage(visit)
+
+
+def passed_on(headers: Headers) -> Headers:
+    """Return those of a replica's headers that travel on."""
+    return [(name, value) for name, value in end_to_end(headers, _OURS) if not name.startswith(_FORGED)]
 
 
 def send_rejection(visit: Visit, rejection: Rejection, rng: random.Random) -> None:

@@ -11,11 +11,11 @@ from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange, Flow
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.listening import open_socket
-from zerotide.activator.wire.message import Headers, Request, end_to_end, render_request
+from zerotide.activator.wire.message import Headers, Request, end_to_end, render_lines, render_request, status_line
 from zerotide.activator.wire.pool import Pool
 from zerotide.activator.wire.server import Handler, Server
 from zerotide.activator.wire.tls import Certificate
-from zerotide.activator.wire.upstream import Sink, UpstreamConnection
+from zerotide.activator.wire.upstream import ResponseHead, Sink, UpstreamConnection
 
 __all__ = [
     "Certificate",
@@ -29,10 +29,13 @@ __all__ = [
     "Peer",
     "Pool",
     "Request",
+    "ResponseHead",
     "Server",
     "Sink",
     "UpstreamConnection",
     "end_to_end",
     "open_socket",
+    "render_lines",
     "render_request",
+    "status_line",
 ]

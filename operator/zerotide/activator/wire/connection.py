@@ -28,6 +28,7 @@ from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.h2.connection import H2Connection
 from zerotide.activator.wire.h2.engine import after_preface
 from zerotide.activator.wire.limits import MIB, Limits
+from zerotide.activator.wire.memo import Cut, Memo, cut
 from zerotide.activator.wire.message import Headers, Request
 from zerotide.activator.wire.strict import read_head, without_upgrade
 from zerotide.activator.wire.tunnel import ClientEnd, check_opening, opens_websocket
@@ -72,12 +73,16 @@ class Host(Protocol):
     draining: bool
     buffered: int
     connections: set[Served]
+    heads: Memo[Request]
 
     def now(self) -> float:
         """Return the monotonic time in seconds."""
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Answer one request."""
+
+    def express(self, exchange: Exchange) -> bool:
+        """Answer a request that came whole without a task; False where that cannot be."""
 
     def answer_to(self, fault: PeerFault) -> tuple[int, Headers, bytes]:
         """Return the answer to a request that could not be read."""
@@ -104,14 +109,14 @@ class Connection(asyncio.Protocol):
         self._early: bytes | None = None
         self._fault: PeerFault | None = None
         self._fresh = True
+        self._read_head: Request | None = None
+        self._unstarted: Exchange | None = None
         self._broken = False
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Exchange] = deque()
         self._progress = self._lingered = 0
-        self._unsent: list[bytes] = []
-        self._unsent_size = 0
         self._reading = self._writable = True
 
     # Transport
@@ -136,6 +141,10 @@ class Connection(asyncio.Protocol):
             self._host.connections.discard(self)
             self._host.door.leave(self._peer.address if self._peer is not None else "")
         self._transport = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Tell whoever works on a request that nobody waits for the answer."""
         for exchange in (self._current, self._receiving, *self._waiting):
             if exchange is not None:
                 self._release(exchange)
@@ -143,7 +152,8 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._task is not None and not self._task.done():
             self._task.cancel()
-        self._parser = self._current = self._receiving = self._task = None
+        self._broken = True
+        self._parser = self._current = self._receiving = self._unstarted = self._task = None
 
     def eof_received(self) -> bool | None:
         """Close: a client that closed its side is taken for gone."""
@@ -175,12 +185,44 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         if self._phase is Phase.IDLE:
+            self._receive_first(data)
+        else:
+            self._receive(data)
+
+    def _receive_first(self, data: bytes) -> None:
+        """Take what begins with a head: one that is known, of a request that is whole, needs no parsing."""
+        head = cut(data)
+        if head is None or len(data) - head.body_at != head.length:
             self._enter(Phase.HEAD, self._limits.head_time)
+            self._receive(data)
+            return
+        request = self._host.heads.get(head.key)
+        if request is not None:
+            exchange = Exchange(request, self._peer or NOBODY, self, self._limits.unread_bytes)
+            if head.length:
+                exchange.feed(data[head.body_at :])
+            exchange.finish_body()
+            self._fresh = False
+            self._begin(exchange)
+            return
+        self._read_head = None
+        self._receive(data)
+        self._remember(head)
+
+    def _remember(self, head: Cut) -> None:
+        read = self._read_head
+        if read is not None and not self._broken and read.is_plain and (read.length or 0) == head.length:
+            self._host.heads.add(head.key, read)
+
+    def _receive(self, data: bytes) -> None:
         if self._in_head:
             self._head_fed += len(data)
         self._parse(data)
         if self._in_head and self._head_fed > self._limits.head_bytes and not self._broken:
             self._refuse(HeadTooLarge(f"the request's head is larger than {self._limits.head_bytes} bytes"))
+        unstarted, self._unstarted = self._unstarted, None
+        if unstarted is not None and unstarted is self._current:
+            self._start(unstarted)
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -246,7 +288,7 @@ class Connection(asyncio.Protocol):
             if len(self._waiting) >= self._limits.pipelined:
                 raise MalformedRequest("too many requests are pipelined")
             version, keep_alive = parser.get_http_version(), parser.should_keep_alive()
-            request = read_head(method, self._target, version, self._headers, keep_alive)
+            request = self._read_head = read_head(method, self._target, version, self._headers, keep_alive)
         except PeerFault as fault:
             self._fault = fault
             raise
@@ -290,17 +332,22 @@ class Connection(asyncio.Protocol):
         exchange = Exchange(request, self._peer or NOBODY, self, self._limits.unread_bytes)
         self._receiving = exchange
         if self._current is None:
-            self._begin(exchange)
+            # It starts when all that arrived with its head is taken in, which mostly is the whole of it.
+            self._current = self._unstarted = exchange
+            self._enter(Phase.BUSY, 0.0)
         else:
             self._waiting.append(exchange)
             self._read(False)
 
     def _begin(self, exchange: Exchange) -> None:
         self._current = exchange
-        self._since = self._host.now()
         self._enter(Phase.BUSY, 0.0)
-        self._task = asyncio.get_running_loop().create_task(self._host.handle(exchange))
-        self._task.add_done_callback(self._handled)
+        self._start(exchange)
+
+    def _start(self, exchange: Exchange) -> None:
+        self._since = self._host.now()
+        if not exchange.complete or not self._host.express(exchange):
+            self._task = self.work(self._host.handle(exchange))
 
     def _handled(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -335,21 +382,9 @@ class Connection(asyncio.Protocol):
     # Carrier
 
     def send(self, data: bytes) -> None:
-        """Write bytes to the client, together with all that is written before the loop goes on."""
-        if self._transport is None:
-            return
-        if not self._unsent:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._unsent.append(data)
-        self._unsent_size += len(data)
-        if self._unsent_size > self._limits.write_buffer:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand what is written to the transport."""
-        unsent, self._unsent, self._unsent_size = self._unsent, [], 0
-        if unsent and self._transport is not None:
-            self._transport.writelines(unsent)
+        """Write bytes to the client; uvloop sends together what is written in one turn of the loop."""
+        if self._transport is not None:
+            self._transport.write(data)
 
     def body_wanted(self, exchange: Exchange) -> None:
         """Read on, with a deadline on progress."""
@@ -396,6 +431,12 @@ class Connection(asyncio.Protocol):
         broken = self._broken and not self._waiting
         return broken or self._host.draining or request is None or not request.keep_alive
 
+    def work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Answer the current request by a task."""
+        task = self._task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._handled)
+        return task
+
     def writable(self) -> bool:
         """Tell whether the client reads fast enough."""
         return self._writable
@@ -428,14 +469,12 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._broken = True
         self._enter(Phase.LINGER, self._limits.write_time)
-        self.flush()
         if self._transport is not None:
             self._transport.close()
 
     def _linger(self) -> None:
         self._broken = True
         self._enter(Phase.LINGER, self._limits.linger_time)
-        self.flush()
         self._read(True)
         if self._transport is not None and self._transport.can_write_eof():
             with contextlib.suppress(OSError, RuntimeError):
@@ -448,23 +487,30 @@ class Connection(asyncio.Protocol):
 
     def overrule(self, fault: PeerFault) -> None:
         """End the request that is being worked on: its handler is cancelled, and answers with the fault."""
-        if self._task is None or self._task.done() or self._current is None:
+        current = self._current
+        if current is None:
             return
-        self._since = math.inf
-        self._current.overruled = fault
-        self.noted(fault)
-        self._task.cancel()
+        if self._task is not None and not self._task.done():
+            self._since = math.inf
+            current.overruled = fault
+            self.noted(fault)
+            self._task.cancel()
+        elif current.watcher is not None:
+            self._since = math.inf
+            self.noted(fault)
+            current.watcher.overruled(fault)
 
     def abort(self) -> asyncio.Task[None] | None:
         """Drop the connection; return the task that works on a request, if any."""
         task = self._task
         if self._transport is not None:
             self._transport.abort()
+        self._forget()
         return task
 
     def expire(self, now: float) -> None:
         """Act on a deadline that has passed."""
-        if self._task is not None and now - self._since > self._limits.request_age:
+        if self._current is not None and now - self._since > self._limits.request_age:
             self.overrule(RequestTooOld(f"the request lived longer than {self._limits.request_age:g} s"))
         if not self.deadline or now < self.deadline or self._transport is None:
             return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from zerotide.activator.failures import BodyTooLarge, BuffersFull, PeerFault
 from zerotide.activator.wire.door import Peer
@@ -26,6 +26,16 @@ class Tunnel(Flow, Protocol):
 
     def close(self) -> None:
         """Pass nothing on any more."""
+
+
+class Watcher(Protocol):
+    """Whoever answers a request without a task."""
+
+    def gone(self) -> None:
+        """Stop: the client closed the connection."""
+
+    def overruled(self, fault: PeerFault) -> None:
+        """Stop, and answer with the fault."""
 
 
 class Carrier(Protocol):
@@ -55,6 +65,9 @@ class Carrier(Protocol):
     def must_close(self) -> bool:
         """Tell whether the connection ends after this answer."""
 
+    def work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Go on with the current request by a task."""
+
     def writable(self) -> bool:
         """Tell whether the client reads fast enough."""
 
@@ -68,7 +81,7 @@ class Carrier(Protocol):
 class Exchange:
     """A request, its body on demand, and the answer.
 
-    The handler's task is cancelled once the client is gone; writes after that go nowhere.
+    Once the client is gone, the handler's task is cancelled or its watcher told; writes after that go nowhere.
     """
 
     __slots__ = (
@@ -87,11 +100,14 @@ class Exchange:
         "peer",
         "request",
         "started",
+        "watcher",
     )
 
     def __init__(self, request: Request, peer: Peer, carrier: Carrier, unread: int) -> None:
         self.request = request
         self.peer = peer
+        self.watcher: Watcher | None = None
+        """Set by whoever answers without a task."""
         self.overruled: PeerFault | None = None
         """Why the handler's task is cancelled although the client is there; it answers with this."""
         self.flow: Flow | None = None
@@ -120,7 +136,8 @@ class Exchange:
 
         Raises BodyTooLarge beyond `limit` bytes, BodyStalled, BuffersFull or MalformedRequest.
         """
-        if self._fault is None and max(self.request.length or 0, self._received) > limit:
+        expected = self._received if self._complete else max(self.request.length or 0, self._received)
+        if self._fault is None and expected > limit:
             self.fail(BodyTooLarge(f"the body is larger than {limit} bytes"))
         self._limit = limit
         if not self._complete and self._fault is None and self._carrier is not None:
@@ -131,9 +148,23 @@ class Exchange:
             await self._waiter
         if self._fault is not None:
             raise self._fault
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        body = self._joined()
         self._chunks = []
         return body
+
+    def whole_body(self) -> bytes | None:
+        """Return the body where all of it is here and in order, without taking it away."""
+        return self._joined() if self._complete and self._fault is None else None
+
+    def go_on_with(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Answer by a task after all, for a client that is not gone."""
+        assert self._carrier is not None, "the client is there"
+        return self._carrier.work(work)
+
+    def _joined(self) -> bytes:
+        if len(self._chunks) > 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0] if self._chunks else b""
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         """Send the head of the answer; a body of unknown length (None) is sent in chunks."""
@@ -171,6 +202,15 @@ class Exchange:
         self.start(status, headers, len(body))
         self.write(body)
         self.end()
+
+    def send_rendered(self, status_and_headers: bytes, body: bytes) -> None:
+        """Send a whole answer whose head is rendered already, its length and its end aside; not for HEAD."""
+        self.started = self.ended = True
+        if self._carrier is None:
+            return
+        last = b"connection: close\r\n\r\n" if self._carrier.must_close() else b"\r\n"
+        self._carrier.send(b"%bcontent-length: %d\r\n%b%b" % (status_and_headers, len(body), last, body))
+        self._carrier.finished(self)
 
     def tunnel(self, receiver: Callable[[bytes], None]) -> Tunnel | None:
         """Pass on as it is what the client sends after an upgrade; return what makes it wait, None if it is gone."""
@@ -231,6 +271,9 @@ class Exchange:
         """Note that the client is gone."""
         self._carrier = None
         self.flow = None
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher.gone()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

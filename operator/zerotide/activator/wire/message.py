@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Any
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -33,7 +34,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 class Request:
     """The head of a request whose framing is beyond doubt."""
 
-    __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "method", "target")
+    __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "method", "reading", "target")
 
     def __init__(
         self,
@@ -50,15 +51,24 @@ class Request:
         self.target = target
         self.headers = headers
         self.length = length
-        """Bytes of the body as announced; None where it is chunked or there is none."""
+        """Bytes of the body as announced; None where it is chunked or there is none. Requests that came whole
+        may share a head whatever their length: theirs is that of the body that they have."""
         self.chunked = chunked
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        self.reading: Any = None
+        """What the handler makes of the head, kept for requests that share it."""
 
     @property
     def has_body(self) -> bool:
         """Tell whether a body follows the head."""
         return self.chunked or bool(self.length)
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether a head that differs only in its length says the same but for that."""
+        bounded = not self.chunked and not self.expects_continue
+        return bounded and (self.length is None or self.method in ("POST", "PUT", "PATCH"))
 
     @property
     def path(self) -> str:
@@ -102,7 +112,7 @@ def render_request(method: str, target: str, headers: Headers, body: bytes) -> t
 
 def render_head(status: int, headers: Headers, *, length: int | None, bodiless: bool, close: bool) -> bytes:
     """Return the head of an answer: with a length, else chunked, or neither where it has no body by nature."""
-    parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    parts = [status_line(status)]
     _append(parts, headers)
     if length is not None and status != 204:
         parts.append(b"content-length: %d\r\n" % length)
@@ -110,6 +120,16 @@ def render_head(status: int, headers: Headers, *, length: int | None, bodiless: 
         parts.append(b"transfer-encoding: chunked\r\n")
     parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
     return b"".join(parts)
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer, with its end."""
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def render_lines(headers: Headers) -> bytes:
+    """Return header lines, each with its end."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def render_last_chunk(trailers: Headers) -> bytes:

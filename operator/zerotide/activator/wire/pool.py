@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from zerotide.activator.failures import ConnectFailed
 from zerotide.activator.wire.limits import Limits
-from zerotide.activator.wire.upstream import Sink, UpstreamConnection
+from zerotide.activator.wire.memo import Memo
+from zerotide.activator.wire.upstream import ResponseHead, Sink, UpstreamConnection
 
 IDLE_TIME = 60.0
 MAX_IDLE = 256
@@ -24,6 +25,7 @@ class Pool:
         self._limits = limits or Limits()
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
+        self._heads: Memo[ResponseHead] = Memo()
         self._closed = False
 
     async def send(
@@ -33,9 +35,9 @@ class Pool:
 
         Raises ConnectFailed; whatever happens later, the sink hears of.
         """
-        connection = None if fresh else self._take()
+        connection = None if fresh else self.take()
         if connection is None:
-            connection = await self._connect(timeout or self._limits.connect_time)
+            connection = await self.connect(timeout)
         connection.send(request, sink)
         return connection
 
@@ -48,6 +50,21 @@ class Pool:
             return False
         self._give_back(await self._connect(timeout))
         return True
+
+    def take(self) -> UpstreamConnection | None:
+        """Return an idle connection, None where there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open:
+                return connection
+        return None
+
+    async def connect(self, timeout: float | None = None) -> UpstreamConnection:
+        """Return a new connection.
+
+        Raises ConnectFailed.
+        """
+        return await self._connect(timeout or self._limits.connect_time)
 
     def close(self) -> None:
         """Close idle connections, and those that are in use once they are idle."""
@@ -64,19 +81,12 @@ class Pool:
             connection.close()
         self._idle = keep
 
-    def _take(self) -> UpstreamConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.open:
-                return connection
-        return None
-
     async def _connect(self, timeout: float) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self._limits, self._give_back), self.host, self.port
+                    lambda: UpstreamConnection(self._limits, self._give_back, self._heads), self.host, self.port
                 )
         except TimeoutError as error:
             raise ConnectFailed(f"no connection to {self.host}:{self.port} within {timeout:g} s") from error

@@ -15,15 +15,17 @@ from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.listening import BACKLOG
-from zerotide.activator.wire.message import Headers
+from zerotide.activator.wire.memo import Memo
+from zerotide.activator.wire.message import Headers, Request
 from zerotide.activator.wire.tls import Certificate
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
+Express = Callable[[Exchange], bool]
 FaultAnswer = Callable[[PeerFault], tuple[int, Headers, bytes]]
 
 
 class Server:
-    """Serve HTTP/1.1: one task of `handler` per request, one answer per connection at a time."""
+    """Serve HTTP, by `express` where it takes a request, else by a task of `handler` for each."""
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class Server:
         answer_to: FaultAnswer,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        express: Express | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.door = Door(self.limits.connections, self.limits.connections_per_address)
@@ -39,7 +42,9 @@ class Server:
         self.buffered = 0
         """Bytes of request bodies that are in memory."""
         self.now = clock
+        self.heads: Memo[Request] = Memo()
         self.handle = handler
+        self.express: Express = express or _never
         self.answer_to = answer_to
         self._listeners: list[asyncio.Server] = []
         self._acceptors: list[Acceptor] = []
@@ -106,3 +111,7 @@ class Server:
             now = self.now()
             for connection in list(self.connections):
                 connection.expire(now)
+
+
+def _never(exchange: Exchange) -> bool:
+    return False

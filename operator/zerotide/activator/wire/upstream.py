@@ -11,6 +11,7 @@ import httptools
 
 from zerotide.activator.failures import MalformedResponse, ResponseLost, ResponseTruncated, UpstreamFault
 from zerotide.activator.wire.limits import Limits
+from zerotide.activator.wire.memo import Cut, Memo, cut
 from zerotide.activator.wire.message import Headers
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,42 @@ class Sink(Protocol):
         """Note that the answer will never be complete; ResponseLost before the head, others after it."""
 
 
+class ResponseHead:
+    """The head of an answer; answers whose heads are the same but for their length share one."""
+
+    __slots__ = ("headers", "keep", "kept", "status")
+
+    def __init__(self, status: int, headers: Headers, keep: bool) -> None:
+        self.status = status
+        self.headers = headers
+        self.keep = keep
+        """Whether the connection stays open after the answer."""
+        self.kept: Any = None
+        """What the sink makes of the head, kept for answers that share it."""
+
+
+class QuickSink(Sink, Protocol):
+    """A sink that can take an answer in one piece."""
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """Take a whole answer, instead of `head`, `data` and `end`."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """A kept-alive connection to one replica, for one request at a time."""
 
-    def __init__(self, limits: Limits, on_idle: Callable[[UpstreamConnection], None]) -> None:
+    def __init__(
+        self, limits: Limits, on_idle: Callable[[UpstreamConnection], None], heads: Memo[ResponseHead]
+    ) -> None:
         self._limits = limits
+        self._heads = heads
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
         self._parser: Any = None
         self._sink: Sink | None = None
+        self._quick: QuickSink | None = None
+        self._status = 0
+        self._length: int | None = None
         self._headers: Headers = []
         self._trailers: Headers = []
         self._head_size = 0
@@ -61,10 +89,22 @@ class UpstreamConnection(asyncio.Protocol):
         """Tell whether a request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    def reserve(self, sink: QuickSink) -> None:
+        """Keep the connection for a request that `send_quick` is about to send; the sink hears of its end."""
+        self._sink = self._quick = sink
+
+    def send_quick(self, request: bytes) -> None:
+        """Send the request that the connection is kept for."""
+        self._complete = self._until_close = self._keep = self._started = False
+        self._trailers = []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(request)
+        else:
+            self._fail("the connection was closed")
+
     def send(self, request: tuple[bytes, bytes], sink: Sink) -> None:
         """Send one whole request; the sink hears of the answer."""
-        self._sink = sink
-        self._parser = self._parser or httptools.HttpResponseParser(self)
+        self._sink, self._quick = sink, None
         self._started = self._complete = self._until_close = self._keep = False
         self._trailers = []
         if self._transport is None or self._transport.is_closing():
@@ -86,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection; the sink hears no more."""
-        self._sink = None
+        self._sink = self._quick = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -114,9 +154,38 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
-        if self._sink is None or self._parser is None:
+        if self._sink is None:
             self.abort()
             return
+        quick, self._quick = self._quick, None
+        if quick is not None:
+            self._receive_first(quick, data)
+        else:
+            self._receive(data)
+
+    def _receive_first(self, sink: QuickSink, data: bytes) -> None:
+        """Take what begins with a head: one that is known, of an answer that is whole, needs no parsing."""
+        piece = cut(data)
+        if piece is None or len(data) - piece.body_at != piece.length:
+            self._receive(data)
+            return
+        known = self._heads.get(piece.key)
+        if known is not None:
+            self._sink, self._keep = None, known.keep
+            self._release()
+            sink.whole(known, data[piece.body_at :])
+            return
+        self._length = None
+        self._receive(data)
+        self._remember(piece)
+
+    def _remember(self, piece: Cut) -> None:
+        framed = self._length == piece.length and not self._until_close and self._status not in (204, 304)
+        if self._complete and framed:
+            self._heads.add(piece.key, ResponseHead(self._status, self._headers, self._keep))
+
+    def _receive(self, data: bytes) -> None:
+        self._parser = self._parser or httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -166,6 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
                 chunked = value.lower() == b"chunked"
                 if not chunked:
                     raise MalformedResponse("the only transfer coding that is understood is chunked")
+        self._status, self._length = status, length
         if status in (204, 304):
             length = 0
         self._started = True
@@ -192,16 +262,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _succeed(self) -> None:
         sink, self._sink = self._sink, None
+        self._release()
+        if sink is not None:
+            if self._trailers:
+                sink.trailers(self._trailers)
+            sink.end()
+
+    def _release(self) -> None:
         self.served += 1
         self.resume()
         if self._keep and self.open:
             self._on_idle(self)
         elif self._transport is not None:
             self._transport.close()
-        if sink is not None:
-            if self._trailers:
-                sink.trailers(self._trailers)
-            sink.end()
 
     def _reject(self, fault: MalformedResponse) -> None:
         sink = self._sink

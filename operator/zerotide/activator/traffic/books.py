@@ -1,0 +1,149 @@
+"""What is written down of every attempt to serve a request: usage records, demand, and wakes that it completed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from zerotide.activator.admission.ejection import Failure
+from zerotide.activator.demand.tracker import Tracker
+from zerotide.activator.endpoints.dialler import get
+from zerotide.activator.endpoints.endpoint import Endpoint, Replica
+from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.failures import ConnectFailed, UpstreamFault
+from zerotide.activator.metrics import Metrics
+from zerotide.activator.traffic.intake import name_of
+from zerotide.activator.traffic.relay import Relay
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.usage.journal import Journal
+from zerotide.activator.usage.lines import intent_facts, intent_line, settlement_line
+from zerotide.api.demand import Stamps, Wake
+from zerotide.api.usage import Outcome
+
+STARTUP_TIME = 2.0
+
+
+class Books:
+    """Record attempts, and draw conclusions about replicas from them."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        tracker: Tracker,
+        journal: Journal | None,
+        metrics: Metrics,
+        me: str,
+        now: Callable[[], float],
+        now_us: Callable[[], int],
+        wished: Callable[[Endpoint], Awaitable[None]],
+    ) -> None:
+        self._registry, self._tracker, self.journal, self._metrics = registry, tracker, journal, metrics
+        self._me, self._now, self._now_us, self._wished = me, now, now_us, wished
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def facts(self, visit: Visit, endpoint: Endpoint) -> bytes:
+        """Return what all records of requests like this one have in common."""
+        key_id = visit.caller.key_id if visit.caller is not None else ""
+        idempotency_key = visit.exchange.request.get(b"idempotency-key")
+        return intent_facts(endpoint.profile, visit.consumer, key_id, self._me, idempotency_key)
+
+    def began(self, visit: Visit, endpoint: Endpoint, replica: Replica, facts: bytes, now_us: int) -> None:
+        """Record that a request is about to be sent, and count it as in flight."""
+        profile = endpoint.profile
+        self._tracker.in_flight(profile.key, profile.uid, 1)
+        if self.journal is not None:
+            self.journal.add(
+                intent_line(
+                    facts,
+                    visit.id,
+                    visit.attempts,
+                    replica.quoted_uid,
+                    visit.payload.stream,
+                    visit.cold,
+                    profile.wake_id if visit.cold else "",
+                    visit.accepted_us,
+                    now_us,
+                    len(visit.payload.body),
+                )
+            )
+
+    def first_byte(self, visit: Visit, endpoint: Endpoint, replica: Replica) -> int:
+        """Note the first byte of an answer, which may complete a wake; return when it came."""
+        first_us = self._now_us()
+        visit.first_byte = self._now()
+        if endpoint.demand_us is not None:
+            stamps = endpoint.stamps(replica, first_us)
+            if stamps is not None:
+                task = asyncio.get_running_loop().create_task(self._tell_wake(endpoint, replica, stamps))
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
+        return first_us
+
+    def ended(
+        self, visit: Visit, endpoint: Endpoint, attempt: int, relay: Relay, first_us: int | None, outcome: Outcome
+    ) -> int:
+        """Record how an attempt ended, and count it no longer; return when that was."""
+        profile = endpoint.profile
+        self._tracker.in_flight(profile.key, profile.uid, -1)
+        ended_us = self._now_us()
+        if self.journal is not None:
+            self.journal.add(
+                settlement_line(visit.id, attempt, first_us, ended_us, relay.bytes, relay.tokens, outcome, relay.status)
+            )
+        return ended_us
+
+    def judge(self, endpoint: Endpoint, replica: Replica, relay: Relay) -> None:
+        """Draw conclusions about a replica from an answer, or from none."""
+        if relay.fault is None and relay.status < 500:
+            replica.did_well()
+            return
+        if isinstance(relay.fault, ConnectFailed):
+            how = Failure.CONNECT
+        elif relay.fault is not None:
+            how = Failure.CUT if relay.status else Failure.LOST
+        else:
+            how = Failure.STATUS
+        if self._registry.failed(endpoint, replica, how):
+            self._metrics.of(*name_of(endpoint.profile)).ejections[how.value] += 1
+
+    async def _tell_wake(self, endpoint: Endpoint, replica: Replica, stamps: Stamps) -> None:
+        runtime = None
+        try:
+            answer = await get(replica.pool, "/startup", endpoint.profile.key, STARTUP_TIME)
+            if answer.status == 200:
+                runtime = stages_of(answer.body)
+        except (UpstreamFault, TimeoutError):
+            pass
+        await self._wished(endpoint)
+        profile = endpoint.profile
+        if profile.wake_id:
+            wake = Wake(
+                at_us=self._now_us(),
+                endpoint=profile.key,
+                uid=profile.uid,
+                id=profile.wake_id,
+                stamps=stamps,
+                runtime=runtime,
+            )
+            self._tracker.woke(wake)
+
+
+def stages_of(body: bytes) -> dict[str, float] | None:
+    """Return the stages of its start that a runtime tells, in milliseconds; None where it tells none."""
+    try:
+        content: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if isinstance(stages, list):
+        stages = {stage.get("name"): stage.get("ms") for stage in stages if isinstance(stage, dict)}
+    if not isinstance(stages, dict):
+        return None
+    numbers = {
+        str(name)[:64]: float(value)
+        for name, value in stages.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    }
+    return numbers or None

@@ -1,0 +1,232 @@
+"""The way of a warm request: sent on and answered without a task, where nothing has to be waited for.
+
+Whatever does not fit, before the request is sent or after, goes the way of `handle`, which knows how to wait, to
+repeat and to refuse. So nothing is decided here that is not decided there as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from zerotide.activator.endpoints.endpoint import Replica
+from zerotide.activator.failures import ConnectFailed, PeerFault, ResponseLost, UpstreamFault
+from zerotide.activator.traffic.books import Books
+from zerotide.activator.traffic.forwarder import Forwarder, cut_off, too_late
+from zerotide.activator.traffic.holder import Place
+from zerotide.activator.traffic.readings import Plan, tail_of
+from zerotide.activator.traffic.relay import Passing, Relay
+from zerotide.activator.traffic.replies import passage_lines, rejection_of
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.usage.tap import Events
+from zerotide.activator.wire import ResponseHead, UpstreamConnection
+from zerotide.api.errors import Rejection
+from zerotide.api.usage import Outcome
+
+TICK = 0.1
+"""How often is looked for answers that take too long."""
+
+
+class Run(Relay):
+    """One request on its way to one replica and its answer on the way back; ends exactly once."""
+
+    __slots__ = ("_connection", "_first_us", "_handed_us", "_office", "_outcome", "_place", "_plan", "_replica", "due")
+
+    def __init__(self, office: Express, visit: Visit, plan: Plan, place: Place, replica: Replica) -> None:
+        super().__init__(visit, self._note_first)
+        self._office, self._plan, self._place, self._replica = office, plan, place, replica
+        self._connection: UpstreamConnection | None = None
+        self._handed_us = visit.accepted_us
+        self._first_us: int | None = None
+        self._outcome: Outcome | None = None
+        self.due = visit.started + plan.endpoint.profile.request_timeout
+        """Until when the answer must be complete, by the monotonic clock."""
+
+    def begin(self, connection: UpstreamConnection) -> None:
+        """Record the request, and send it as soon as its record is written."""
+        visit, books = self._visit, self._office.books
+        self._connection = connection
+        connection.reserve(self)
+        visit.exchange.flow, visit.exchange.watcher = connection, self
+        books.began(visit, self._plan.endpoint, self._replica, self._plan.facts, self._handed_us)
+        if books.journal is None:
+            self._send()
+        else:
+            books.journal.then(self._send)
+
+    def begin_again(self, connection: UpstreamConnection) -> None:
+        """Send the request over a new connection."""
+        if self._outcome is not None:
+            connection.close()
+            return
+        self._connection = self._visit.exchange.flow = connection
+        connection.reserve(self)
+        self._send()
+
+    def _send(self) -> None:
+        if self._connection is not None and self._outcome is None:
+            self._connection.send_quick(self._plan.head + tail_of(self._visit))
+
+    # The answer
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """Pass on an answer that came in one piece."""
+        visit = self._visit
+        passing: Passing | None = head.kept
+        if passing is None:
+            passing = head.kept = Passing(head.status, head.headers)
+        tap = passing.tap(visit)
+        if visit.committed or isinstance(tap, Events):
+            self.head(head.status, head.headers, len(body))
+            self.data(body)
+            self.end()
+            return
+        self._tap = tap
+        self.status = visit.status = head.status
+        self._note_first()
+        self.bytes = len(body)
+        visit.exchange.send_rendered(passing.lines + passage_lines(visit), tap.feed(body) + tap.finish())
+        self._finish()
+
+    def _note_first(self) -> None:
+        self._first_us = self._office.books.first_byte(self._visit, self._plan.endpoint, self._replica)
+
+    # Ends
+
+    def gone(self) -> None:
+        """The client left."""
+        if self._stop(Outcome.CLIENT_GONE):
+            self._office.left(self._visit, self._place)
+
+    def overruled(self, fault: PeerFault) -> None:
+        """The server wants it to end."""
+        if self._stop(Outcome.TIMED_OUT):
+            self._office.answer(self._visit, self._place, rejection_of(fault))
+
+    def expire(self) -> None:
+        """The answer took too long."""
+        if self._stop(Outcome.TIMED_OUT):
+            self._office.answer(self._visit, self._place, too_late(self._plan.endpoint.profile.request_timeout))
+
+    def lost(self, fault: UpstreamFault) -> None:
+        """There will be no more."""
+        self._connection = self._visit.exchange.flow = None
+        if self._outcome is None and isinstance(fault, ResponseLost) and fault.reused and not self.status:
+            # An idle connection that the replica closed just then: not its failure.
+            self._office.renew(self, self._replica)
+            return
+        self.fault = fault
+        if not self._settle(Outcome.LOST):
+            return
+        self._office.books.judge(self._plan.endpoint, self._replica, self)
+        if self.status:
+            self._office.answer(self._visit, self._place, cut_off())
+        else:
+            self._office.repeat(self._visit, self._plan, self._place)
+
+    def _finish(self) -> None:
+        """All is passed on."""
+        if self._settle(Outcome.COMPLETED):
+            self._office.books.judge(self._plan.endpoint, self._replica, self)
+            self._office.left(self._visit, self._place)
+
+    def _stop(self, outcome: Outcome) -> bool:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        return self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> bool:
+        if self._outcome is not None:
+            return False
+        self._outcome = outcome
+        exchange, endpoint = self._visit.exchange, self._plan.endpoint
+        exchange.flow = exchange.watcher = None
+        self._connection = None
+        self._office.under_way.discard(self)
+        ended_us = self._office.books.ended(self._visit, endpoint, 1, self, self._first_us, outcome)
+        if outcome is Outcome.COMPLETED:
+            endpoint.services.add(ended_us - self._handed_us)
+        return True
+
+
+class Express:
+    """Send requests at once; `leave` takes leave of a request, `answered` does work that may end in a refusal."""
+
+    def __init__(
+        self,
+        books: Books,
+        forwarder: Forwarder,
+        now: Callable[[], float],
+        leave: Callable[[Visit], None],
+        answered: Callable[[Visit, Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.books = books
+        self._forwarder, self._now, self._leave, self._answered = forwarder, now, leave, answered
+        self.under_way: set[Run] = set()
+        self._renewing: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """End answers that take longer than their endpoint allows, for ever."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._now()
+            for run in [run for run in self.under_way if run.due <= now]:
+                run.expire()
+
+    def send(self, visit: Visit, plan: Plan, place: Place) -> bool:
+        """Send a request to a replica that has room and a connection; False, and nothing done, without these."""
+        gate = plan.endpoint.gate
+        if not gate.pass_through(place):
+            return False
+        assert place.seat is not None, "who passed through has a seat"
+        replica = place.seat.replica
+        connection = replica.pool.take()
+        if connection is None:
+            gate.leave(place)
+            return False
+        visit.attempts = 1
+        run = Run(self, visit, plan, place, replica)
+        self.under_way.add(run)
+        run.begin(connection)
+        return True
+
+    # What becomes of runs
+
+    def renew(self, run: Run, replica: Replica) -> None:
+        """Give a run a new connection."""
+        task = asyncio.get_running_loop().create_task(self._renew(run, replica))
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+
+    async def _renew(self, run: Run, replica: Replica) -> None:
+        try:
+            run.begin_again(await replica.pool.connect())
+        except ConnectFailed as fault:
+            run.lost(fault)
+
+    def left(self, visit: Visit, place: Place) -> None:
+        """Take leave of a request that was answered, or whose client is gone."""
+        place.leave()
+        self._leave(visit)
+
+    def answer(self, visit: Visit, place: Place, rejection: Rejection) -> None:
+        """Refuse a request, or end its answer, by a task."""
+
+        async def refuse() -> None:
+            raise rejection
+
+        self._go_on(visit, place, refuse)
+
+    def repeat(self, visit: Visit, plan: Plan, place: Place) -> None:
+        """Send a request again, by a task that may wait for a replica."""
+        self._go_on(visit, place, lambda: self._forwarder.forward(visit, plan.endpoint, place))
+
+    def _go_on(self, visit: Visit, place: Place, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Go on by a task; a client that is gone by now, or before the task begins, is waited for by nobody."""
+        if visit.exchange.gone:
+            self.left(visit, place)
+            return
+        task = visit.exchange.go_on_with(self._answered(visit, work))
+        task.add_done_callback(lambda _: self.left(visit, place))

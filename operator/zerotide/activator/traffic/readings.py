@@ -1,0 +1,73 @@
+"""What follows from the head of a request alone, worked out once for all requests that share it.
+
+A reading holds for one version of the registry: any change of an endpoint, a key or the activators makes a new one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from zerotide.activator.admission.callers import Caller
+from zerotide.activator.admission.profile import Profile
+from zerotide.activator.endpoints.endpoint import Endpoint
+from zerotide.activator.traffic.outgoing import kept_headers
+from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.wire import render_lines
+from zerotide.api.protocol import Protocol
+
+
+@dataclass(slots=True)
+class Reading:
+    """Who calls, what is asked for, and where it goes as far as the head says."""
+
+    version: int
+    caller: Caller | None
+    profile: Profile | None
+    """None where the body's `model` is to say it."""
+    target: str
+    """Without the prefix that names the endpoint."""
+    protocol: Protocol
+    longest: float
+    """Seconds for which it may be held by what it says itself."""
+    batch: bool
+    longest_body: int
+    plans: dict[str, Plan] = field(default_factory=dict)
+    """By model, empty for requests whose body names none."""
+
+    def holds(self, version: int, now_us: int) -> bool:
+        """Tell whether it is still true."""
+        until_us = math.inf if self.caller is None or self.caller.until_us is None else self.caller.until_us
+        return self.version == version and now_us < until_us
+
+
+@dataclass(slots=True)
+class Plan:
+    """The way of requests with one head to one endpoint."""
+
+    endpoint: Endpoint
+    claims: tuple[tuple[str, int], ...]
+    """The names under which they are counted as a consumer's, each with its limit."""
+    names: tuple[str, ...]
+    head: bytes
+    """What the replica gets to see of the head, up to what differs from request to request."""
+    facts: bytes
+    """What their usage records have in common."""
+
+
+def head_of(visit: Visit, profile: Profile) -> bytes:
+    """Return the beginning of a request as its replica gets it; what `tail_of` returns ends it."""
+    line = f"POST {visit.target} HTTP/1.1\r\n".encode("latin-1")
+    return line + render_lines(kept_headers(visit.exchange.request, profile))
+
+
+def tail_of(visit: Visit) -> bytes:
+    """Return the rest of a request: what differs from one to the next, and the body."""
+    peer, body = visit.exchange.peer, visit.payload.body
+    return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        peer.address.encode(),
+        peer.scheme,
+        visit.shown_id.encode("latin-1"),
+        len(body),
+        body,
+    )
