@@ -27,8 +27,8 @@ def filled(endpoints: int) -> Metrics:
     return metrics
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 60))
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 40))
 def test_the_page_is_the_library_s(endpoints: int) -> None:
     """However many chunks it is made of: family by family and sample by sample what the library reads from its own."""
     metrics = filled(endpoints)

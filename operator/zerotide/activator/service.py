@@ -8,8 +8,6 @@ from collections.abc import Coroutine, Iterator, Sequence
 from socket import socket
 from typing import Any
 
-import aiohttp
-
 from zerotide.activator.admin.app import Admin
 from zerotide.activator.council.links import Links
 from zerotide.activator.demand.stream import Stream
@@ -26,8 +24,7 @@ from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.gateway import Gateway
 from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.replies import answer_to_fault
-from zerotide.activator.usage.journal import Journal
-from zerotide.activator.usage.shipper import Shipper
+from zerotide.activator.usage.records import Records
 from zerotide.activator.wire import Certificate, Limits, Network, Server, open_socket
 from zerotide.activator.wire_metrics import WireFigures
 from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
@@ -40,7 +37,6 @@ TIDY = 10.0
 LOOK = 0.05
 LAST_WORDS = 3.0
 """Seconds in which clients whose requests are ended at the end of a drain are told so."""
-USAGE_PATH = "/internal/usage"
 
 
 class Service:
@@ -64,7 +60,9 @@ class Service:
         self.metrics.loads = self._loads
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
         self.links = self._link(client)
-        self.journal = Journal(settings.usage_dir) if settings.usage_dir is not None else None
+        folder = settings.usage_dir
+        self._records = Records(folder, settings.exporter_url, settings.exporter_token_file) if folder else None
+        self.journal = self._records.journal if self._records is not None else None
         self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
         books = Books(
@@ -102,7 +100,6 @@ class Service:
             settings.operator_user,
         )
         self.port = self.tls_port = self.admin_port = 0
-        self._session: aiohttp.ClientSession | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
 
@@ -122,10 +119,8 @@ class Service:
         self._run(self._tidy())
         if self.certificate is not None:
             self._run(self.certificate.run())
-        if self.journal is not None:
-            self._run(self.journal.run())
-            if settings.exporter_url:
-                self._run(self._shipper(self.journal).run())
+        for work in self._records.work() if self._records is not None else ():
+            self._run(work)
         for reflector in self.reflectors:
             await reflector.synced.wait()
         await self._listen(settings.fronts.proxies)
@@ -179,26 +174,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.journal is not None:
-            await self._last_records(self.journal)
-        if self._session is not None:
-            await self._session.close()
-
-    async def _last_records(self, journal: Journal) -> None:
-        if self._session is not None:
-            try:
-                async with asyncio.timeout(5):
-                    await self._shipper(journal).ship()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                log.warning("usage records stay in the log", extra={"error": str(error)})
-        await journal.close()
-
-    def _shipper(self, journal: Journal) -> Shipper:
-        self._session = self._session or aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        file = self.settings.exporter_token_file
-        return Shipper(
-            journal, self._session, self.settings.exporter_url + USAGE_PATH, TokenFile(file) if file else None
-        )
+        if self._records is not None:
+            await self._records.close()
 
     async def _open_council(self, links: Links) -> None:
         first = self.settings.council_port
