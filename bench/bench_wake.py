@@ -15,8 +15,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.support import Measured, installed
-from e2e.harness import SMOLLM2, System, smollm2, trivial
+from bench.support import Inside, Measured, installed
+from e2e.harness import SMOLLM2, Json, System, smollm2, trivial, wait_until
 from zerotide.api.scalars import parse_duration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,9 +54,9 @@ def main() -> None:
         for round_ in range(max(arguments.trivial, arguments.smollm2)):
             if round_ < arguments.trivial:
                 runs["floor"].add(inside.floor(namespace))
-                runs["trivial"].add(inside.wake(namespace, "trivial", key), stages(system, namespace, "trivial"))
+                runs["trivial"].add(*wake(system, inside, namespace, "trivial", key))
             if round_ < arguments.smollm2:
-                runs["smollm2"].add(inside.wake(namespace, "smollm2", key), stages(system, namespace, "smollm2"))
+                runs["smollm2"].add(*wake(system, inside, namespace, "smollm2", key))
             print(f"\rround {round_ + 1}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         show(runs)
@@ -80,10 +80,19 @@ class Runs:
                 table.setdefault(name, []).append(value)
 
 
-def stages(system: System, namespace: str, name: str) -> dict[str, float]:
-    """Wait until an endpoint sleeps again, and return the stages of its last wake in seconds."""
-    status = system.wait_state(namespace, name, "Asleep", timeout=60)
-    return {stage["name"]: parse_duration(stage["duration"]) / 1e6 for stage in status["lastWake"]["stages"]}
+def wake(system: System, inside: Inside, namespace: str, name: str, key: str) -> tuple[Measured, dict[str, float]]:
+    """Measure a wake, wait until the endpoint sleeps again, and return its stages in seconds too."""
+    before = (system.status(namespace, name).get("lastWake") or {}).get("id")
+    measured = inside.wake(namespace, name, key)
+
+    def over() -> Json | None:
+        # The status may still say Asleep from before: it is written half a second after the wake began.
+        status = system.status(namespace, name)
+        last: Json = status.get("lastWake") or {}
+        return last if status.get("state") == "Asleep" and last.get("id") not in (None, before) else None
+
+    last = wait_until(f"{name} woke and sleeps again", over, 60)
+    return measured, {stage["name"]: parse_duration(stage["duration"]) / 1e6 for stage in last["stages"]}
 
 
 def show(runs: dict[str, Runs]) -> None:
