@@ -3,23 +3,25 @@
 Each proxy has a core alone and the same backend behind it; the load generator and the backend share the other core.
 Every peer gets the same bytes, in turn, round after round: as much as it takes over 32 connections, 500 requests a
 second by the clock, and a thousand streams. `--quick` starts the activator's parts in one process with objects put in
-by hand, beside HAProxy: no cluster, no Knative, under a minute.
+by hand, beside HAProxy: no cluster and no Knative, for trying things out.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.knative.install import programs
+from bench.local import local_cluster, prepare_process, run_again_inside
 from bench.wire import requests
+from bench.wire.inside import run, start_backend
 from bench.wire.measure import Figures, Plan, measure
 from bench.wire.peers import Peer, alone, rival
-from bench.wire.processes import LOAD_CORE, free_port, running
 from bench.wire.programs import PROXIES, compiled, ensure_packages
 from bench.wire.table import result, rows, table
 
@@ -29,9 +31,7 @@ def quick(plan: Plan, names: list[str], streams: bool) -> dict[str, Figures]:
     ensure_packages({package: command for package, command in PROXIES.items() if command in names})
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-wire-")))
-        backend = free_port()
-        command = [str(compiled("backend")), "--port", str(backend)]
-        stack.enter_context(running("backend", command, LOAD_CORE, folder)).wait_listening(backend)
+        backend = start_backend(stack, folder)
         peers = [Peer("direct", backend)]
         peers += [stack.enter_context(rival(name, folder, "127.0.0.1", backend)) for name in names]
         peers.append(stack.enter_context(alone(folder, backend)))
@@ -45,18 +45,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="times every load is sent to every peer")
     parser.add_argument("--seconds", type=float, help="seconds for which each is measured, after a second of warm-up")
     parser.add_argument("--no-streams", action="store_true", help="leave the streams out")
+    parser.add_argument("--no-knative", action="store_true", help="leave Knative's activator out")
     parser.add_argument("--few-headers", action="store_true", help="three headers instead of the openai client's")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    # Everything that was started ends with this process, however it is asked to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    prepare_process()
+    if not given.quick and not given.inside:
+        sys.exit(outside(given.no_knative))
     headers = requests.FEW if given.few_headers else requests.OPENAI
-    if not given.quick:
-        parser.error("only --quick yet")
-    plan = Plan(given.rounds or 3, given.seconds or 2.0, headers=headers)
-    figures = quick(plan, ["haproxy"], not given.no_streams)
+    plan = Plan(given.rounds or 3, given.seconds or (2.0 if given.quick else 3.0), headers=headers)
+    absent = {}
+    if given.quick:
+        figures = quick(plan, ["haproxy"], not given.no_streams)
+    else:
+        figures = asyncio.run(run(plan, not given.no_streams, not given.no_knative))
+        absent = {"KEDA": "not installed", "KubeAI": "not installed"}
     by_peer = rows(figures)
-    print(table(by_peer, {}))
+    print(table(by_peer, absent))
     print("RESULT " + json.dumps(result(by_peer)))
+
+
+def outside(no_knative: bool) -> int:
+    """Install what is needed, start a cluster, and measure in its network."""
+    ensure_packages(PROXIES)
+    if not no_knative:
+        programs("activator")
+    with local_cluster("zerotide-bench-wire") as cluster:
+        return run_again_inside(cluster, "bench.bench_wire", ["--inside", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
