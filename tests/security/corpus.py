@@ -14,6 +14,10 @@ LENGTH = b"Content-Length: 13\r\n"
 END = LENGTH + b"\r\n" + BODY
 WHOLE = b"d\r\n" + BODY + b"\r\n0\r\n\r\n"
 
+GET = HEAD.replace(b"POST", b"GET")
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+VERSION = b"Sec-WebSocket-Version: 13\r\n"
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
 
 REFUSED: dict[str, bytes] = {
@@ -89,10 +93,17 @@ REFUSED: dict[str, bytes] = {
     "HTTP/1.0": HEAD.replace(b"1.1", b"1.0") + END,
     "HTTP/1.2": HEAD.replace(b"1.1", b"1.2") + END,
     "HTTP/2.0 in a line": HEAD.replace(b"1.1", b"2.0") + END,
-    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "half a preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
     "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(190),
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
-    "WebSocket": HEAD.replace(b"POST", b"GET") + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    # Upgrades that a replica might take for agreed to: what follows would be a request that nobody checked.
+    "WebSocket without a key": GET + UPGRADE + b"Sec-WebSocket-Version: 13\r\n\r\n",
+    "WebSocket with two keys": GET + UPGRADE + VERSION + KEY + KEY + b"\r\n",
+    "WebSocket of an old version": GET + UPGRADE + KEY + b"Sec-WebSocket-Version: 777\r\n\r\n",
+    "WebSocket by POST": HEAD + UPGRADE + VERSION + KEY + LENGTH + b"\r\n" + BODY,
+    "WebSocket with a body": GET + UPGRADE + VERSION + KEY + LENGTH + b"\r\n" + BODY,
+    "WebSocket among others": GET + b"Connection: Upgrade\r\nUpgrade: h2c, websocket\r\n" + VERSION + KEY + b"\r\n",
+    "WebSocket where there is none": GET + UPGRADE + VERSION + KEY + b"\r\n",
     "unknown expectation": HEAD + LENGTH + b"Expect: 200-ok\r\n\r\n" + BODY,
     "compressed body": HEAD + LENGTH + b"Content-Encoding: gzip\r\n\r\n" + BODY,
     # How much of it there is.
