@@ -46,7 +46,7 @@ def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
     record_file = storage.folder() / f"{image.name}.json"
     record: dict[str, Any] = json.loads(record_file.read_text()) if record_file.exists() else {}
     with building():
-        fingerprint = image.fingerprint(storage.ensure_base(say))
+        fingerprint = image.fingerprint(storage.ensure_base(say), storage.wheels())
     pushed = storage.folder_of(image.reference)
     fresh = record.get("fingerprint") == fingerprint and (pushed / "manifest.json").exists()
     if not fresh:

@@ -112,6 +112,11 @@ def bud(context: Path, target: str, reference: str, arguments: dict[str, str]) -
         )
 
 
+def wheels() -> list[str]:
+    """Name the wheels of the cache."""
+    return sorted(path.name for path in (cache() / "wheels").glob("*.whl"))
+
+
 def pip_mounts() -> list[tuple[str, str, str]]:
     """List what lets pip work inside a build as it does on this machine, as (source, target, mode).
 

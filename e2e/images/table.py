@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class DockerImage:
     context: Path
     target: str = ""
     arguments: tuple[tuple[str, str], ...] = (("BASE", BASE),)
+    torch: bool = False
+    """Whether it holds torch, whose CPU build comes from the cache where that has it."""
 
     def inputs(self) -> list[Path]:
         """List the files that decide the image's content, in a stable order."""
@@ -40,9 +43,10 @@ class DockerImage:
         files = (path for path in self.context.rglob("*") if path.is_file())
         return sorted(path for path in files if not any(part in skipped for part in path.parts))
 
-    def fingerprint(self, base: str) -> str:
-        """Hash the inputs, their modes, the build arguments and the base it is built on."""
-        digest = hashlib.sha256(repr((self.reference, self.target, self.arguments, base)).encode())
+    def fingerprint(self, base: str, wheels: Sequence[str] = ()) -> str:
+        """Hash the inputs, their modes, the build arguments, the base it is built on and the cached wheels it takes."""
+        taken = tuple(wheels) if self.torch else ()
+        digest = hashlib.sha256(repr((self.reference, self.target, self.arguments, base, *taken)).encode())
         for path in self.inputs():
             digest.update(f"{path.relative_to(self.context)} {path.stat().st_mode:o}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -55,8 +59,8 @@ IMAGES: dict[str, StaticImage | DockerImage] = {
         StaticImage("pause", PAUSE_IMAGE, HERE / "pause" / "pause.c", (("User", "65535:65535"),)),
         StaticImage("trivial", "zerotide/trivial:dev", HERE / "trivial" / "trivial.c", (("User", "65532:65532"),)),
         DockerImage("operator", "zerotide/operator:dev", ROOT / "operator"),
-        DockerImage("runtime", "zerotide/runtime:dev", ROOT / "runtime-image", "runtime"),
-        DockerImage("smollm2", "zerotide/runtime-smollm2:dev", ROOT / "runtime-image", "smollm2"),
+        DockerImage("runtime", "zerotide/runtime:dev", ROOT / "runtime-image", "runtime", torch=True),
+        DockerImage("smollm2", "zerotide/runtime-smollm2:dev", ROOT / "runtime-image", "smollm2", torch=True),
     )
 }
 

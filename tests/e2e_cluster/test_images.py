@@ -7,6 +7,7 @@ import json
 import random
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_a_fingerprint_follows_content_modes_and_bases_only(tmp_path: Path) -> N
     (tmp_path / "__pycache__" / "code.pyc").write_bytes(b"1")
     code.touch()
     assert image.fingerprint("base1") == first
+    assert image.fingerprint("base1", ["torch-1.whl"]) == first  # it does not hold torch
+    assert replace(image, torch=True).fingerprint("base1", ["torch-1.whl"]) != first
     seen = {first, image.fingerprint("base2")}
     code.chmod(0o755)
     seen.add(image.fingerprint("base1"))

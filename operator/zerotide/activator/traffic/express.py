@@ -19,11 +19,12 @@ from zerotide.activator.traffic.readings import Plan, tail_of
 from zerotide.activator.traffic.relay import Passing, Relay
 from zerotide.activator.traffic.replies import passage_lines, rejection_of
 from zerotide.activator.traffic.visit import Visit
-from zerotide.activator.usage.tap import Events
+from zerotide.activator.usage.tap import Events, Through
 from zerotide.activator.wire import ResponseHead, UpstreamConnection
 from zerotide.api.errors import Rejection
 from zerotide.api.usage import Outcome
 
+_THROUGH = Through()
 TICK = 0.1
 """How often is looked for answers that take too long."""
 
@@ -34,7 +35,12 @@ class Run(Relay):
     __slots__ = ("_connection", "_first_us", "_handed_us", "_office", "_outcome", "_place", "_plan", "_replica", "due")
 
     def __init__(self, office: Express, visit: Visit, plan: Plan, place: Place, replica: Replica) -> None:
-        super().__init__(visit, self._note_first)
+        # Not by way of Relay's: neither its future nor a circle that the garbage collector would have to find.
+        self._visit, self._tap = visit, _THROUGH
+        self._collected = self._trailers = None
+        self.first = False
+        self.bytes = self.status = 0
+        self.fault: UpstreamFault | None = None
         self._office, self._plan, self._place, self._replica = office, plan, place, replica
         self._connection: UpstreamConnection | None = None
         self._handed_us = visit.accepted_us
@@ -84,12 +90,13 @@ class Run(Relay):
             return
         self._tap = tap
         self.status = visit.status = head.status
-        self._note_first()
+        self._began()
         self.bytes = len(body)
         visit.exchange.send_rendered(passing.lines + passage_lines(visit), tap.feed(body) + tap.finish())
         self._finish()
 
-    def _note_first(self) -> None:
+    def _began(self) -> None:
+        self.first = True
         self._first_us = self._office.books.first_byte(self._visit, self._plan.endpoint, self._replica)
 
     # Ends

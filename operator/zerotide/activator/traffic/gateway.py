@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from zerotide.activator.admission.affinity import affinity
+from zerotide.activator.admission.payload import Glance, glance
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.demand.tracker import Tracker
@@ -21,7 +22,7 @@ from zerotide.activator.traffic import local
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.express import Express
 from zerotide.activator.traffic.forwarder import Forwarder
-from zerotide.activator.traffic.intake import Intake, name_of
+from zerotide.activator.traffic.intake import Intake, is_json, name_of
 from zerotide.activator.traffic.readings import Plan, Reading, head_of
 from zerotide.activator.traffic.replies import is_call, rejection_of, send_rejection
 from zerotide.activator.traffic.visit import Visit
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 SOONEST_503 = 1.0
 """Seconds from arrival before which no 503 is sent: some clients come back at once, and for ever."""
+MOST_PLANS = 64
+"""Endpoints that are remembered for one head; a client that names more than these reads them anew."""
 _ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -67,16 +70,21 @@ class Gateway:
         body = exchange.whole_body()
         if not body or exchange.request.method != "POST":
             return False
-        visit = self._visit(exchange)
+        reading: Reading | None = exchange.request.reading
         try:
-            plan = self._plan(visit, body)
+            if reading is None or not reading.holds(self._registry.version, self._now_us):
+                reading = self._read(exchange)
+            if reading is None or len(body) > reading.longest_body:
+                return False
+            visit = self._visit(exchange, reading.given_id)
+            visit.follow(reading)
+            plan = self._plan(visit, reading, body)
         except Rejection:
             return False
         if plan is None or not self._take(visit, plan):
             return False
         visit.accepted_us = self._now_us()
-        place = self._forwarder.place(visit, plan.endpoint)
-        if not self._office.send(visit, plan, place):
+        if not self._office.send(visit, plan, self._forwarder.place(visit, plan.endpoint)):
             for name in visit.claims:
                 self._pools.leave(name)
             return False
@@ -84,48 +92,56 @@ class Gateway:
         self.active += 1
         return True
 
-    def _plan(self, visit: Visit, body: bytes) -> Plan | None:
-        """Return the way of a request that needs no care; None for others. Raises what would be raised anyway."""
-        request, version = visit.exchange.request, self._registry.version
-        reading: Reading | None = request.reading
-        if reading is None or not reading.holds(version, self._now_us()):
-            reading = request.reading = self._read(visit, version)
-            if reading is None:
-                return None
-        visit.caller, visit.target, visit.protocol = reading.caller, reading.target, reading.protocol
-        visit.longest, visit.batch = reading.longest, reading.batch
-        if len(body) > reading.longest_body:
+    def _read(self, exchange: Exchange) -> Reading | None:
+        """Read a head that is new or whose reading is out of date; None where its request needs care."""
+        request = exchange.request
+        visit, version = self._visit(exchange), self._registry.version
+        action, profile = self._intake.locate(visit)
+        if action is not Action.FORWARD or request.get(b"content-encoding"):
             return None
+        reading = request.reading = Reading(
+            version,
+            visit.caller,
+            profile,
+            visit.target,
+            visit.protocol,
+            longest=longest_hold(request.headers),
+            batch=is_batch(request.get(b"x-zerotide-priority")),
+            longest_body=self._intake.longest_body(profile, visit.caller),
+            is_json=is_json(visit.path, request),
+            given_id=visit.shown_id if visit.shown_id != visit.id else "",
+        )
+        return reading
+
+    def _plan(self, visit: Visit, reading: Reading, body: bytes) -> Plan | None:
+        """Return the way of a request that needs no care; None for others. Raises what would be raised anyway."""
+        seen = glance(body) if reading.is_json else None
+        plan = reading.plans.get(seen.model) if seen is not None else None
+        if plan is None or seen is None:
+            return self._new_plan(visit, reading, body, seen)
+        profile = plan.endpoint.profile
+        payload = seen.payload(body, visit.path, profile.model_name)
+        if payload is None or len(body) > profile.max_body_bytes:
+            return None
+        visit.payload, visit.endpoint = payload, plan.endpoint
+        if profile.routing.by_affinity:
+            visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, payload.body)
+        return plan
+
+    def _new_plan(self, visit: Visit, reading: Reading, body: bytes, seen: Glance | None) -> Plan | None:
         profile = self._intake.understand(visit, reading.profile, body)
         endpoint = self._registry.endpoints.get(name_of(profile))
         if endpoint is None or profile.blocked is not None or profile.grpc:
             return None
         visit.endpoint = endpoint
         if profile.routing.by_affinity:
-            visit.affinity = affinity(profile.routing, request.get, visit.path, visit.payload.body)
-        plan = reading.plans.get(visit.payload.model)
-        if plan is None:
-            claims = tuple(self._claims(visit, profile))
-            names = tuple(name for name, _ in claims)
-            plan = Plan(endpoint, claims, names, head_of(visit, profile), self._books.facts(visit, endpoint))
-            reading.plans[visit.payload.model] = plan
+            visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, visit.payload.body)
+        claims = tuple(self._claims(visit, profile))
+        names = tuple(name for name, _ in claims)
+        plan = Plan(endpoint, claims, names, head_of(visit, profile), self._books.facts(visit, endpoint))
+        if seen is not None and len(reading.plans) < MOST_PLANS:
+            reading.plans[seen.model] = plan
         return plan
-
-    def _read(self, visit: Visit, version: int) -> Reading | None:
-        action, profile = self._intake.locate(visit)
-        if action is not Action.FORWARD or visit.exchange.request.get(b"content-encoding"):
-            return None
-        headers, priority = visit.exchange.request.headers, visit.exchange.request.get(b"x-zerotide-priority")
-        return Reading(
-            version,
-            visit.caller,
-            profile,
-            visit.target,
-            visit.protocol,
-            longest_hold(headers),
-            is_batch(priority),
-            self._intake.longest_body(profile, visit.caller),
-        )
 
     async def run(self) -> None:
         """End answers that take too long, for ever."""
@@ -140,10 +156,13 @@ class Gateway:
         finally:
             self._leave(visit)
 
-    def _visit(self, exchange: Exchange) -> Visit:
+    def _visit(self, exchange: Exchange, given_id: str | None = None) -> Visit:
+        """Begin a visit; `given_id` is the client's own id where that is known."""
         id = f"{self._rng.getrandbits(128):032x}"
-        shown = exchange.request.get(b"x-request-id")
-        return Visit(exchange, id, shown if _ID.fullmatch(shown) else id, self._now())
+        if given_id is None:
+            shown = exchange.request.get(b"x-request-id")
+            given_id = shown if _ID.fullmatch(shown) else ""
+        return Visit(exchange, id, given_id or id, self._now())
 
     async def _answered(self, visit: Visit, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         exchange = visit.exchange

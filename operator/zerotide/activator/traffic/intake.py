@@ -77,7 +77,7 @@ class Intake:
     def understand(self, visit: Visit, profile: Profile | None, body: bytes) -> Profile:
         """Read a body that is here, set what it asks for and return its endpoint; raises as `read` does."""
         request = visit.exchange.request
-        if not _is_json(visit.path, request):
+        if not is_json(visit.path, request):
             if profile is None:
                 raise Rejection(
                     ErrorCode.INVALID_REQUEST,
@@ -141,7 +141,8 @@ def _asks_for_endpoints(method: str, path: str) -> bool:
     return method == "GET" and (path == "/info" or path.startswith("/v1/"))
 
 
-def _is_json(path: str, request: Request) -> bool:
+def is_json(path: str, request: Request) -> bool:
+    """Tell whether a body is read as JSON."""
     if path.startswith(_NOT_JSON):
         return False
     return path in FORWARDED_PATHS or "json" in request.get(b"content-type").lower()

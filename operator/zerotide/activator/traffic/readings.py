@@ -5,7 +5,7 @@ A reading holds for one version of the registry: any change of an endpoint, a ke
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zerotide.activator.admission.callers import Caller
@@ -32,13 +32,20 @@ class Reading:
     """Seconds for which it may be held by what it says itself."""
     batch: bool
     longest_body: int
+    is_json: bool
+    given_id: str
+    """The request id that the client gave, empty where it gave none."""
     plans: dict[str, Plan] = field(default_factory=dict)
     """By model, empty for requests whose body names none."""
 
-    def holds(self, version: int, now_us: int) -> bool:
+    @property
+    def until_us(self) -> int | None:
+        """Return when its caller's credential expires."""
+        return self.caller.until_us if self.caller is not None else None
+
+    def holds(self, version: int, now_us: Callable[[], int]) -> bool:
         """Tell whether it is still true."""
-        until_us = math.inf if self.caller is None or self.caller.until_us is None else self.caller.until_us
-        return self.version == version and now_us < until_us
+        return self.version == version and (self.until_us is None or now_us() < self.until_us)
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import httptools
 
@@ -23,12 +23,13 @@ from zerotide.activator.failures import (
     PeerFault,
     RequestTooOld,
 )
-from zerotide.activator.wire.door import Door, Peer
+from zerotide.activator.wire.door import Peer
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.h2.connection import H2Connection
 from zerotide.activator.wire.h2.engine import after_preface
-from zerotide.activator.wire.limits import MIB, Limits
-from zerotide.activator.wire.memo import Cut, Memo, cut
+from zerotide.activator.wire.host import Host
+from zerotide.activator.wire.limits import MIB
+from zerotide.activator.wire.memo import Cut, cut
 from zerotide.activator.wire.message import Headers, Request
 from zerotide.activator.wire.strict import read_head, without_upgrade
 from zerotide.activator.wire.tunnel import ClientEnd, check_opening, opens_websocket
@@ -47,45 +48,6 @@ class Phase(Enum):
     BODY = "a body that is asked for"
     BUSY = "an answer"
     LINGER = "the client to close"
-
-
-class Served(Protocol):
-    """A client's connection, as the server sees it, whatever it speaks."""
-
-    def expire(self, now: float) -> None:
-        """Act on a deadline that has passed."""
-
-    def shut_idle(self) -> None:
-        """Close the connection if nothing is going on."""
-
-    def overrule(self, fault: PeerFault) -> None:
-        """End what is being worked on: handlers are cancelled, and answer with the fault."""
-
-    def abort(self) -> Awaitable[Any] | None:
-        """Drop the connection; return what still works on its requests, if anything."""
-
-
-class Host(Protocol):
-    """The server, as its connections see it."""
-
-    limits: Limits
-    door: Door
-    draining: bool
-    buffered: int
-    connections: set[Served]
-    heads: Memo[Request]
-
-    def now(self) -> float:
-        """Return the monotonic time in seconds."""
-
-    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
-        """Answer one request."""
-
-    def express(self, exchange: Exchange) -> bool:
-        """Answer a request that came whole without a task; False where that cannot be."""
-
-    def answer_to(self, fault: PeerFault) -> tuple[int, Headers, bytes]:
-        """Return the answer to a request that could not be read."""
 
 
 class Connection(asyncio.Protocol):

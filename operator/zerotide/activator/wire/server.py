@@ -10,9 +10,10 @@ from typing import Any
 
 from zerotide.activator.failures import PeerFault
 from zerotide.activator.wire.acceptor import Acceptor, Network
-from zerotide.activator.wire.connection import Connection, Served
+from zerotide.activator.wire.connection import Connection
 from zerotide.activator.wire.door import Door, Peer
 from zerotide.activator.wire.exchange import Exchange
+from zerotide.activator.wire.host import Served
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.listening import BACKLOG
 from zerotide.activator.wire.memo import Memo

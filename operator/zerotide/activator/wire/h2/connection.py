@@ -34,10 +34,10 @@ from zerotide.activator.wire.door import Peer
 from zerotide.activator.wire.h2.engine import EVERY_STREAM, PREFACE, Engine, goaway
 from zerotide.activator.wire.h2.floods import Allowance
 from zerotide.activator.wire.h2.frames import CONTINUATION, Frame, Frames
-from zerotide.activator.wire.h2.host import Host
 from zerotide.activator.wire.h2.sender import Sender
 from zerotide.activator.wire.h2.stream import Stream
 from zerotide.activator.wire.h2.strict import read_request
+from zerotide.activator.wire.host import Host
 from zerotide.activator.wire.message import Headers, Request
 
 log = logging.getLogger(__name__)
