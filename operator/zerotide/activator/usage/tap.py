@@ -202,10 +202,14 @@ def tokens_in(content: Mapping[str, Any]) -> Tokens | None:
 
 def usage_in(tail: bytes) -> Tokens | None:
     """Return the tokens that the last `usage` in the tail of a JSON answer tells."""
-    places = list(_USAGE.finditer(tail))
-    if not places:
-        return None
-    text = tail[places[-1].end() - 1 :].decode("utf-8", "replace")
+    place = _USAGE.match(tail, max(tail.rfind(b'"usage"'), 0))
+    if place is None:
+        # The last one may be another member's value: look for the last that is a member with an object.
+        places = list(_USAGE.finditer(tail))
+        if not places:
+            return None
+        place = places[-1]
+    text = tail[place.end() - 1 :].decode("utf-8", "replace")
     try:
         usage, _ = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):

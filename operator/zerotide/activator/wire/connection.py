@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, cast
@@ -53,6 +52,37 @@ class Phase(Enum):
 class Connection(asyncio.Protocol):
     """A client's connection; requests on it are answered one after the other."""
 
+    __slots__ = (
+        "_broken",
+        "_current",
+        "_early",
+        "_fault",
+        "_fresh",
+        "_head_fed",
+        "_head_size",
+        "_headers",
+        "_host",
+        "_in_head",
+        "_limits",
+        "_lingered",
+        "_parser",
+        "_peer",
+        "_phase",
+        "_progress",
+        "_read_head",
+        "_reading",
+        "_receiving",
+        "_since",
+        "_target",
+        "_task",
+        "_transport",
+        "_unstarted",
+        "_upgrade",
+        "_waiting",
+        "_writable",
+        "deadline",
+    )
+
     def __init__(self, host: Host, peer: Peer | None = None) -> None:
         """`peer` is who was let in already; by default it is who the socket tells, and is let in here."""
         self._host = host
@@ -77,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: list[Exchange] = []
         self._progress = self._lingered = 0
         self._reading = self._writable = True
 
@@ -320,7 +350,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         if self._waiting:
-            self._begin(self._waiting.popleft())
+            self._begin(self._waiting.pop(0))
             if self._waiting:
                 return
         elif self._in_head:

@@ -60,6 +60,31 @@ class QuickSink(Sink, Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """A kept-alive connection to one replica, for one request at a time."""
 
+    __slots__ = (
+        "_complete",
+        "_head_size",
+        "_headers",
+        "_heads",
+        "_in_head",
+        "_interim",
+        "_keep",
+        "_length",
+        "_limits",
+        "_on_idle",
+        "_parser",
+        "_parts",
+        "_quick",
+        "_reading",
+        "_sink",
+        "_started",
+        "_status",
+        "_trailers",
+        "_transport",
+        "_until_close",
+        "idle_since",
+        "served",
+    )
+
     def __init__(
         self, limits: Limits, on_idle: Callable[[UpstreamConnection], None], heads: Memo[ResponseHead]
     ) -> None:
