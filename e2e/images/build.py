@@ -53,7 +53,7 @@ def _docker(image: DockerImage, clusters: list[Cluster], say: Say) -> str:
         # Whatever happens from here on, the next build must not take a half-written image for this one.
         record_file.unlink(missing_ok=True)
         with building():
-            storage.bud(image.context, image.target, image.reference, dict(image.arguments))
+            storage.bud(image.context, image.target, image.reference, image.build_arguments(storage.wheels()))
             storage.push(image.reference)
         storage.replace(record_file, json.dumps({"fingerprint": fingerprint}))
         prune()

@@ -43,10 +43,14 @@ class DockerImage:
         files = (path for path in self.context.rglob("*") if path.is_file())
         return sorted(path for path in files if not any(part in skipped for part in path.parts))
 
+    def build_arguments(self, wheels: Sequence[str]) -> dict[str, str]:
+        """Return what the build is told; `wheels` are those of the cache."""
+        return {**dict(self.arguments), **({"WHEELS": " ".join(wheels)} if self.torch and wheels else {})}
+
     def fingerprint(self, base: str, wheels: Sequence[str] = ()) -> str:
-        """Hash the inputs, their modes, the build arguments, the base it is built on and the cached wheels it takes."""
-        taken = tuple(wheels) if self.torch else ()
-        digest = hashlib.sha256(repr((self.reference, self.target, self.arguments, base, *taken)).encode())
+        """Hash the inputs, their modes, the build arguments and the base it is built on."""
+        told = (self.reference, self.target, self.build_arguments(wheels), base)
+        digest = hashlib.sha256(repr(told).encode())
         for path in self.inputs():
             digest.update(f"{path.relative_to(self.context)} {path.stat().st_mode:o}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
