@@ -1,4 +1,8 @@
-"""The way of one request: `gateway` leads it from `intake` (who, which endpoint, what) through `holder` (when it
-may go) to `forwarder` (to a replica, and again to another) and `relay` (the answer back); `replies` and `local`
-answer without a replica. `visit` is what is known of it.
+"""The way of one request: `gateway` leads it.
+
+A warm one goes by `express`, on the spot: by what its head was read to say before (`readings`). Any other goes from
+`intake` (who, which endpoint, what; `special` for what is more than a body) through `holder` (when it may go) to
+`forwarder` (to a replica, and again to another). `way` is how it gets there: a body, a call of gRPC (`calls`), a
+tunnel (`websocket`); `outgoing` what a replica sees; `relay` brings the answer back. `replies` and `local` answer
+without a replica, `books` holds what is written down of it, and `visit` is what is known of it.
 """

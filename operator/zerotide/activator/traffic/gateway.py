@@ -77,7 +77,7 @@ class Gateway:
             if reading is None or len(body) > reading.longest_body:
                 return False
             visit = self._visit(exchange, reading.given_id)
-            visit.follow(reading)
+            reading.tell(visit)
             plan = self._plan(visit, reading, body)
         except Rejection:
             return False

@@ -38,6 +38,11 @@ class Reading:
     plans: dict[str, Plan] = field(default_factory=dict)
     """By model, empty for requests whose body names none."""
 
+    def tell(self, visit: Visit) -> None:
+        """Tell a visit what its head says."""
+        visit.caller, visit.target, visit.protocol = self.caller, self.target, self.protocol
+        visit.longest, visit.batch = self.longest, self.batch
+
     @property
     def until_us(self) -> int | None:
         """Return when its caller's credential expires."""

@@ -11,7 +11,6 @@ from zerotide.activator.wire import Exchange
 from zerotide.api.protocol import Protocol
 
 if TYPE_CHECKING:
-    from zerotide.activator.traffic.readings import Reading
     from zerotide.activator.traffic.way import Way
 
 
@@ -83,11 +82,6 @@ class Visit:
         self.status = 0
         self.way: Way | None = None
         """What is particular about it, None for a body that goes out over HTTP/1.1."""
-
-    def follow(self, reading: Reading) -> None:
-        """Take what its head says."""
-        self.caller, self.target, self.protocol = reading.caller, reading.target, reading.protocol
-        self.longest, self.batch = reading.longest, reading.batch
 
     @property
     def path(self) -> str:

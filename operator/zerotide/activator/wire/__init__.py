@@ -1,9 +1,10 @@
-"""HTTP/1.1 on sockets, and the seam behind which it may be replaced by something faster.
+"""HTTP/1.1 and HTTP/2 on sockets, and the seam between them and everything else.
 
 The rest of the activator sees four things: `Server` calls a handler with one `Exchange` per request (its head, its
-body on demand, the answer, and cancellation once the client is gone); `Pool` sends bytes to one replica and calls a
-`Sink` with the answer as it comes; `render_request` and `Headers` put heads together. Requests and answers are
-parsed strictly and framed anew; bodies pass through untouched and with back-pressure.
+body on demand, the answer, and cancellation once the client is gone), unless `express` took it on the spot; `Pool`
+sends bytes to one replica and calls a `Sink` with the answer as it comes; `render_request` and `Headers` put heads
+together. Requests and answers are parsed strictly and framed anew; bodies pass through untouched and with
+back-pressure.
 """
 
 from zerotide.activator.wire.acceptor import Network
