@@ -22,8 +22,8 @@ from bench.wire.world import MOST, NAMESPACE, World, world
 from e2e.cluster.layout import NODE_ADDRESS
 
 
-def ours_command(port: int, admin_port: int, usage: Path) -> list[str]:
-    """Return the activator's command line: keys are checked, usage is written."""
+def ours_command(port: int, admin_port: int, usage: Path, **more: object) -> list[str]:
+    """Return the activator's command line: keys are checked, usage is written; `more` are flags."""
     flags = {
         "listen": "127.0.0.1",
         "port": port,
@@ -32,6 +32,7 @@ def ours_command(port: int, admin_port: int, usage: Path) -> list[str]:
         "usage-dir": usage,
         "pod-name": "activator-0",
         "pod-namespace": NAMESPACE,
+        **more,
     }
     return [sys.executable, "-m", "zerotide.activator", *(f"--{name}={value}" for name, value in flags.items())]
 
@@ -44,10 +45,10 @@ def start_backend(stack: contextlib.ExitStack, folder: Path) -> int:
     return port
 
 
-def start_ours(stack: contextlib.ExitStack, folder: Path) -> tuple[Running, int, int]:
-    """Run the activator; return it, its port and its admin port."""
+def start_ours(stack: contextlib.ExitStack, folder: Path, **flags: object) -> tuple[Running, int, int]:
+    """Run the activator with further flags; return it, its port and its admin port."""
     port, admin = free_port(), free_port()
-    command = ours_command(port, admin, folder / "usage")
+    command = ours_command(port, admin, folder / "usage", **flags)
     process = stack.enter_context(running("ours", command, PROXY_CORE, folder, cwd=ROOT))
     process.wait_listening(port, timeout=60)
     return process, port, admin
