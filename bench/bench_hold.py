@@ -87,7 +87,7 @@ async def hold(generator: Generator, who: Holder, request: bytes, count: int) ->
         full = who.process.rss()
         await who.awake()
         appeared = time.monotonic() * 1e6
-        load = parse(begin, await asyncio.to_thread(next_line, client), 0).all_well(who.name)
+        load = parse(begin, await asyncio.to_thread(next_line, client), 0)
         return load, appeared, before, full
 
 
@@ -163,14 +163,14 @@ async def run(held: int, rounds: int, seconds: float) -> None:
                 for who in holders:
                     load, appeared, before, _full = await hold(generator, who, request, AT_ONCE)
                     outcome = outcomes[who.name]
-                    outcome.released(load, appeared)
+                    outcome.released(load.all_well(who.name), appeared)
                     outcome.idle_bytes = outcome.idle_bytes or before
                     say(f"  {who.name:10} first {outcome.first_ms[-1]:8.1f} ms  last {outcome.last_ms[-1]:8.1f} ms")
             for who in holders:
                 load, _, before, full = await hold(generator, who, request, held)
                 outcome = outcomes[who.name]
-                outcome.held, outcome.bytes_each = load.answered, (full - before) / load.answered
-                say(f"  {who.name:10} {load.answered} held, {outcome.bytes_each:.0f} bytes each")
+                outcome.keeps(held, full - before, load)
+                say(f"  {who.name:10} {held} held, {outcome.bytes_each:.0f} bytes each")
             await limits(it, BOUND)
             full_house = await bounded(generator, holders[0], request, seconds)
     print(table(outcomes))

@@ -25,11 +25,18 @@ class Outcome:
     held: int = 0
     bytes_each: float = 0.0
     idle_bytes: int = 0
+    others: dict[int, int] = field(default_factory=dict)
 
     def released(self, load: Load, appeared_us: float) -> None:
         """Count a release."""
         self.first_ms.append((load.first_us - appeared_us) / 1e3)
         self.last_ms.append((load.last_us - appeared_us) / 1e3)
+
+    def keeps(self, held: int, size: int, load: Load) -> None:
+        """Count what many took, and the answers but 200 that they got once all went to one replica at once."""
+        self.held, self.bytes_each = held, size / held
+        lost = {0: load.failed} if load.failed else {}
+        self.others = lost | {status: count for status, count in load.statuses.items() if status != 200}
 
 
 @dataclass(frozen=True)
@@ -106,11 +113,17 @@ def result(ours: Outcome, knative: Outcome) -> dict[str, Any]:
 
 def table(outcomes: dict[str, Outcome]) -> str:
     """Return the table."""
-    lines = [f"{'':10}{'first ms':>10}{'last ms':>10}{'held':>9}{'bytes each':>12}{'idle MiB':>10}"]
+    lines = [f"{'':10}{'first ms':>10}{'last ms':>10}{'held':>9}{'bytes each':>12}{'idle MiB':>10}  not 200"]
     for name, it in outcomes.items():
         spans = f"{statistics.median(it.first_ms):10.1f}{statistics.median(it.last_ms):10.1f}"
-        lines.append(f"{name:10}{spans}{it.held:9,}{it.bytes_each:12,.0f}{it.idle_bytes / 2**20:10.1f}")
+        lines.append(f"{name:10}{spans}{it.held:9,}{it.bytes_each:12,.0f}{it.idle_bytes / 2**20:10.1f}  {others(it)}")
     return "\n".join(lines)
+
+
+def others(outcome: Outcome) -> str:
+    """Return what the many got but 200, as text."""
+    named = (f"{count} {status or 'closed'}" for status, count in sorted(outcome.others.items()))
+    return ", ".join(named) or "none"
 
 
 def _page(admin: int) -> str:

@@ -107,7 +107,8 @@ def test_a_full_endpoint_refuses_everybody() -> None:
 
 def test_the_result_has_the_agreed_keys() -> None:
     """Medians over the rounds, milliseconds after the address."""
-    ours, knative = Outcome(held=12_000, bytes_each=4999.6), Outcome()
+    ours, knative = Outcome(), Outcome()
+    ours.keeps(12_000, 59_995_200, load_of({200: 11_998, 502: 2}, failed=1))
     for last in (9_000, 12_000, 90_000):
         ours.released(load_of({200: 200}, first=3_000, last=last), appeared_us=1_000)
         knative.released(load_of({200: 200}, first=5_000, last=2 * last), appeared_us=1_000)
@@ -120,7 +121,8 @@ def test_the_result_has_the_agreed_keys() -> None:
         "knative_first_ms": 4.0,
         "knative_last_ms": 23.0,
     }
-    assert "12,000" in table({"ours": ours, "knative": knative})
+    text = table({"ours": ours, "knative": knative})
+    assert "12,000" in text and "1 closed, 2 502" in text and "none" in text
 
 
 def test_the_activator_knows_the_flags(tmp_path: Path) -> None:
