@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,34 @@ async def test_a_warm_request_asks_nobody(fleet: Fleet, replica: Replica) -> Non
         for stack in fleet.stacks:
             assert (await fleet.post(stack)).status == 200
     assert not said
+
+
+async def test_an_affinity_leads_to_one_replica_over_all(fleet: Fleet) -> None:
+    """Whichever activator a request comes to, one beginning leads to one replica, within the bound of load of all."""
+    async with AsyncExitStack() as exits:
+        replicas = [await exits.enter_async_context(Replica()) for _ in range(3)]
+        await fleet.endpoint(routing={"policy": "PrefixAffinity"})
+        for number, replica in enumerate(replicas):
+            fleet.pod(replica, f"m-{number}")
+        await fleet.warm(3)
+        owner = fleet.of(fleet.owner()).gate
+        for conversation in range(6):
+            before = [len(replica.posts) for replica in replicas]
+            for number in range(6):
+                body = {"model": "m", "messages": [{"role": "user", "content": f"{conversation} {'x' * 300}"}]}
+                assert (await fleet.stacks[number % 3].post(body=body)).status == 200
+                await until(lambda: not any(seat.in_flight for seat in owner.seats.values()))
+            after = [len(replica.posts) for replica in replicas]
+            assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 0, 6]
+        for replica in replicas:
+            replica.hold = asyncio.Event()
+        tasks = [fleet.post(fleet.stacks[number % 3]) for number in range(12)]
+        await until(lambda: sum(replica.in_flight for replica in replicas) == 12)
+        assert max(replica.in_flight for replica in replicas) <= 5
+        for replica in replicas:
+            assert replica.hold is not None
+            replica.hold.set()
+        assert {answer.status for answer in await gather(*tasks)} == {200}
 
 
 async def test_the_death_of_the_owner(fleet: Fleet, replica: Replica) -> None:

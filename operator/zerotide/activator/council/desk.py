@@ -104,10 +104,10 @@ class Desk:
             self._send(Drop(self.key, ticket.number))
 
     def freed(self, key: str) -> None:
-        """Keep the seat that a request left, unless the owner wants it."""
+        """Keep the seat that a request left, unless the owner wants it, or chooses anew for each request."""
         if not self.reported:
             self._gate.lend(key, -1)
-        elif self._recalled or self._gate.seats.get(key) is None:
+        elif self._recalled or self._gate.choose is not None or self._gate.seats.get(key) is None:
             self._give_back(key)
 
     def opened(self, key: str) -> None:

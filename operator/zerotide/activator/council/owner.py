@@ -59,14 +59,15 @@ class Proxy(Ticket[Any]):
         self.owner.settled(self, outcome)
 
     def pick(self, seats: Seats[Any]) -> Seat[Any] | None:
-        """Return the seat that its member can reach, the least loaded one."""
+        """Return the seat that its member can reach, the least loaded one unless it has an affinity."""
         best, gate = seats.best(), self.owner.gate
-        choosy = self.affinity and gate.choose is not None
-        if best is None or (best.key in self.party.open and not choosy):
+        reachable = [seat for seat in seats.values() if seat.key in self.party.open]
+        if self.affinity and gate.choose is not None:
+            chosen = gate.choose(reachable, gate.bounds.per_replica, self.affinity)
+            return chosen if chosen is not None and chosen.in_flight < chosen.limit else None
+        if best is None or best.key in self.party.open:
             return best
-        usable = [seat for seat in seats.values() if seat.in_flight < seat.limit and seat.key in self.party.open]
-        if choosy and gate.choose is not None:
-            return gate.choose(usable, gate.bounds.per_replica, self.affinity)
+        usable = (seat for seat in reachable if seat.in_flight < seat.limit)
         return min(usable, key=lambda seat: seat.in_flight, default=None)
 
     def confirm(self) -> None:
@@ -200,7 +201,12 @@ class Owner:
             self._lend(party, proxy.seat)
 
     def _lend(self, party: Party, seat: Seat[Any]) -> None:
-        """Let a member have more seats than it asked for, so that it need not ask for each request."""
+        """Let a member have more seats than it asked for, so that it need not ask for each request.
+
+        Not where requests choose by affinity: seats that are free elsewhere would look like load to all others.
+        """
+        if self.gate.choose is not None:
+            return
         free = seat.limit - seat.in_flight
         seats = int(min(free / (len(self.parties) + 1), BATCH))
         if seats > 0:
