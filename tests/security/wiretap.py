@@ -68,6 +68,11 @@ class Wiretap:
         """Return what was forwarded, probes aside; fails where a byte of it could be read in two ways."""
         return [heard for line in self.lines for heard in read_requests(line.raw) if heard.method == b"POST"]
 
+    def forget(self) -> None:
+        """Forget what was heard so far."""
+        for line in self.lines:
+            line.raw, line.answered = b"", 0
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -1,6 +1,7 @@
 """Hostile requests, each as its bytes, by what is wrong with them.
 
-REFUSED must never reach a replica, and must be answered with an error, or with the end of the connection.
+GROUPS hold what must never reach a replica, and must be answered with an error, or with the end of the connection.
+TIMED are those of them that only the clock tells from good ones: they announce more than they bring.
 NORMALISED reach one, as a request that can be read in one way only.
 """
 
@@ -13,18 +14,19 @@ from tests.security.corpus.lines import LINES, SIZES
 from tests.security.corpus.parts import BODY
 from tests.security.corpus.places import HOSTS, METHODS, PROTOCOLS, TARGETS, VERSIONS
 
-__all__ = ["BODY", "NORMALISED", "REFUSED"]
+__all__ = ["BODY", "GROUPS", "NORMALISED", "TIMED"]
 
-REFUSED = {
-    **FIRST,
-    **LENGTHS,
-    **CODINGS,
-    **CHUNKS,
-    **LINES,
-    **SIZES,
-    **HOSTS,
-    **TARGETS,
-    **METHODS,
-    **VERSIONS,
-    **PROTOCOLS,
+GROUPS: dict[str, dict[str, bytes]] = {
+    "first": FIRST,
+    "lengths": LENGTHS,
+    "codings": CODINGS,
+    "chunks": CHUNKS,
+    "lines": LINES,
+    "sizes": SIZES,
+    "hosts": HOSTS,
+    "targets": TARGETS,
+    "methods": METHODS,
+    "versions": VERSIONS,
+    "protocols": PROTOCOLS,
 }
+TIMED: frozenset[str] = frozenset()

@@ -139,6 +139,12 @@ NORMALISED: dict[str, bytes] = {
     + LENGTH
     + b"\r\n"
     + BODY,
+    "another target and method": HEAD
+    + b"X-Original-URL: /metrics\r\nX-Rewrite-Url: /metrics\r\nX-HTTP-Method-Override: DELETE\r\n"
+    + b"X-HTTP-Method: DELETE\r\nX-Method-Override: DELETE\r\n"
+    + LENGTH
+    + b"\r\n"
+    + BODY,
     "TE": HEAD + b"TE: trailers\r\nTrailer: X\r\n" + END,
     "proxy credentials": HEAD
     + b"Proxy-Authorization: Basic eA==\r\nProxy-Connection: close\r\n"

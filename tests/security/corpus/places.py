@@ -130,6 +130,9 @@ METHODS: dict[str, bytes] = {
 VERSIONS: dict[str, bytes] = {
     "HTTP/0.9": b"GET /v1/models\r\n\r\n",
     "HTTP/0.9 with a body": b"POST /v1/completions\r\n\r\n" + BODY,
+    "HTTP/1.0 with a wish for another": HEAD.replace(b"1.1", b"1.0") + b"Connection: upgrade\r\nUpgrade: x\r\n" + END,
+    "RTSP/1.1 with a wish for another": HEAD.replace(b"HTTP", b"RTSP") + b"Connection: upgrade\r\nUpgrade: x\r\n" + END,
+    "RTSP/1.1 after empty lines": b"\r\n\r\n" + HEAD.replace(b"HTTP", b"RTSP") + END,
     **{
         f"version {version!r}": HEAD.replace(b"HTTP/1.1", version) + END
         for version in (
@@ -165,7 +168,6 @@ PROTOCOLS: dict[str, bytes] = {
     "Redis": b"*1\r\n$4\r\nINFO\r\n",
     "PROXY protocol from a stranger": b"PROXY TCP4 6.6.6.6 127.0.0.1 1 80\r\n" + HEAD + END,
     "PROXY protocol, version 2": b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0c" + bytes(12) + HEAD + END,
-    "HTTP/2 without its settings": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nPOST / HTTP/1.1\r\n\r\n",
     "WebSocket where it is not allowed": HEAD.replace(b"POST", b"GET")
     + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",

@@ -20,6 +20,12 @@ _DROPPED = frozenset(
         b"prefer",
         b"x-scale-up-timeout",
         b"content-encoding",
+        # Some frameworks serve another target or method than that of the request line, which is what was admitted.
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
     )
 )
 _FORGED = (b"x-forwarded-", b"x-zerotide-")

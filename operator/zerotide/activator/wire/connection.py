@@ -28,6 +28,7 @@ from zerotide.activator.wire.h2.connection import H2Connection
 from zerotide.activator.wire.h2.engine import after_preface
 from zerotide.activator.wire.host import Host
 from zerotide.activator.wire.limits import MIB
+from zerotide.activator.wire.lines import Lines
 from zerotide.activator.wire.memo import Cut, cut
 from zerotide.activator.wire.message import Headers, Request
 from zerotide.activator.wire.strict import read_head, without_upgrade
@@ -64,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_host",
         "_in_head",
         "_limits",
+        "_lines",
         "_lingered",
         "_parser",
         "_peer",
@@ -93,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
         self._phase = Phase.IDLE
         self.deadline = 0.0
+        self._lines = Lines()
         self._in_head = False
         self._head_size = self._head_fed = 0
         self._target = b""
@@ -217,8 +220,11 @@ class Connection(asyncio.Protocol):
             self._start(unstarted)
 
     def _parse(self, data: bytes) -> None:
+        self._lines.fed(data, in_head=self._in_head, in_body=self._receiving is not None)
         try:
             self._parser.feed_data(data)
+            if not self._in_head:
+                self._lines.clear()
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             if self._early is not None:
@@ -273,6 +279,7 @@ class Connection(asyncio.Protocol):
         try:
             if parser.should_upgrade() and method != "CONNECT":
                 if not opens_websocket(self._headers):
+                    self._lines.check(method, self._target, None, chunked=False)
                     self._upgrade = without_upgrade(method, self._target, self._headers)
                     return
                 check_opening(method, self._headers, alone=self._current is None)
@@ -280,7 +287,9 @@ class Connection(asyncio.Protocol):
             if len(self._waiting) >= self._limits.pipelined:
                 raise MalformedRequest("too many requests are pipelined")
             version, keep_alive = parser.get_http_version(), parser.should_keep_alive()
-            request = self._read_head = read_head(method, self._target, version, self._headers, keep_alive)
+            request = read_head(method, self._target, version, self._headers, keep_alive)
+            self._lines.check(method, self._target, request.length, chunked=request.chunked)
+            self._read_head = request
         except PeerFault as fault:
             self._fault = fault
             raise

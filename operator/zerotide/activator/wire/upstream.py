@@ -16,6 +16,9 @@ from zerotide.activator.wire.message import Headers
 
 log = logging.getLogger(__name__)
 
+MOST_INTERIM = 8
+"""Interim answers (1xx) before the final one: each begins a head of its own, so the limit of one bounds no flood."""
+
 
 class Sink(Protocol):
     """Where an answer goes; exactly one of `end` and `lost` comes last."""
@@ -67,6 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_heads",
         "_in_head",
         "_interim",
+        "_interims",
         "_keep",
         "_length",
         "_limits",
@@ -101,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._trailers: Headers = []
         self._head_size = 0
         self._in_head = self._interim = False
+        self._interims = 0
         self._started = False
         self._until_close = False
         self._complete = self._keep = False
@@ -121,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send_quick(self, request: bytes) -> None:
         """Send the request that the connection is kept for."""
         self._complete = self._until_close = self._keep = self._started = False
-        self._trailers = []
+        self._trailers, self._interims = [], 0
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(request)
         else:
@@ -131,7 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send one whole request; the sink hears of the answer."""
         self._sink, self._quick = sink, None
         self._started = self._complete = self._until_close = self._keep = False
-        self._trailers = []
+        self._trailers, self._interims = [], 0
         if self._transport is None or self._transport.is_closing():
             self._fail("the connection was closed")
             return
@@ -250,6 +255,9 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             if status == 101:
                 raise MalformedResponse("the replica changed the protocol unasked")
+            self._interims += 1
+            if self._interims > MOST_INTERIM:
+                raise MalformedResponse(f"the replica sent more than {MOST_INTERIM} interim answers")
             self._interim = True
             return
         length, chunked = None, False
