@@ -31,25 +31,30 @@ def signed(stack: Stack, data: bytes) -> bytes:
 
 
 async def talk(stack: Stack, *pieces: bytes) -> bytes:
-    """Send requests on one connection, each after the answer to the one before; return what comes after the last.
+    """Send requests on one connection as `converse` does; return what comes after the last."""
+    return (await converse(stack, *pieces))[-1]
 
-    Returns as soon as an answer is whole that leaves the connection open, else when the connection ends.
+
+async def converse(stack: Stack, *pieces: bytes) -> list[bytes]:
+    """Send requests on one connection, each after the answer to the one before; return the answers.
+
+    An answer ends where its length says, else with the connection.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", stack.service.port)
-    answer = b""
+    answers = []
     try:
         async with asyncio.timeout(5):
             for piece in pieces:
                 writer.write(signed(stack, piece))
-                answer = await _answer(reader)
+                answers.append(await _answer(reader))
     except ConnectionError:
-        pass
+        answers.append(b"")
     finally:
         writer.transport.abort()
         # Until the loop has closed it: else the next test would be told of a transport that nobody closed.
         with suppress(ConnectionError):
             await writer.wait_closed()
-    return answer
+    return answers
 
 
 async def _answer(reader: asyncio.StreamReader) -> bytes:

@@ -29,4 +29,4 @@ GROUPS: dict[str, dict[str, bytes]] = {
     "versions": VERSIONS,
     "protocols": PROTOCOLS,
 }
-TIMED: frozenset[str] = frozenset()
+TIMED = frozenset(("size of all bits", "size of a sign bit", "body of a chunk larger than allowed"))

@@ -265,9 +265,9 @@ class UpstreamConnection(asyncio.Protocol):
             if name == b"content-length":
                 length = int(value)
             elif name == b"transfer-encoding":
-                chunked = value.lower() == b"chunked"
-                if not chunked:
-                    raise MalformedResponse("the only transfer coding that is understood is chunked")
+                if chunked or value.lower() != b"chunked":
+                    raise MalformedResponse("the only transfer coding that is understood is chunked, once")
+                chunked = True
         self._status, self._length = status, length
         if status in (204, 304):
             length = 0
