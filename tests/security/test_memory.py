@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.activator.stack import Stack
-from tests.security.corpus import NORMALISED
+from tests.activator.stack import Stack, until
+from tests.security.corpus import BODY, NORMALISED
 from tests.security.wire import IMPATIENT, converse, signed, talk, wired
+from zerotide.activator.wire.connection import Phase
 from zerotide.activator.wire.memo import Memo, cut
 from zerotide.activator.wire.message import Request
 from zerotide.api.apikey import digest, parse_key
@@ -33,6 +34,7 @@ _PIECES = st.sampled_from(
         b"Host: m\r\n",
         b"X: a\r\n",
         b"X-Content-Length: 5\r\n",
+        b"Strength: 5\r\n",
         b"X: Content-Length: 5\r\n",
         b"content-length: 5\r\n",
         b"Content-Length: 13\r\n",
@@ -53,14 +55,29 @@ _HEADS = st.lists(_PIECES | st.binary(max_size=3), max_size=9).map(b"".join)
 _TAIL = st.binary(max_size=20)
 
 
-@given(_HEADS, _HEADS)
-def test_heads_with_one_key_differ_in_digits_only(one: bytes, other: bytes) -> None:
-    """Whatever else is different makes another key."""
+def assert_one_key_means_one_head(one: bytes, other: bytes) -> None:
+    """Fail where two heads share a key that differ in more than the digits of their Content-Length."""
     first, second = cut(one), cut(other)
     if first is None or second is None or first.key != second.key:
         return
     mine, theirs = one[: first.body_at], other[: second.body_at]
     assert mine == theirs or _DIGITS.sub(rb"\1", mine, count=1) == _DIGITS.sub(rb"\1", theirs, count=1)
+
+
+@given(_HEADS, _HEADS)
+def test_heads_with_one_key_differ_in_digits_only(one: bytes, other: bytes) -> None:
+    """Whatever else is different makes another key."""
+    assert_one_key_means_one_head(one, other)
+
+
+@given(_HEADS, st.integers(0, 30), st.integers(0, 10**15 - 1))
+def test_other_digits_make_another_head(head: bytes, place: int, number: int) -> None:
+    """A number that is no Content-Length is a part of the key, wherever it stands."""
+    head += b"\r\n\r\n"
+    runs = list(re.finditer(rb"[0-9]+", head))
+    if runs:
+        run = runs[place % len(runs)]
+        assert_one_key_means_one_head(head, head[: run.start()] + b"%d" % number + head[run.end() :])
 
 
 @given(st.integers(0, 10**15 - 1), st.integers(0, 10**15 - 1), st.sampled_from((b"Content-L", b"content-l")))
@@ -91,6 +108,21 @@ def test_the_body_is_where_another_parser_finds_it(length: int, body: bytes, mor
     assert isinstance(event, h11.EndOfMessage)
     assert read == data[piece.body_at :] == body
     assert parser.trailing_data == (b"", False)
+
+
+class Counting(Memo[Request]):
+    """Counts how often a head was looked for."""
+
+    __slots__ = ("cuts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cuts = 0
+
+    def get(self, key: bytes) -> Request | None:
+        """Return what is known."""
+        self.cuts += 1
+        return super().get(key)
 
 
 class Forgetful(Memo[Request]):
@@ -160,6 +192,43 @@ async def test_a_memory_changes_nothing(seed: int) -> None:
     assert remembered > 10
 
 
+APART: dict[str, tuple[bytes, bytes]] = {
+    "chunks": (NORMALISED["chunks"].partition(b"\r\n\r\n")[0], NORMALISED["chunks"].partition(b"\r\n\r\n")[2]),
+    "a length in capitals": (with_length(b" 13").replace(b"Content-L", b"CONTENT-L")[:-17], BODY),
+    "a length without a space": (with_length(b"13")[:-17], BODY),
+    "another number of that size": (with_length(b" 13\r\nX-Strength: 0")[:-17], BODY),
+    "another number of that size first": (GOOD.replace(b"Content-L", b"Strength: 0\r\nContent-L")[:-17], BODY),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+async def test_heads_that_come_apart_from_their_bodies(case: str) -> None:
+    """A head that is whole without a body, byte by byte, is not remembered as that of a request without one."""
+    head, body = APART[case]
+    async with wired() as (stack, tap):
+        memory = stack.service.server.heads = Counting()
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", stack.service.port)
+            memory.cuts = 0
+            writer.write(signed(stack, head + b"\r\n\r\n"))
+            await until(lambda: memory.cuts or in_body(stack))
+            writer.write(body)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+            await writer.wait_closed()
+        assert [post.body for post in tap.posts] == [BODY] * 3
+
+
+async def test_a_number_that_is_no_length_is_none() -> None:
+    """Two heads that differ in it are two heads: the second's body ends where its own length says."""
+    first = GOOD.replace(b"Content-L", b"Strength: 13\r\nContent-L")
+    longer = first.replace(b"Strength: 13", b"Strength: 26") + BODY
+    async with wired() as (stack, tap):
+        answers = await converse(stack, first, first, longer)
+        assert [answer[9:12] for answer in answers] == [b"200"] * 3
+        assert [post.body for post in tap.posts] == [BODY] * 3
+
+
 def change_key(stack: Stack, **spec: Any) -> None:
     """Change a key, its secret aside."""
     secret = parse_key(stack.keys["k"]).secret
@@ -220,6 +289,11 @@ async def test_a_key_that_expires_between_two_same_requests() -> None:
         assert (await talk(stack, GOOD))[9:12] == b"401"
         assert tap.posts == []
         assert stack.registry.version == version
+
+
+def in_body(stack: Stack) -> bool:
+    """Tell whether a client's body is waited for."""
+    return any(getattr(one, "_phase", None) is Phase.BODY for one in stack.service.server.connections)
 
 
 def known(stack: Stack, sent: bytes = GOOD) -> bool:
