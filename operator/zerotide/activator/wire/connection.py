@@ -37,6 +37,8 @@ from zerotide.activator.wire.tunnel import ClientEnd, check_opening, opens_webso
 log = logging.getLogger(__name__)
 
 MAX_HEADERS = 128
+LINGER_BYTES = 64 * MIB
+"""Of a refused request that are read and dropped: clients that write whole bodies lose the answer to a reset."""
 NOBODY = Peer("")
 
 
@@ -176,7 +178,7 @@ class Connection(asyncio.Protocol):
                 self._keep_early(data)
                 return
             self._lingered += len(data)
-            if self._lingered > MIB and self._transport is not None:
+            if self._lingered > LINGER_BYTES and self._transport is not None:
                 self._transport.abort()
             return
         if self._phase is Phase.IDLE:
