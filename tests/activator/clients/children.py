@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from e2e.setup import debian
 from tests.activator.clients.asks import Ask, Outcome
 
 ROOT = Path(__file__).parents[3]
 TGI_PYTHON = ROOT / ".venv-tgi" / "bin" / "python"
 SOURCES = Path(__file__).parent / "js"
 INSTALLED = ROOT / ".build" / "clients-js"
+NODE = {"nodejs": "node", "npm": "npm"}
 MANIFESTS = ("package.json", "package-lock.json", ".npmrc")
 
 TGI_CLIENT = """
@@ -32,10 +34,6 @@ for line in sys.stdin:
         outcome = {"error": type(error).__name__, "message": str(error)}
     print(json.dumps(outcome), flush=True)
 """
-
-
-class NodeMissing(Exception):
-    """There is no Node.js with npm, without which huggingface.js cannot be tried."""
 
 
 class ChildEnded(Exception):
@@ -71,10 +69,10 @@ def running(*command: str, cwd: Path | None = None) -> Iterator[Child]:
 
 
 def node() -> str:
-    """Return Node.js, with the pinned huggingface.js installed; raise NodeMissing where there is none."""
+    """Return Node.js, it and the pinned huggingface.js installed. Raises PackagesMissing where it cannot be had."""
+    debian.ensure(NODE)
     program, npm = shutil.which("node"), shutil.which("npm")
-    if program is None or npm is None:
-        raise NodeMissing("the tests of huggingface.js need `node` (18 or newer) and `npm`: install them")
+    assert program is not None and npm is not None, "both are there now"
     wanted = "".join((SOURCES / name).read_text() for name in MANIFESTS)
     stamp = INSTALLED / "installed"
     INSTALLED.mkdir(parents=True, exist_ok=True)
