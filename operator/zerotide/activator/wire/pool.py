@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
-from zerotide.activator.failures import ConnectFailed
+from zerotide.activator.wire.connecting import connect
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.memo import Memo
 from zerotide.activator.wire.upstream import ResponseHead, Sink, UpstreamConnection
@@ -48,7 +47,7 @@ class Pool:
         """
         if any(connection.open for connection in self._idle):
             return False
-        self._give_back(await self._connect(timeout))
+        self._give_back(await self.connect(timeout))
         return True
 
     def take(self) -> UpstreamConnection | None:
@@ -64,7 +63,12 @@ class Pool:
 
         Raises ConnectFailed.
         """
-        return await self._connect(timeout or self._limits.connect_time)
+        return await connect(
+            lambda: UpstreamConnection(self._limits, self._give_back, self._heads),
+            self.host,
+            self.port,
+            timeout or self._limits.connect_time,
+        )
 
     def close(self) -> None:
         """Close idle connections, and those that are in use once they are idle."""
@@ -80,19 +84,6 @@ class Pool:
         for connection in set(self._idle) - set(keep):
             connection.close()
         self._idle = keep
-
-    async def _connect(self, timeout: float) -> UpstreamConnection:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self._limits, self._give_back, self._heads), self.host, self.port
-                )
-        except TimeoutError as error:
-            raise ConnectFailed(f"no connection to {self.host}:{self.port} within {timeout:g} s") from error
-        except OSError as error:
-            raise ConnectFailed(f"no connection to {self.host}:{self.port}: {error}") from error
-        return connection
 
     def _give_back(self, connection: UpstreamConnection) -> None:
         if self._closed or len(self._idle) >= MAX_IDLE:

@@ -10,12 +10,12 @@ from typing import Any, Protocol, cast
 import httptools
 
 from zerotide.activator.failures import (
-    ConnectFailed,
     MalformedResponse,
     ResponseLost,
     ResponseTruncated,
     UpstreamFault,
 )
+from zerotide.activator.wire.connecting import connect
 from zerotide.activator.wire.exchange import Flow
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.message import Headers, connection_tokens
@@ -201,12 +201,4 @@ async def open_tunnel(host: str, port: int, limits: Limits, request: bytes, key:
 
     Raises ConnectFailed.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(limits.connect_time):
-            _, end = await loop.create_connection(lambda: ReplicaEnd(limits, request, key, sink), host, port)
-    except TimeoutError as error:
-        raise ConnectFailed(f"no connection to {host}:{port} within {limits.connect_time:g} s") from error
-    except OSError as error:
-        raise ConnectFailed(f"no connection to {host}:{port}: {error}") from error
-    return end
+    return await connect(lambda: ReplicaEnd(limits, request, key, sink), host, port, limits.connect_time)

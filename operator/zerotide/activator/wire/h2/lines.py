@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from zerotide.activator.failures import ConnectFailed
+from zerotide.activator.wire.connecting import connect
 from zerotide.activator.wire.h2.line import Body, Call, Line
 from zerotide.activator.wire.limits import Limits
 from zerotide.activator.wire.message import Headers
@@ -59,15 +59,8 @@ class Lines:
         self._open = keep
 
     async def _connect(self, timeout: float) -> Line:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(timeout):
-                _, line = await loop.create_connection(lambda: Line(self._limits), self.host, self.port)
-        except TimeoutError as error:
-            raise ConnectFailed(f"no connection to {self.host}:{self.port} within {timeout:g} s") from error
-        except OSError as error:
-            raise ConnectFailed(f"no connection to {self.host}:{self.port}: {error}") from error
-        line.idle_since = loop.time()
+        line = await connect(lambda: Line(self._limits), self.host, self.port, timeout)
+        line.idle_since = asyncio.get_running_loop().time()
         self._open = [*(known for known in self._open if known.open), line]
         if self._closed:
             # Dialled before it was closed: it serves the call that it was made for.
