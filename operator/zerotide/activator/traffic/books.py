@@ -15,7 +15,7 @@ from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.failures import ConnectFailed, UpstreamFault
 from zerotide.activator.metrics import Metrics
 from zerotide.activator.traffic.intake import name_of
-from zerotide.activator.traffic.relay import Relay
+from zerotide.activator.traffic.relay import Conveyor
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.lines import intent_facts, intent_line, settlement_line
@@ -82,7 +82,7 @@ class Books:
         return first_us
 
     def ended(
-        self, visit: Visit, endpoint: Endpoint, attempt: int, relay: Relay, first_us: int | None, outcome: Outcome
+        self, visit: Visit, endpoint: Endpoint, attempt: int, relay: Conveyor, first_us: int | None, outcome: Outcome
     ) -> int:
         """Record how an attempt ended, and count it no longer; return when that was."""
         profile = endpoint.profile
@@ -94,7 +94,7 @@ class Books:
             )
         return ended_us
 
-    def judge(self, endpoint: Endpoint, replica: Replica, relay: Relay) -> None:
+    def judge(self, endpoint: Endpoint, replica: Replica, relay: Conveyor) -> None:
         """Draw conclusions about a replica from an answer, or from none."""
         if relay.fault is None and relay.status < 500:
             replica.did_well()

@@ -16,31 +16,36 @@ from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.forwarder import Forwarder, cut_off, too_late
 from zerotide.activator.traffic.holder import Place
 from zerotide.activator.traffic.readings import Plan, tail_of
-from zerotide.activator.traffic.relay import Passing, Relay
-from zerotide.activator.traffic.replies import passage_lines, rejection_of
+from zerotide.activator.traffic.relay import Conveyor, Passing
+from zerotide.activator.traffic.replies import passage_lines, passed_on, rejection_of
 from zerotide.activator.traffic.visit import Visit
-from zerotide.activator.usage.tap import Events, Through
-from zerotide.activator.wire import ResponseHead, UpstreamConnection
+from zerotide.activator.usage.tap import Events
+from zerotide.activator.wire import ResponseHead, UpstreamConnection, render_lines, status_line
 from zerotide.api.errors import Rejection
 from zerotide.api.usage import Outcome
 
-_THROUGH = Through()
 TICK = 0.1
 """How often is looked for answers that take too long."""
 
 
-class Run(Relay):
+class Known(Passing):
+    """What is made of the head of an answer, once for all answers that share it."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, head: ResponseHead) -> None:
+        super().__init__(head.headers)
+        self.lines = status_line(head.status) + render_lines(passed_on(head.headers))
+        """The head as the client gets it, up to what differs from request to request."""
+
+
+class Run(Conveyor):
     """One request on its way to one replica and its answer on the way back; ends exactly once."""
 
     __slots__ = ("_connection", "_first_us", "_handed_us", "_office", "_outcome", "_place", "_plan", "_replica", "due")
 
     def __init__(self, office: Express, visit: Visit, plan: Plan, place: Place, replica: Replica) -> None:
-        # Not by way of Relay's: neither its future nor a circle that the garbage collector would have to find.
-        self._visit, self._tap = visit, _THROUGH
-        self._collected = self._trailers = None
-        self.first = False
-        self.bytes = self.status = 0
-        self.fault: UpstreamFault | None = None
+        super().__init__(visit)
         self._office, self._plan, self._place, self._replica = office, plan, place, replica
         self._connection: UpstreamConnection | None = None
         self._handed_us = visit.accepted_us
@@ -79,10 +84,10 @@ class Run(Relay):
     def whole(self, head: ResponseHead, body: bytes) -> None:
         """Pass on an answer that came in one piece."""
         visit = self._visit
-        passing: Passing | None = head.kept
-        if passing is None:
-            passing = head.kept = Passing(head.status, head.headers)
-        tap = passing.tap(visit)
+        known: Known | None = head.kept
+        if known is None:
+            known = head.kept = Known(head)
+        tap = known.tap(visit)
         if visit.committed or isinstance(tap, Events):
             self.head(head.status, head.headers, len(body))
             self.data(body)
@@ -92,11 +97,11 @@ class Run(Relay):
         self.status = visit.status = head.status
         self._began()
         self.bytes = len(body)
-        visit.exchange.send_rendered(passing.lines + passage_lines(visit), tap.feed(body) + tap.finish())
+        visit.exchange.send_rendered(known.lines + passage_lines(visit), tap.feed(body) + tap.finish())
         self._finish()
 
     def _began(self) -> None:
-        self.first = True
+        super()._began()
         self._first_us = self._office.books.first_byte(self._visit, self._plan.endpoint, self._replica)
 
     # Ends

@@ -6,44 +6,42 @@ import asyncio
 from collections.abc import Callable
 
 from zerotide.activator.failures import UpstreamFault
-from zerotide.activator.traffic.replies import foreign_error_event, passed_on, relayed
+from zerotide.activator.traffic.replies import foreign_error_event, relayed
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.usage.tap import Events, Tap, Through, tap_for
-from zerotide.activator.wire import Headers, render_lines, status_line
+from zerotide.activator.wire import Headers
 from zerotide.activator.wire.trailers import accepts_trailers, passable
 from zerotide.api.usage import Tokens
 
 _TOLD = frozenset((b"x-prompt-tokens", b"x-generated-tokens"))
+_THROUGH = Through()
 MOST_COLLECTED = 256 * 1024
 
 
 class Passing:
-    """What is made of the head of an answer, once for all answers that share it."""
+    """What the head of an answer says of its body's way."""
 
-    __slots__ = ("_content_type", "_encoded", "_told", "lines")
+    __slots__ = ("_content_type", "_encoded", "_told")
 
-    def __init__(self, status: int, headers: Headers) -> None:
+    def __init__(self, headers: Headers) -> None:
         told = {name: value for name, value in headers if name in _TOLD or name.startswith(b"content-")}
         self._told = told
         self._encoded = told.get(b"content-encoding", b"identity").lower() != b"identity"
         self._content_type = told.get(b"content-type", b"").decode("latin-1")
-        self.lines = status_line(status) + render_lines(passed_on(headers))
-        """The head as the client gets it, up to what differs from request to request."""
 
     def tap(self, visit: Visit) -> Tap:
         """Return what the answer's body passes through."""
         return tap_for(self._content_type, self._encoded, visit.protocol, self._told, visit.payload.adds_usage)
 
 
-class Relay:
-    """Pass an answer on as it comes; `done` once it ended, well or not."""
+class Conveyor:
+    """Pass an answer on as it comes; who makes one says what follows from its first byte and from its end."""
 
-    __slots__ = ("_collected", "_on_first", "_tap", "_trailers", "_visit", "bytes", "done", "fault", "first", "status")
+    __slots__ = ("_collected", "_tap", "_trailers", "_visit", "bytes", "fault", "first", "status")
 
-    def __init__(self, visit: Visit, on_first: Callable[[], None]) -> None:
+    def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._on_first = on_first
-        self._tap: Tap = Through()
+        self._tap: Tap = _THROUGH
         self._collected: bytearray | None = None
         self._trailers: Headers | None = None
         self.first = False
@@ -51,7 +49,6 @@ class Relay:
         self.bytes = 0
         self.status = 0
         self.fault: UpstreamFault | None = None
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def tokens(self) -> Tokens | None:
@@ -62,7 +59,7 @@ class Relay:
         """Send the head on, or only remember it where the client has one already."""
         visit = self._visit
         self.status = visit.status = status
-        self._tap = Passing(status, headers).tap(visit)
+        self._tap = Passing(headers).tap(visit)
         events = isinstance(self._tap, Events)
         visit.streaming = visit.streaming or events
         if visit.committed:
@@ -106,7 +103,6 @@ class Relay:
 
     def _began(self) -> None:
         self.first = True
-        self._on_first()
 
     def _end_within(self, body: bytes) -> None:
         """Put an answer that is no stream into the stream that the client reads."""
@@ -117,6 +113,24 @@ class Relay:
         else:
             exchange.write(b"data: " + b" ".join(body.split(b"\n")).strip() + b"\n\n")
             exchange.end()
+
+    def _finish(self) -> None:
+        """Nothing more will come."""
+
+
+class Relay(Conveyor):
+    """Pass an answer on for a task that waits for its end: `done` once it ended, well or not."""
+
+    __slots__ = ("_on_first", "done")
+
+    def __init__(self, visit: Visit, on_first: Callable[[], None]) -> None:
+        super().__init__(visit)
+        self._on_first = on_first
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def _began(self) -> None:
+        super()._began()
+        self._on_first()
 
     def _finish(self) -> None:
         if not self.done.done():
