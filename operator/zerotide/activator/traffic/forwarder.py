@@ -26,15 +26,14 @@ MOST_ATTEMPTS = 3
 class Plain:
     """The way of a request whose whole body was read: it goes out over HTTP/1.1, as often as needed."""
 
-    __slots__ = ("_request", "_visit")
+    __slots__ = ("_visit",)
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._request = render_request("POST", visit.target, upstream_headers(visit), visit.payload.body)
 
     def size(self) -> int:
         """Return the size of the body."""
-        return len(self._request[1])
+        return len(self._visit.payload.body)
 
     def timeout(self, longest: float) -> float:
         """The client announces none that counts here."""
@@ -49,8 +48,10 @@ class Plain:
         return True
 
     async def send(self, replica: Replica, relay: Relay, *, fresh: bool = False) -> Source:
-        """Send it over one of the replica's connections."""
-        return await replica.pool.send(self._request, relay, fresh=fresh)
+        """Send it over one of the replica's connections; its head is rendered now, since many wait at once."""
+        visit = self._visit
+        request = render_request("POST", visit.target, upstream_headers(visit), visit.payload.body)
+        return await replica.pool.send(request, relay, fresh=fresh)
 
 
 class Forwarder:
