@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from zerotide.activator.admission.naming import HostName, Name, of_header, of_host, of_path
-from zerotide.activator.admission.payload import members, prepare, read_json
+from zerotide.activator.admission.payload import Careful, asked, members, prepare, read_json
 from zerotide.activator.admission.waits import longest_hold
 from zerotide.api.errors import ErrorCode, Rejection
 
@@ -127,6 +127,40 @@ def test_edits_change_nothing_else(content: dict[str, Any], model: str, stream: 
         expected["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     assert got == expected
     assert (payload.model, payload.stream) == (model, stream is True)
+
+
+MEMBERS = st.tuples(
+    st.sampled_from(['"model"', '"stream"', '"stream_options"', '"mod\\u0065l"', '"messages"']),
+    st.sampled_from(
+        ['"m"', '"real"', '""', "null", "true", "false", "1", "{}", '{"include_usage":true}', '[{"model":"x"}]', "NaN"]
+    ),
+)
+
+
+@given(
+    st.lists(MEMBERS, max_size=5),
+    st.sampled_from(["", " ", "\n\t"]),
+    st.sampled_from(["", "x", "}"]),
+    st.sampled_from(["/v1/chat/completions", "/v1/embeddings", "/generate_stream", "/generate"]),
+)
+def test_a_glance_sees_what_care_does(pairs: list[tuple[str, str]], space: str, after: str, path: str) -> None:
+    """However a body is read, it asks for the same, is changed in the same way, and refused for the same reason."""
+    body = (space + "{" + space + ",".join(f"{name}:{value}" for name, value in pairs) + "}" + after).encode()
+
+    def outcome(careful: bool) -> Any:
+        try:
+            wish = Careful(*read_json(body, path)) if careful else asked(body, path)
+            return wish.model, wish.payload(body, path, "real")
+        except Rejection as rejection:
+            return rejection.code, rejection.message
+
+    def meaning(told: Any) -> Any:
+        if isinstance(told[0], ErrorCode):
+            return told
+        model, payload = told
+        return model, json.loads(payload.body), payload.model, payload.stream, payload.adds_usage
+
+    assert meaning(outcome(careful=False)) == meaning(outcome(careful=True))
 
 
 def test_an_unchanged_body_is_the_same_bytes() -> None:

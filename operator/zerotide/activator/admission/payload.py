@@ -37,7 +37,7 @@ class Payload:
 
 
 class Glance(NamedTuple):
-    """What a body says that needs no care: whatever it asks to be changed is changed at its very beginning."""
+    """What a body says that needs no care: no member that matters can occur in it twice."""
 
     content: Mapping[str, Any]
 
@@ -47,23 +47,43 @@ class Glance(NamedTuple):
         model: str = self.content.get("model") or ""
         return model
 
-    def payload(self, body: bytes, path: str, model_name: str) -> Payload | None:
-        """Return the payload as `prepare` would, None where that has to edit the text."""
-        content = self.content
-        model = content.get("model")
-        if model is not None and model != model_name:
-            return None
-        model = model or ""
+    def payload(self, body: bytes, path: str, model_name: str) -> Payload:
+        """Return the payload as `prepare` does, whose care is needed only where the text is edited within."""
+        content, model = self.content, self.content.get("model")
         stream = path == "/generate_stream" or content.get("stream") is True
-        if not stream or path not in _USAGE_PATHS:
-            return Payload(body, model, stream)
         options = content.get("stream_options", content)
-        if options is content:
-            at = body.index(b"{") + 1
-            return Payload(b"%b%b%b" % (body[:at], _ASK, body[at:]), model, True, True)
-        if isinstance(options, dict) and options.get("include_usage") is True:
-            return Payload(body, model, True)
-        return None
+        asks = stream and path in _USAGE_PATHS
+        if model is None or model == model_name:
+            if not asks or (isinstance(options, dict) and options.get("include_usage") is True):
+                return Payload(body, self.model, stream)
+            if options is content:
+                at = body.index(b"{") + 1
+                return Payload(b"%b%b%b" % (body[:at], _ASK, body[at:]), self.model, True, True)
+        return prepare(*read_json(body, path), path, model_name)
+
+
+class Careful(NamedTuple):
+    """What a body says of which the places have to be known."""
+
+    text: str
+    found: Mapping[str, Member]
+
+    @property
+    def model(self) -> str:
+        """Return the model that is asked for, empty where none is; raises as `model_of`."""
+        return model_of(self.found)
+
+    def payload(self, body: bytes, path: str, model_name: str) -> Payload:
+        """Return the payload for the endpoint whose model is called `model_name` by its engine."""
+        return prepare(self.text, self.found, path, model_name)
+
+
+def asked(body: bytes, path: str) -> Glance | Careful:
+    """Return what a JSON body asks for.
+
+    Raises invalid_request where it is none.
+    """
+    return glance(body) or Careful(*read_json(body, path))
 
 
 def glance(body: bytes) -> Glance | None:

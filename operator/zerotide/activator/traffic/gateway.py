@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from zerotide.activator.admission.affinity import affinity
-from zerotide.activator.admission.payload import Glance, glance
+from zerotide.activator.admission.payload import Payload, asked
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.demand.tracker import Tracker
@@ -115,32 +115,29 @@ class Gateway:
 
     def _plan(self, visit: Visit, reading: Reading, body: bytes) -> Plan | None:
         """Return the way of a request that needs no care; None for others. Raises what would be raised anyway."""
-        seen = glance(body) if reading.is_json else None
-        plan = reading.plans.get(seen.model) if seen is not None else None
-        if plan is None or seen is None:
-            return self._new_plan(visit, reading, body, seen)
+        wish = asked(body, visit.path) if reading.is_json else None
+        model = wish.model if wish is not None else ""
+        plan = reading.plans.get(model)
+        if plan is None:
+            return self._new_plan(visit, reading, body, model)
         profile = plan.endpoint.profile
-        payload = seen.payload(body, visit.path, profile.model_name)
-        if payload is None or len(body) > profile.max_body_bytes:
+        if len(body) > profile.max_body_bytes:
             return None
-        visit.payload, visit.endpoint = payload, plan.endpoint
-        if profile.routing.by_affinity:
-            visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, payload.body)
+        visit.payload = wish.payload(body, visit.path, profile.model_name) if wish is not None else Payload(body)
+        self._lead(visit, plan.endpoint)
         return plan
 
-    def _new_plan(self, visit: Visit, reading: Reading, body: bytes, seen: Glance | None) -> Plan | None:
+    def _new_plan(self, visit: Visit, reading: Reading, body: bytes, model: str) -> Plan | None:
         profile = self._intake.understand(visit, reading.profile, body)
         endpoint = self._registry.endpoints.get(name_of(profile))
         if endpoint is None or profile.blocked is not None or profile.grpc:
             return None
-        visit.endpoint = endpoint
-        if profile.routing.by_affinity:
-            visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, visit.payload.body)
+        self._lead(visit, endpoint)
         claims = tuple(self._claims(visit, profile))
         names = tuple(name for name, _ in claims)
         plan = Plan(endpoint, claims, names, head_of(visit, profile), self._books.facts(visit, endpoint))
-        if seen is not None and len(reading.plans) < MOST_PLANS:
-            reading.plans[seen.model] = plan
+        if len(reading.plans) < MOST_PLANS:
+            reading.plans[model] = plan
         return plan
 
     async def run(self) -> None:
@@ -190,11 +187,15 @@ class Gateway:
         endpoint = self._registry.endpoints.get(name_of(profile))
         if endpoint is None:
             raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {profile.key} was deleted")
-        visit.endpoint = endpoint
-        if profile.routing.by_affinity:
-            visit.affinity = affinity(profile.routing, visit.exchange.request.get, visit.path, visit.payload.body)
+        self._lead(visit, endpoint)
         await self._admit(visit, endpoint)
         await self._forwarder.forward(visit, endpoint)
+
+    def _lead(self, visit: Visit, endpoint: Endpoint) -> None:
+        """Let a visit know its endpoint, and what draws it to one of the replicas."""
+        visit.endpoint, routing = endpoint, endpoint.profile.routing
+        if routing.by_affinity:
+            visit.affinity = affinity(routing, visit.exchange.request.get, visit.path, visit.payload.body)
 
     async def _admit(self, visit: Visit, endpoint: Endpoint) -> None:
         """Count a request as its consumer's and as demand.

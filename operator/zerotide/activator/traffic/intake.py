@@ -7,7 +7,7 @@ from collections.abc import Callable
 from zerotide.activator.admission.callers import Caller, credential, refuse
 from zerotide.activator.admission.catalogue import must_serve
 from zerotide.activator.admission.naming import Name, of_header, of_host, of_path
-from zerotide.activator.admission.payload import Payload, glance, model_of, prepare, read_json
+from zerotide.activator.admission.payload import Payload, asked
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.endpoints.registry import Registry
@@ -85,18 +85,13 @@ class Intake:
                 )
             visit.payload = Payload(body)
             return profile
-        seen = glance(body)
-        model = seen.model if seen is not None else model_of(read_json(body, visit.path)[1])
-        profile = self._agreed(profile, model, visit.caller)
+        wish = asked(body, visit.path)
+        profile = self._agreed(profile, wish.model, visit.caller)
         if len(body) > profile.max_body_bytes:
             raise Rejection(ErrorCode.REQUEST_TOO_LARGE, f"the body is larger than {profile.max_body_bytes} bytes")
         if visit.path not in FORWARDED_PATHS and visit.path not in profile.extra_paths:
             raise Rejection(ErrorCode.ROUTE_NOT_FOUND, f"endpoint {profile.key} does not serve {visit.path[:256]}")
-        payload = seen.payload(body, visit.path, profile.model_name) if seen is not None else None
-        if payload is None:
-            text, found = read_json(body, visit.path)
-            payload = prepare(text, found, visit.path, profile.model_name)
-        visit.payload = payload
+        visit.payload = wish.payload(body, visit.path, profile.model_name)
         return profile
 
     def _caller(self, request: Request) -> Caller | None:
