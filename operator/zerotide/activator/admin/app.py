@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from zerotide.kube import Identity, KubeError
+from zerotide.activator.admin.bearer import Review, refuse
 
 
 class Lines(Protocol):
@@ -32,7 +32,7 @@ class Admin:
         ready: Callable[[], Awaitable[str]],
         metrics: Callable[[], Awaitable[tuple[bytes, str]]],
         stream: Callable[[], Awaitable[Lines | None]],
-        review: Callable[[str], Awaitable[Identity | None]] | None,
+        review: Review | None,
         operator_user: str,
     ) -> None:
         self._healthy, self._ready, self._metrics = healthy, ready, metrics
@@ -75,9 +75,10 @@ class Admin:
         return web.Response(body=page, headers={"Content-Type": media_type})
 
     async def _get_demand(self, request: web.Request) -> web.StreamResponse:
-        refusal = await self._refuse(request)
-        if refusal is not None:
-            return refusal
+        if self._review is not None:
+            refusal = await refuse(request, self._review, self._operator_user, "may not read the demand")
+            if refusal is not None:
+                return refusal
         stream = await self._stream()
         if stream is None:
             return web.Response(status=503, text="not every process tells its demand\n")
@@ -91,22 +92,6 @@ class Admin:
             finally:
                 await lines.aclose()
         return response
-
-    async def _refuse(self, request: web.Request) -> web.Response | None:
-        if self._review is None:
-            return None
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            return web.Response(status=401, text="send a token as `Authorization: Bearer …`\n")
-        try:
-            identity = await self._review(token.strip())
-        except KubeError as error:
-            return web.Response(status=503, text=f"the API server cannot be asked: {error}\n")
-        if identity is None:
-            return web.Response(status=401, text="the API server does not accept the token\n")
-        if identity.username != self._operator_user:
-            return web.Response(status=403, text=f"{identity.username} may not read the demand\n")
-        return None
 
 
 def _verdict(problem: str) -> web.Response:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 import aiohttp
 from aiohttp import web
 
+from zerotide.activator.admin.bearer import Review, refuse
 from zerotide.activator.council.council import Council
 from zerotide.activator.council.membership import Member
 from zerotide.activator.council.messages import Message, decode, encode
 from zerotide.activator.failures import MalformedTalk
-from zerotide.kube import CredentialsError, Identity, KubeError
+from zerotide.kube import CredentialsError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Links:
         self,
         council: Council,
         token: Callable[[], str],
-        review: Callable[[str], Awaitable[Identity | None]],
+        review: Review,
         user: str,
     ) -> None:
         self._council, self._token, self._review, self._user = council, token, review, user
@@ -141,7 +142,7 @@ class Links:
             await socket.close()
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
-        refusal = await self._refuse(request)
+        refusal = await refuse(request, self._review, self._user, "is no activator")
         if refusal is not None:
             return refusal
         name = request.headers.get(MEMBER, "")
@@ -151,20 +152,6 @@ class Links:
         await socket.prepare(request)
         await self._talk(name, socket)
         return socket
-
-    async def _refuse(self, request: web.Request) -> web.Response | None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            return web.Response(status=401, text="send a token as `Authorization: Bearer …`\n")
-        try:
-            identity = await self._review(token.strip())
-        except KubeError as error:
-            return web.Response(status=503, text=f"the API server cannot be asked: {error}\n")
-        if identity is None:
-            return web.Response(status=401, text="the API server does not accept the token\n")
-        if identity.username != self._user:
-            return web.Response(status=403, text=f"{identity.username} is no activator\n")
-        return None
 
     async def _talk(self, name: str, socket: Socket) -> None:
         """Say and hear until the connection ends; a newer one takes the place of an older one."""

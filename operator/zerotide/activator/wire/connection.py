@@ -28,9 +28,9 @@ from zerotide.activator.wire.h2.connection import H2Connection
 from zerotide.activator.wire.h2.engine import after_preface
 from zerotide.activator.wire.host import Host
 from zerotide.activator.wire.limits import MIB
-from zerotide.activator.wire.lines import Lines
 from zerotide.activator.wire.memo import Cut, cut
 from zerotide.activator.wire.message import Headers, Request
+from zerotide.activator.wire.request_line import RequestLines
 from zerotide.activator.wire.strict import read_head, without_upgrade
 from zerotide.activator.wire.tunnel import ClientEnd, check_opening, opens_websocket
 
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
         self._phase = Phase.IDLE
         self.deadline = 0.0
-        self._lines = Lines()
+        self._lines = RequestLines()
         self._in_head = False
         self._head_size = self._head_fed = 0
         self._target = b""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from zerotide.activator.failures import MalformedRequest
 
 
-class Lines:
+class RequestLines:
     """The bytes that were given to llhttp since a head began, and where in them a request line must be.
 
     That place is not known behind a body that began in an earlier piece, or that came in chunks: the line is looked
