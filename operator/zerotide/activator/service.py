@@ -28,7 +28,7 @@ from zerotide.activator.usage.records import Records
 from zerotide.activator.wire import Certificate, Limits, Network, Server, open_socket
 from zerotide.activator.wire_metrics import WireFigures
 from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
-from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer
+from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer, process
 from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
 
 log = logging.getLogger(__name__)
@@ -138,9 +138,7 @@ class Service:
 
     async def ended(self) -> None:
         """Return, or raise, as soon as anything ends that never should."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await process.first_end(self._tasks)
 
     async def drain(self) -> None:
         """Be ready no more, serve until others have taken over and everything is answered, within bounds."""

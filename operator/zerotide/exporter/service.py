@@ -23,7 +23,7 @@ from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Client, Object
+from zerotide.kube import Client, Object, process
 from zerotide.kube.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -76,9 +76,7 @@ class Service:
 
     async def ended(self) -> None:
         """Return, or raise its failure, when any part of the exporter ends; none should."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await process.first_end(self._tasks)
 
     async def stop(self) -> None:
         """Stop following, answer what was asked, record what was seen, close the ledger."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
 from zerotide.kube import logs
@@ -61,3 +61,10 @@ def set_on_signals(stopping: asyncio.Event) -> None:
     """Set an event when the process is asked to stop: at SIGTERM, and at SIGINT from a keyboard."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+
+
+async def first_end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Return, or raise its failure, as soon as any of these tasks ends."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

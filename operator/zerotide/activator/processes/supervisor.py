@@ -24,7 +24,7 @@ from zerotide.activator.processes.pages import Sum
 from zerotide.activator.settings import Settings
 from zerotide.activator.wire import open_socket
 from zerotide.api.names import AUDIENCE_ACTIVATOR
-from zerotide.kube import Client, Clock, TokenReviewer
+from zerotide.kube import Client, Clock, TokenReviewer, process
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +85,7 @@ class Supervisor:
 
     async def ended(self) -> None:
         """Return, or raise, as soon as a child is given up that never should be."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await process.first_end(self._tasks)
 
     async def drain(self) -> None:
         """Let every child drain, and wait for the last one."""
