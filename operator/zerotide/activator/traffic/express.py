@@ -233,7 +233,7 @@ class Express:
 
     def repeat(self, visit: Visit, plan: Plan, place: Place) -> None:
         """Send a request again, by a task that may wait for a replica."""
-        self._go_on(visit, place, lambda: self._forwarder.forward(visit, plan.endpoint, place))
+        self._go_on(visit, place, lambda: self._forwarder.forward(visit, plan, place))
 
     def _go_on(self, visit: Visit, place: Place, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Go on by a task; a client that is gone by now, or before the task begins, is waited for by nobody."""

@@ -12,11 +12,10 @@ from zerotide.activator.metrics import Metrics
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.holder import Holder, Place
 from zerotide.activator.traffic.intake import name_of
-from zerotide.activator.traffic.outgoing import upstream_headers
+from zerotide.activator.traffic.readings import Plan, tail_of
 from zerotide.activator.traffic.relay import Relay
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.traffic.way import Source, Way
-from zerotide.activator.wire import render_request
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.usage import Outcome
 
@@ -26,10 +25,10 @@ MOST_ATTEMPTS = 3
 class Plain:
     """The way of a request whose whole body was read: it goes out over HTTP/1.1, as often as needed."""
 
-    __slots__ = ("_visit",)
+    __slots__ = ("_plan", "_visit")
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
+    def __init__(self, visit: Visit, plan: Plan) -> None:
+        self._visit, self._plan = visit, plan
 
     def size(self) -> int:
         """Return the size of the body."""
@@ -48,10 +47,8 @@ class Plain:
         return True
 
     async def send(self, replica: Replica, relay: Relay, *, fresh: bool = False) -> Source:
-        """Send it over one of the replica's connections; its head is rendered now, since many wait at once."""
-        visit = self._visit
-        request = render_request("POST", visit.target, upstream_headers(visit), visit.payload.body)
-        return await replica.pool.send(request, relay, fresh=fresh)
+        """Send it over one of the replica's connections."""
+        return await replica.pool.send((self._plan.head, tail_of(self._visit)), relay, fresh=fresh)
 
 
 class Forwarder:
@@ -73,21 +70,22 @@ class Forwarder:
         """Return a place for a request that was admitted."""
         return self._holder.place(visit, endpoint)
 
-    async def forward(self, visit: Visit, endpoint: Endpoint, place: Place | None = None) -> None:
+    async def forward(self, visit: Visit, plan: Plan, place: Place | None = None) -> None:
         """Hold a request until it may go, send it, pass its answer on; with a place where it was sent before.
 
         Raises a Rejection where there will be no answer.
         """
+        endpoint = plan.endpoint
         place = place or self._holder.place(visit, endpoint)
         try:
             if visit.attempts:
                 self._look_again(visit, endpoint)
-            way = visit.way or Plain(visit)
+            way = visit.way or Plain(visit, plan)
             while True:
                 seat = await self._holder.seat(place, again=visit.attempts > 0)
                 visit.queued_ms = round((self._now() - visit.started) * 1000)
                 visit.attempts += 1
-                if await self._attempt(visit, endpoint, seat.replica, way):
+                if await self._attempt(visit, plan, seat.replica, way):
                     return
                 if not way.repeatable():
                     raise Rejection(ErrorCode.UPSTREAM_LOST, "the replica was lost, and the request cannot be repeated")
@@ -95,8 +93,9 @@ class Forwarder:
         finally:
             place.leave()
 
-    async def _attempt(self, visit: Visit, endpoint: Endpoint, replica: Replica, way: Way) -> bool:
+    async def _attempt(self, visit: Visit, plan: Plan, replica: Replica, way: Way) -> bool:
         """Send a request once; False where it may be sent again."""
+        endpoint = plan.endpoint
         handed_us, attempt = self._now_us(), visit.attempts
         first_us: int | None = None
 
@@ -106,7 +105,7 @@ class Forwarder:
 
         relay = way.relay(on_first)
         timeout = way.timeout(endpoint.profile.request_timeout)
-        self._books.began(visit, endpoint, replica, self._books.facts(visit, endpoint), handed_us)
+        self._books.began(visit, endpoint, replica, plan.facts, handed_us)
         if self._books.journal is not None:
             self._books.journal.flush()
         outcome = Outcome.CLIENT_GONE

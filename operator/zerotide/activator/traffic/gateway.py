@@ -133,9 +133,7 @@ class Gateway:
         if endpoint is None or profile.blocked is not None or profile.grpc:
             return None
         self._lead(visit, endpoint)
-        claims = tuple(self._claims(visit, profile))
-        names = tuple(name for name, _ in claims)
-        plan = Plan(endpoint, claims, names, head_of(visit, profile), self._books.facts(visit, endpoint))
+        plan = self._draw_up(visit, endpoint)
         if len(reading.plans) < MOST_PLANS:
             reading.plans[model] = plan
         return plan
@@ -188,8 +186,25 @@ class Gateway:
         if endpoint is None:
             raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {profile.key} was deleted")
         self._lead(visit, endpoint)
-        await self._admit(visit, endpoint)
-        await self._forwarder.forward(visit, endpoint)
+        plan = self._known_plan(visit) or self._draw_up(visit, endpoint)
+        await self._admit(visit, plan)
+        await self._forwarder.forward(visit, plan)
+
+    def _known_plan(self, visit: Visit) -> Plan | None:
+        """Return the plan that was drawn up when it was tried whether a request can be sent on at once."""
+        reading: Reading | None = visit.exchange.request.reading
+        if visit.way is not None or reading is None or not reading.holds(self._registry.version, self._now_us):
+            return None
+        return reading.plans.get(visit.payload.model)
+
+    def _draw_up(self, visit: Visit, endpoint: Endpoint) -> Plan:
+        claims = [(f"{endpoint.profile.uid} {visit.consumer}", endpoint.profile.consumer_limit)]
+        caller = visit.caller
+        if caller is not None and caller.max_in_flight is not None:
+            claims.append((f"key {caller.namespace}/{caller.key_id}", caller.max_in_flight))
+        names = tuple(name for name, _ in claims)
+        head = head_of(visit, endpoint.profile) if visit.way is None else b""
+        return Plan(endpoint, tuple(claims), names, head, self._books.facts(visit, endpoint))
 
     def _lead(self, visit: Visit, endpoint: Endpoint) -> None:
         """Let a visit know its endpoint, and what draws it to one of the replicas."""
@@ -197,15 +212,15 @@ class Gateway:
         if routing.by_affinity:
             visit.affinity = affinity(routing, visit.exchange.request.get, visit.path, visit.payload.body)
 
-    async def _admit(self, visit: Visit, endpoint: Endpoint) -> None:
+    async def _admit(self, visit: Visit, plan: Plan) -> None:
         """Count a request as its consumer's and as demand.
 
         Raises what blocks the endpoint, or consumer_limit.
         """
-        profile = endpoint.profile
+        profile = plan.endpoint.profile
         if profile.blocked is not None:
             raise profile.blocked.rejection(self._now_us())
-        for name, limit in self._claims(visit, profile):
+        for name, limit in plan.claims:
             if not (self._pools.take(name, limit) or await self._pool(name, limit)):
                 raise Rejection(
                     ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
@@ -227,13 +242,6 @@ class Gateway:
                 return False
         visit.claims = plan.names
         return True
-
-    def _claims(self, visit: Visit, profile: Profile) -> list[tuple[str, int]]:
-        claims = [(f"{profile.uid} {visit.consumer}", profile.consumer_limit)]
-        caller = visit.caller
-        if caller is not None and caller.max_in_flight is not None:
-            claims.append((f"key {caller.namespace}/{caller.key_id}", caller.max_in_flight))
-        return claims
 
     async def _pool(self, name: str, limit: int) -> bool:
         """Count a request within a limit for which other activators may have to be asked; tell whether it has room."""
