@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,32 @@ async def test_it_asks_again_when_it_fell_asleep_meanwhile(stack: Stack) -> None
     stack.endpoint(status={"wakeRequest": first, "handledWakeRequest": first["id"], "desiredReplicas": 0})
     await until(lambda: len(stack.api.applied) == 2)
     assert stack.api.applied[1]["status"]["wakeRequest"]["id"] != first["id"]
+    task.cancel()
+
+
+async def test_it_asks_again_in_the_moment_in_which_a_wish_is_over(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that falls asleep between the end of a wish's task and the news of it is not overlooked."""
+    stack.endpoint()
+    stack.key()
+    loop, apply = asyncio.get_running_loop(), stack.api.apply
+
+    def sleeps_again() -> None:
+        first = stack.api.applied[0]["status"]["wakeRequest"]
+        handled = {"wakeRequest": first, "handledWakeRequest": first["id"]}
+        stack.endpoint(status={**handled, "desiredReplicas": 1})
+        stack.endpoint(status={**handled, "desiredReplicas": 0})
+
+    async def applied(*arguments: Any, **options: Any) -> Any:
+        stored = await apply(*arguments, **options)
+        if len(stack.api.applied) == 1:
+            loop.call_soon(sleeps_again)
+        return stored
+
+    monkeypatch.setattr(stack.api, "apply", applied)
+    (task,) = await held(stack, 1)
+    await until(lambda: len(stack.api.applied) == 2)
     task.cancel()
 
 

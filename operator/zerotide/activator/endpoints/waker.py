@@ -50,11 +50,17 @@ class Waker:
     def want(self, endpoint: Endpoint) -> None:
         """Ask for a wake unless a wish stands already."""
         name = Name(endpoint.profile.namespace, endpoint.profile.name)
-        if name in self._asking or not must_ask(endpoint.profile):
+        asking = self._asking.get(name)
+        # One that is over may still be listed for a moment: it asks for nothing any more.
+        if (asking is not None and not asking.done()) or not must_ask(endpoint.profile):
             return
-        task = asyncio.get_running_loop().create_task(self._ask(name, endpoint.profile.wake_id))
-        self._asking[name] = task
-        task.add_done_callback(lambda _: self._asking.pop(name, None))
+        task = self._asking[name] = asyncio.get_running_loop().create_task(self._ask(name, endpoint.profile.wake_id))
+
+        def over(task: asyncio.Task[None]) -> None:
+            if self._asking.get(name) is task:
+                del self._asking[name]
+
+        task.add_done_callback(over)
 
     async def settled(self, endpoint: Endpoint) -> None:
         """Return once no wish for an endpoint is about to be written."""
