@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 
 from zerotide.activator.admission.seats import Seat
@@ -18,6 +19,8 @@ from zerotide.api.errors import Rejection
 from zerotide.api.scalars import SECOND
 
 TICK = 0.1
+BURST = 16
+"""Requests that go on at once of those that may."""
 
 
 class Place(Ticket[Replica]):
@@ -61,12 +64,43 @@ class Place(Ticket[Replica]):
     def settle(self, outcome: Seat[Replica] | Rejection) -> None:
         """Take the outcome, and go on where it is awaited."""
         self._outcome = outcome
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            self._holder.pace.release(self._waiter)
 
     def beat(self) -> None:
         """Send a comment to a client that reads a stream."""
         self._holder.beat(self)
+
+
+class Pace:
+    """Let a few go on in each turn of the loop, in order: the first answers are read while others still wait."""
+
+    def __init__(self) -> None:
+        self._late: deque[asyncio.Future[None]] = deque()
+        self._let_go = 0
+
+    def release(self, waiter: asyncio.Future[None]) -> None:
+        """Let a task go on, in this turn or in one of the next."""
+        if not self._let_go:
+            asyncio.get_running_loop().call_soon(self._turn)
+        if self._let_go < BURST:
+            self._let_go += 1
+            _wake(waiter)
+        else:
+            self._late.append(waiter)
+
+    def _turn(self) -> None:
+        self._let_go = 0
+        while self._late and self._let_go < BURST:
+            self._let_go += 1
+            _wake(self._late.popleft())
+        if self._let_go:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Holder:
@@ -82,6 +116,7 @@ class Holder:
     ) -> None:
         self._registry, self._waker, self._tracker = registry, waker, tracker
         self._now, self._now_us = now, now_us
+        self.pace = Pace()
         registry.hooks.append(self)
 
     async def run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from zerotide.activator.wire.upstream import ResponseHead, Sink, UpstreamConnect
 
 IDLE_TIME = 60.0
 MAX_IDLE = 256
+MOST_DIALLING = 64
+"""Connections that are made at once: more than a replica can queue are dropped, and cost a second or the request."""
 
 
 class Pool:
@@ -25,6 +28,7 @@ class Pool:
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
         self._heads: Memo[ResponseHead] = Memo()
+        self._dialling = asyncio.Semaphore(MOST_DIALLING)
         self._closed = False
 
     async def send(
@@ -36,7 +40,9 @@ class Pool:
         """
         connection = None if fresh else self.take()
         if connection is None:
-            connection = await self.connect(timeout)
+            async with self._dialling:
+                # By the time it is their turn, another request may be over with its connection.
+                connection = (None if fresh else self.take()) or await self.connect(timeout)
         connection.send(request, sink)
         return connection
 
