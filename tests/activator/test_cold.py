@@ -104,15 +104,17 @@ async def test_it_asks_again_in_the_moment_in_which_a_wish_is_over(
         stack.endpoint(status={**handled, "desiredReplicas": 1})
         stack.endpoint(status={**handled, "desiredReplicas": 0})
 
-    async def applied(*arguments: Any, **options: Any) -> Any:
+    async def and_then(*arguments: Any, **options: Any) -> Any:
         stored = await apply(*arguments, **options)
         if len(stack.api.applied) == 1:
             loop.call_soon(sleeps_again)
         return stored
 
-    monkeypatch.setattr(stack.api, "apply", applied)
+    monkeypatch.setattr(stack.api, "apply", and_then)
     (task,) = await held(stack, 1)
     await until(lambda: len(stack.api.applied) == 2)
+    first, second = (applied["status"]["wakeRequest"]["id"] for applied in stack.api.applied)
+    assert second != first
     task.cancel()
 
 
