@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, LABEL_NAME, RELEASE
@@ -36,43 +37,36 @@ class Watches:
         self._clock, self._on_key, self._on_activators = clock, on_key, on_activators
         self.pods = Pods()
         self._linger = Linger(STANDBY)
+        mirror = partial(Reflector, client, linger=self._linger)
         self._kinds: Mapping[Kind, Reflector] = {
-            kind: Reflector(
-                client,
+            kind: mirror(
                 resource,
                 label_selector=LABEL_ENDPOINT,
                 trim=trimmed_child,
                 on_change=self._child_changed(kind),
-                linger=self._linger,
             )
             for kind, resource in RESOURCES.items()
         }
         self.children = Children(self._kinds)
-        self._pods = Reflector(
-            client,
+        self._pods = mirror(
             PODS,
             label_selector=LABEL_ENDPOINT,
             trim=trimmed_pod,
             on_change=self._pod_changed,
-            linger=self._linger,
         )
-        self._nodes = Reflector(client, NODES, trim=trimmed_node, linger=self._linger)
-        self._mounts = Reflector(
-            client,
+        self._nodes = mirror(NODES, trim=trimmed_node)
+        self._mounts = mirror(
             EVENTS,
             field_selector="involvedObject.kind=Pod,reason=FailedMount",
             on_change=self._mount_failed,
-            linger=self._linger,
         )
         selector = f"{LABEL_NAME}={RELEASE},{LABEL_COMPONENT}={COMPONENT_ACTIVATOR}"
-        self._activators = Reflector(
-            client,
+        self._activators = mirror(
             PODS,
             namespace,
             label_selector=selector,
             trim=trimmed_pod,
             on_change=self._activator_changed,
-            linger=self._linger,
         )
         self._key_of_pod: dict[str, str] = {}
 
