@@ -156,6 +156,30 @@ async def test_an_affinity_leads_to_one_replica_over_all(fleet: Fleet) -> None:
         assert {answer.status for answer in await gather(*tasks)} == {200}
 
 
+async def test_replicas_are_loaded_alike_from_everywhere(fleet: Fleet) -> None:
+    """Whoever is lent seats has some of every replica, so each activator spreads its requests, and so do all."""
+    async with AsyncExitStack() as exits:
+        replicas = [await exits.enter_async_context(Replica()) for _ in range(2)]
+        await fleet.endpoint()
+        for number, replica in enumerate(replicas):
+            fleet.pod(replica, f"m-{number}")
+        await fleet.warm(2)
+        others = [stack for stack in fleet.stacks if stack is not fleet.owner()]
+        for senders in (others[:1], others, fleet.stacks):
+            for stack in senders:
+                assert (await fleet.post(stack)).status == 200
+            for replica in replicas:
+                replica.hold = asyncio.Event()
+            tasks = [fleet.post(senders[number % len(senders)]) for number in range(12)]
+            await until(lambda: sum(replica.in_flight for replica in replicas) == 12)
+            first, second = (replica.in_flight for replica in replicas)
+            assert abs(first - second) <= 2 * len(senders)
+            for replica in replicas:
+                assert replica.hold is not None
+                replica.hold.set()
+            assert {answer.status for answer in await gather(*tasks)} == {200}
+
+
 async def test_the_death_of_the_owner(fleet: Fleet, replica: Replica) -> None:
     """Fifty are held over three; those at the owner are lost with it, the others are served in their order."""
     await fleet.endpoint(hold={"maxRequests": 50}, scaling={"concurrency": {"target": 1, "limit": 1}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from zerotide.activator.council.messages import (
 from zerotide.api.errors import Rejection
 
 BATCH = 16
-"""Seats that are lent at once beyond what was asked for, at most."""
+"""Seats that are lent at once beyond what was asked for, over all replicas; of many one each."""
 
 
 class Party:
@@ -198,17 +199,22 @@ class Owner:
             return
         self.gate.enter(proxy, now)
         if proxy.turn is Turn.GONE and not self.gate.held and proxy.seat is not None:
-            self._lend(party, proxy.seat)
+            self._lend(party)
 
-    def _lend(self, party: Party, seat: Seat[Any]) -> None:
+    def _lend(self, party: Party) -> None:
         """Let a member have more seats than it asked for, so that it need not ask for each request.
 
-        Not where requests choose by affinity: seats that are free elsewhere would look like load to all others.
+        Of every replica alike: what is lent looks like load here, and a member can only choose among what it has. Not
+        where requests choose by affinity: seats that are free elsewhere would look like load to all others.
         """
         if self.gate.choose is not None:
             return
-        free = seat.limit - seat.in_flight
-        seats = int(min(free / (len(self.parties) + 1), BATCH))
+        usable = [seat for seat in self.gate.seats.values() if seat.key in party.open]
+        for seat in usable:
+            free = seat.limit - seat.in_flight
+            self._give(party, seat, int(min(free / (len(self.parties) + 1), math.ceil(BATCH / len(usable)))))
+
+    def _give(self, party: Party, seat: Seat[Any], seats: int) -> None:
         if seats > 0:
             party.lent[seat.key] = party.lent.get(seat.key, 0) + seats
             party.recalled = False
