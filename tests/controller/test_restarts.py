@@ -52,6 +52,25 @@ async def test_a_wish_made_while_nobody_listens_is_kept(rig: Rig) -> None:
     assert status["handledWakeRequest"] == wish and len(status["decisions"]) == 1
 
 
+async def test_a_wake_that_was_scaled_but_not_recorded_ends_in_sleep(rig: Rig) -> None:
+    """A replica that was ready before anybody took note of the wake is no news, and yet it falls asleep in time."""
+    namespace = await rig.namespace()
+    await rig.apply(namespace, "a", trivial())
+    await rig.state(namespace, "a", "Asleep")
+    await asyncio.to_thread(rig.operator.kill)
+    wish = await rig.wake(namespace, "a")
+    await rig.client.patch(DEPLOYMENTS, "a", namespace, {"spec": {"replicas": 1}})
+
+    def ready(obj: Object | None) -> bool:
+        return bool(obj) and (obj or {}).get("status", {}).get("readyReplicas") == 1
+
+    await rig.until(DEPLOYMENTS, namespace, "a", ready, 30)
+    rig.processes.start_operator()
+    status = await rig.state(namespace, "a", "Awake")
+    assert status["handledWakeRequest"] == wish
+    await rig.state(namespace, "a", "Asleep", timeout=20)
+
+
 async def test_a_standby_takes_over(rig: Rig) -> None:
     """Of two operators one writes; when it leaves, the other goes on; SIGTERM is a clean end."""
     namespace = await rig.namespace()

@@ -308,3 +308,14 @@ def test_no_flapping_under_a_constant_load(policy: Policy, peaks: list[int], lev
     turns = sum(one != other for one, other in itertools.pairwise(changes))
     assert turns <= 1
     assert replicas == min(max(wanted(Load(in_flight=level), policy), policy.min_replicas, 1), policy.max_replicas)
+
+
+def test_what_serves_already_when_it_is_woken_is_looked_at_again() -> None:
+    """An operator that died between its scaling and its writing leaves a replica whose readiness is no news."""
+    served = replace(UP, replicas=0, wake=Why.REQUEST)
+    decision = take(facts=served)
+    assert decision.replicas == 1
+    assert decision.until_us is not None and decision.until_us < NOW + SECOND
+    assert take(facts=replace(served, replicas=1)).why is Why.IDLE
+    assert take(facts=replace(served, since_us=None)).until_us is None, "a start in progress tells of itself"
+    assert take(facts=replace(served, blocked="no")).until_us is None, "nothing was done that time alone goes on with"

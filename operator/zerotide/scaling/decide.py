@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from zerotide.api.scalars import MILLISECOND
 from zerotide.api.wording import counted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.window import Window
+
+_SOON_US = 20 * MILLISECOND
 
 
 class Why(StrEnum):
@@ -70,6 +73,9 @@ def decide(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     decision = _unblocked(policy, load, window, facts, now_us)
     if facts.blocked and decision.replicas > facts.replicas:
         return Decision(facts.replicas, Why.BLOCKED, facts.blocked, decision.kept_by, decision.until_us)
+    if not facts.replicas and decision.replicas and facts.since_us is not None:
+        # What an operator scaled before it died serves already: no change will call for the next look.
+        return replace(decision, until_us=now_us + _SOON_US)
     return decision
 
 
