@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zerotide_runtime.assets import load_assets
 from zerotide_runtime.engine.batch import Batch, Move
 from zerotide_runtime.engine.engine import PREFILL_TOKENS, Engine
-from zerotide_runtime.engine.request import Event, FailureEvent, Sampling, Sequence, TokenEvent
+from zerotide_runtime.engine.request import Choice, Event, FailureEvent, Report, Sampling, Sequence, TokenEvent
 from zerotide_runtime.engine.runner import Runner
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 from zerotide_runtime.weights.mapped import MappedWeights
@@ -142,6 +142,27 @@ def test_a_long_prompt_comes_in_parts(tiny: Path) -> None:
         assert [kind for kind, _ in running.recorder.steps] == ["prefill", "prefill", "prefill", "decode"]
 
 
+def test_the_odds_of_a_prompt_are_those_of_transformers(tiny: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    prompt = [number * 37 % 256 for number in range(150)]
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    logprobs = model(torch.tensor([prompt])).logits[0].log_softmax(-1)
+    wanted = [logprobs[place, token].item() for place, token in enumerate(prompt[1:])]
+    with Running(tiny, tokens=400) as running:
+        for _ in range(2):  # what an earlier request left in the cache must not hide them
+            asking, events = make(prompt, 60)
+            asking.report = Report(top=2, prompt=True)
+            crowd, others = make(prompt, 60)
+            running.engine.submit(crowd)
+            running.engine.submit(asking)  # the younger one is preempted, and its prompt read again
+            assert collect(events) == collect(others)
+            assert [choice.token for choice in asking.prompt_odds] == prompt[1:]
+            assert [choice.logprob for choice in asking.prompt_odds] == pytest.approx(wanted, abs=1e-3)
+            assert all(len(choice.top) == 2 for choice in asking.prompt_odds)
+
+
 def test_memory_is_given_back_when_nothing_runs(tiny: Path) -> None:
     with Running(tiny) as running:
         running.answer([1, 2, 3], 3)
@@ -179,7 +200,7 @@ def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pyte
         long, events = make([1, 2], 400)
         doomed, doom = make([66, 1], 5)
 
-        def prefill(row: int, sequence: Sequence, limit: int) -> tuple[int, float] | None:
+        def prefill(row: int, sequence: Sequence, limit: int) -> Choice | None:
             if sequence is doomed:
                 raise MemoryError("no room")
             return healthy(row, sequence, limit)

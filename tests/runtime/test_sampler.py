@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zerotide_runtime.engine.request import Event, Sampling, Sequence
-from zerotide_runtime.engine.sampler import sample
+from zerotide_runtime.engine.request import Event, FailureEvent, Report, Sampling, Sequence, TokenEvent
+from zerotide_runtime.engine.sampler import sample, score
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 
 from .test_text import Bytes
@@ -30,7 +30,7 @@ LOGITS = [1.0, 3.0, 2.0, -1.0]
 
 
 def test_greedy_takes_the_likeliest_and_says_how_likely() -> None:
-    ((token, logprob),) = sample(torch.tensor([LOGITS]), [sequence(Sampling())])
+    ((token, logprob, _),) = sample(torch.tensor([LOGITS]), [sequence(Sampling())])
     assert token == 1
     assert logprob == pytest.approx(torch.tensor(LOGITS).log_softmax(0)[1].item())
 
@@ -86,6 +86,98 @@ def test_frequency_and_presence_count_the_answer_alone() -> None:
 
 
 def test_the_smallest_temperatures_are_greedy() -> None:
-    ((token, logprob),) = sample(torch.tensor([LOGITS]), [sequence(Sampling(temperature=1e-30))])
+    ((token, logprob, _),) = sample(torch.tensor([LOGITS]), [sequence(Sampling(temperature=1e-30))])
     assert token == 1
     assert math.isfinite(logprob)
+
+
+def test_a_bias_lifts_or_bans_a_token() -> None:
+    assert sample(torch.tensor([LOGITS]), [sequence(Sampling(bias=((3, 100.0),)))])[0].token == 3
+    assert draws(Sampling(temperature=1.0, bias=((1, -100.0),), seed=4), 300).keys() == {0, 2, 3}
+
+
+def test_typical_p_leaves_what_surprises_as_usual() -> None:
+    # The likeliest token surprises less than the average of all, by more than the others surprise more.
+    logits = torch.tensor([0.4, *[0.1] * 6]).log()
+    drawn = sequence(Sampling(temperature=1.0, typical_p=0.4, seed=5))
+    tokens = {sample(logits[None].clone(), [drawn])[0].token for _ in range(200)}
+    assert 0 not in tokens
+    assert 4 <= len(tokens) <= 5
+    whole = sequence(Sampling(temperature=1.0, typical_p=0.99, seed=5))
+    assert 0 in {sample(logits[None].clone(), [whole])[0].token for _ in range(200)}
+
+
+def test_the_likeliest_are_told_under_the_odds_asked_for() -> None:
+    drawn = sequence(Sampling(temperature=0.5, top_k=2, seed=6))
+    drawn.report = Report(top=3)
+    told = sample(torch.tensor([LOGITS]), [drawn])[0]
+    odds = (torch.tensor([3.0, 2.0]) / 0.5).log_softmax(0).tolist()
+    assert [token for token, _ in told.top] == [1, 2], "what top_k rules out has no odds"
+    assert [value for _, value in told.top] == pytest.approx(odds)
+    drawn.report = Report(top=3, raw=True)
+    told = sample(torch.tensor([LOGITS]), [drawn])[0]
+    plain = torch.tensor(LOGITS).log_softmax(0).tolist()
+    assert [token for token, _ in told.top] == [1, 2, 0]
+    assert [value for _, value in told.top] == pytest.approx([plain[1], plain[2], plain[0]])
+    assert told.logprob == pytest.approx(plain[told.token])
+
+
+def test_given_tokens_are_scored() -> None:
+    plain = torch.tensor(LOGITS).log_softmax(0).tolist()
+    first, second = score(torch.tensor([LOGITS, LOGITS]), [3, 0], 1)
+    assert (first.token, second.token) == (3, 0)
+    assert (first.logprob, second.top[0][1]) == pytest.approx((plain[3], plain[1]))
+
+
+class Only:
+    """A grammar of one token at a time."""
+
+    def __init__(self, *tokens: int, error: str = "") -> None:
+        self._tokens = list(tokens)
+        self.error = error
+
+    def allowed(self) -> bytes | None:
+        return bytes([1 << self._tokens[0]])
+
+    def accept(self, token: int) -> bool:
+        assert token == self._tokens.pop(0)
+        return not self._tokens
+
+
+def test_a_grammar_rules_out_everything_else_and_ends_the_answer() -> None:
+    bound = sequence(Sampling())
+    bound.constraint = Only(3, 0)
+    free = sequence(Sampling())
+    choices = sample(torch.tensor([LOGITS, LOGITS]), [bound, free])
+    assert [choice.token for choice in choices] == [3, 1], "its neighbour is free"
+    event = bound.accept(choices[0])
+    assert isinstance(event, TokenEvent)
+    assert event.finish is None
+    event = bound.accept(sample(torch.tensor([LOGITS]), [bound])[0])
+    assert isinstance(event, TokenEvent)
+    assert event.finish is not None
+    assert event.finish.end_token
+
+
+def test_a_vocabulary_that_is_wider_than_the_grammar_knows() -> None:
+    bound = sequence(Sampling(bias=((9, 50.0),)))
+    bound.constraint = Only(2)
+    assert sample(torch.tensor([LOGITS * 3]), [bound])[0].token == 2
+
+
+def test_a_grammar_that_breaks_down_fails_its_own_request() -> None:
+    bound = sequence(Sampling())
+    bound.constraint = Only(3, error="too complex")
+    event = bound.accept(sample(torch.tensor([LOGITS]), [bound])[0])
+    assert event == FailureEvent("too complex")
+
+
+def test_a_watermark_favours_half_of_the_tokens_anew_after_each() -> None:
+    def green(last: int) -> set[int]:
+        marked = sequence(Sampling(watermark=True), [last])
+        logits = torch.zeros(1, 64)
+        sample(logits, [marked])
+        return {token for token, value in enumerate(logits[0].tolist()) if value == 2.0}
+
+    assert len(green(1)) == 32
+    assert green(1) == green(1) != green(2)

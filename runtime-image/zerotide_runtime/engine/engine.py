@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from zerotide_runtime.engine.batch import Batch, Move
-from zerotide_runtime.engine.request import FailureEvent, Sequence
+from zerotide_runtime.engine.request import Choice, FailureEvent, Sequence
 
 if TYPE_CHECKING:
-    from zerotide_runtime.engine.runner import Choice, Runner
+    from zerotide_runtime.engine.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +157,8 @@ class Engine:
     def _accept(self, runner: Runner, choices: list[tuple[Sequence, Choice | None]]) -> None:
         for sequence, choice in choices:
             if choice is not None:
-                event = sequence.accept(*choice)
-                if event.finish is not None:
+                event = sequence.accept(choice)
+                if isinstance(event, FailureEvent) or event.finish is not None:
                     self._leave(runner, sequence)
                 sequence.sink(event)
 

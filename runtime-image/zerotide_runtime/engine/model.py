@@ -60,8 +60,11 @@ class Llama:
         self._cos, self._sin = rotary_tables(config, weights.embedding.device, weights.embedding.dtype)
 
     @torch.inference_mode()
-    def forward(self, tokens: Tensor, step: Step, cache: KVCache) -> Tensor:
-        """Run [batch, tokens] ids, filling the cache; return float32 logits of the last token, [batch, vocabulary]."""
+    def forward(self, tokens: Tensor, step: Step, cache: KVCache, *, every: bool = False) -> Tensor:
+        """Run [batch, tokens] ids, filling the cache; return float32 logits of the last token, [batch, vocabulary].
+
+        With `every`, of all tokens: [batch, tokens, vocabulary].
+        """
         hidden = F.embedding(tokens, self.weights.embedding)
         cos, sin = self._cos[step.positions].unsqueeze(2), self._sin[step.positions].unsqueeze(2)
         mask = self._mask(step)
@@ -70,7 +73,7 @@ class Llama:
             hidden = hidden + self._attend(normed, layer, number, cos, sin, mask, step, cache)
             gate, up = F.linear(self._norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
             hidden = hidden + F.linear(F.silu(gate) * up, layer.down)
-        last = self._norm(hidden[:, -1], self.weights.norm)
+        last = self._norm(hidden if every else hidden[:, -1], self.weights.norm)
         return F.linear(last, self.weights.head).float()
 
     def _norm(self, values: Tensor, weight: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from zerotide_runtime.engine.constraint import Constraint
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 
 # Below this, dividing by the temperature overflows long before the second token has a chance.
@@ -17,15 +19,19 @@ class Sampling:
     """How the next token is chosen; the defaults are greedy.
 
     `temperature` 0 takes the likeliest token. A penalty of 1.0 (repetition) or 0.0 (the others) does nothing.
-    Repetition counts prompt and answer, frequency and presence the answer alone.
+    Repetition counts prompt and answer, frequency and presence the answer alone. `bias` is added to the
+    logits of single tokens; `watermark` favours tokens that whoever knows how can recognise.
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
+    watermark: bool = False
     seed: int = 0
 
     @property
@@ -37,6 +43,27 @@ class Sampling:
     def penalised(self) -> bool:
         """Tell whether earlier tokens change the odds."""
         return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a request wants to be told of the odds, beyond each chosen token's own.
+
+    `top` counts the likeliest tokens to name at each place; `raw` asks for the model's own odds instead of those
+    that the token was drawn from; `prompt` asks for the odds of the prompt's tokens too, which are always raw.
+    """
+
+    top: int = 0
+    raw: bool = False
+    prompt: bool = False
+
+
+class Choice(NamedTuple):
+    """A token, its log-probability, and the likeliest tokens at its place with theirs."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +89,7 @@ class TokenEvent:
     logprob: float
     special: bool
     finish: Finish | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +107,8 @@ class Sequence:
     """The state of one generation; owned by the engine's thread once submitted, `cancelled` aside.
 
     `cached` counts the tokens whose keys and values are in the cache, `number` is its place in the
-    order of submission, `started` the engine's clock when it first left the queue.
+    order of submission, `started` the engine's clock when it first left the queue. `prompt_odds` is complete
+    before the first event where the report asks for it: all of the prompt's tokens but the first.
     """
 
     prompt: list[int]
@@ -89,6 +118,9 @@ class Sequence:
     stops: StopStrings
     text: Detokeniser
     sink: Callable[[Event], None]
+    report: Report = Report()
+    constraint: Constraint | None = None
+    prompt_odds: list[Choice] = field(default_factory=list)
     cancelled: bool = False
     number: int = 0
     started: float | None = None
@@ -111,11 +143,17 @@ class Sequence:
             return self.answer[start : start + limit]
         return (self.prompt + self.answer)[self.cached : self.cached + limit]
 
-    def accept(self, token: int, logprob: float) -> TokenEvent:
+    def accept(self, choice: Choice) -> Event:
         """Append a token; return what to tell the client."""
+        token = choice.token
         self.answer.append(token)
         ended = token in self.end_tokens
         text = "" if ended else self.text.push(token)
+        if self.constraint is not None:
+            # What must not go on is over, whether or not the model would have said so with its next token.
+            ended = self.constraint.accept(token) or ended
+            if self.constraint.error:
+                return FailureEvent(self.constraint.error)
         full = len(self.answer) >= self.max_new_tokens
         if ended or full:
             text += self.text.rest()
@@ -125,4 +163,4 @@ class Sequence:
             finish = Finish(length=full, end_token=ended, stop_string=matched)
             if matched is None:
                 visible += self.stops.flush()
-        return TokenEvent(token, text, visible, logprob, self.text.is_special(token), finish)
+        return TokenEvent(token, text, visible, choice.logprob, self.text.is_special(token), finish, choice.top)

@@ -7,12 +7,12 @@ import torch
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.model import Llama, Step
-from zerotide_runtime.engine.request import Sequence
-from zerotide_runtime.engine.sampler import sample
+from zerotide_runtime.engine.request import Choice, Sequence
+from zerotide_runtime.engine.sampler import sample, score
 from zerotide_runtime.engine.tensors import TensorReader, build_weights
 from zerotide_runtime.weights.mapped import MappedWeights
 
-Choice = tuple[int, float]
+PROMPT_ODDS_TOKENS = 64  # their logits are a vocabulary wide each
 
 
 class Runner:
@@ -29,13 +29,26 @@ class Runner:
 
     def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
-        tokens = sequence.uncached(limit)
+        every = sequence.report.prompt
+        tokens = sequence.uncached(min(limit, PROMPT_ODDS_TOKENS) if every else limit)
         start, end = sequence.cached, sequence.cached + len(tokens)
         ids = torch.tensor([tokens], device=self.device)
         positions = torch.arange(start, end, device=self.device)[None]
-        logits = self.model.forward(ids, Step(row, positions, end), self.cache)
+        logits = self.model.forward(ids, Step(row, positions, end), self.cache, every=every)
         sequence.cached = end
+        if every:
+            self._note_odds(sequence, start, logits[0])
+            logits = logits[:, -1]
         return sample(logits, [sequence])[0] if end == sequence.length else None
+
+    @staticmethod
+    def _note_odds(sequence: Sequence, start: int, logits: torch.Tensor) -> None:
+        """Keep the odds of the prompt's tokens that follow position `start`; a preempted prompt comes by again."""
+        known = len(sequence.prompt_odds) + 1
+        following = sequence.prompt[known : start + len(logits) + 1]
+        if following:
+            rows = logits[known - start - 1 :][: len(following)]
+            sequence.prompt_odds += score(rows, following, sequence.report.top)
 
     def decode(self, running: list[Sequence]) -> list[Choice | None]:
         """Compute one token of every running sequence; one that is still in its prompt gets no next token."""

@@ -8,32 +8,92 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from zerotide_runtime.engine.request import Sequence
+from zerotide_runtime.engine.request import Choice, Sampling, Sequence
+
+# The watermark of Kirchenbauer et al. (2023): half of the vocabulary, another half after each token, is favoured.
+WATERMARK_KEY = 15485863
+WATERMARK_SHARE = 0.5
+WATERMARK_BIAS = 2.0
 
 
 @torch.inference_mode()
-def sample(logits: Tensor, sequences: list[Sequence]) -> list[tuple[int, float]]:
-    """Return each sequence's next token and its log-probability under the odds it was drawn from.
+def sample(logits: Tensor, sequences: list[Sequence]) -> list[Choice]:
+    """Return each sequence's next token, with log-probabilities under the odds that its report asks for.
 
     `logits` is float32 [batch, vocabulary] and is changed in place.
     """
+    raw = {row: torch.log_softmax(logits[row], dim=-1) for row, s in enumerate(sequences) if s.report.raw}
     for row, sequence in enumerate(sequences):
-        if sequence.sampling.penalised:
-            _penalise(logits[row], sequence)
+        _adjust(logits[row], sequence)
     drawn = [row for row, sequence in enumerate(sequences) if not sequence.sampling.greedy]
     if drawn:
         settings = [sequences[row].sampling for row in drawn]
         temperatures = torch.tensor([s.temperature for s in settings], device=logits.device)
         logits[drawn] = logits[drawn] / temperatures[:, None]
         for row, setting in zip(drawn, settings, strict=True):
-            if setting.top_k > 0 or setting.top_p < 1.0:
-                _truncate(logits[row], setting.top_k, setting.top_p)
+            _truncate(logits[row], setting)
     logprobs = torch.log_softmax(logits, dim=-1)
     chosen = logprobs.argmax(dim=-1)
     for row in drawn:
         chosen[row] = _draw(logprobs[row], sequences[row].rng.random())
+    for row, odds in raw.items():
+        logprobs[row] = odds
     picked = logprobs.gather(1, chosen[:, None])[:, 0]
-    return list(zip(chosen.tolist(), picked.tolist(), strict=True))
+    tops = [_likeliest(logprobs[row], s.report.top) for row, s in enumerate(sequences)]
+    return [Choice(*choice) for choice in zip(chosen.tolist(), picked.tolist(), tops, strict=True)]
+
+
+@torch.inference_mode()
+def score(logits: Tensor, tokens: list[int], top: int) -> list[Choice]:
+    """Return the odds of given tokens; `logits` is float32 [tokens, vocabulary]."""
+    logprobs = torch.log_softmax(logits, dim=-1)
+    places = torch.tensor(tokens, device=logits.device)
+    picked = logprobs.gather(1, places[:, None])[:, 0].tolist()
+    return [
+        Choice(token, logprob, _likeliest(logprobs[row], top))
+        for row, (token, logprob) in enumerate(zip(tokens, picked, strict=True))
+    ]
+
+
+def _likeliest(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+    """Return the likeliest tokens, those that were ruled out left out."""
+    if count == 0:
+        return ()
+    values, tokens = logprobs.topk(min(count, logprobs.shape[-1]))
+    pairs = zip(tokens.tolist(), values.tolist(), strict=True)
+    return tuple((token, value) for token, value in pairs if value > -math.inf)
+
+
+def _adjust(logits: Tensor, sequence: Sequence) -> None:
+    """Change one sequence's logits as its parameters and its grammar say."""
+    setting = sequence.sampling
+    if setting.penalised:
+        _penalise(logits, sequence)
+    if setting.bias:
+        tokens = torch.tensor([token for token, _ in setting.bias], device=logits.device)
+        logits[tokens] += torch.tensor([amount for _, amount in setting.bias], device=logits.device)
+    if setting.watermark:
+        _mark(logits, sequence)
+    if sequence.constraint is not None:
+        _constrain(logits, sequence.constraint.allowed())
+
+
+def _constrain(logits: Tensor, allowed: bytes | None) -> None:
+    """Rule out the tokens whose bit is not set."""
+    if allowed is None:
+        return
+    packed = torch.frombuffer(bytearray(allowed), dtype=torch.uint8).to(logits.device)
+    bits = (packed[:, None] >> torch.arange(8, device=logits.device)).bitwise_and_(1).flatten()
+    known = min(len(bits), len(logits))
+    logits[:known].masked_fill_(bits[:known] == 0, -math.inf)
+    logits[known:] = -math.inf
+
+
+def _mark(logits: Tensor, sequence: Sequence) -> None:
+    """Favour the tokens that the last one stands for."""
+    last = (sequence.answer or sequence.prompt)[-1]
+    order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(WATERMARK_KEY * last))
+    logits[order[: int(len(logits) * WATERMARK_SHARE)].to(logits.device)] += WATERMARK_BIAS
 
 
 def _penalise(logits: Tensor, sequence: Sequence) -> None:
@@ -50,18 +110,28 @@ def _penalise(logits: Tensor, sequence: Sequence) -> None:
         logits[tokens] -= times * setting.frequency_penalty + setting.presence_penalty
 
 
-def _truncate(logits: Tensor, top_k: int, top_p: float) -> None:
-    """Rule out all but the `top_k` likeliest tokens, then all but the fewest that hold `top_p` of the rest's odds."""
-    if 0 < top_k < logits.shape[-1]:
-        threshold = logits.topk(top_k).values[-1]
+def _truncate(logits: Tensor, setting: Sampling) -> None:
+    """Rule out all but the `top_k` likeliest tokens, of those all but the fewest that hold `top_p` of the odds,
+    and of those all but the ones whose surprise is the most usual and that hold `typical_p`."""
+    if 0 < setting.top_k < logits.shape[-1]:
+        threshold = logits.topk(setting.top_k).values[-1]
         logits.masked_fill_(logits < threshold, -math.inf)
-    if top_p < 1.0:
-        ordered, places = logits.sort(descending=True)
-        odds = ordered.softmax(dim=-1)
-        # A token stays where the likelier ones do not reach top_p yet; the likeliest always does.
-        excess = odds.cumsum(dim=-1) - odds >= top_p
-        excess[0] = False
-        logits[places[excess]] = -math.inf
+    if setting.top_p < 1.0:
+        order = logits.argsort(descending=True)
+        _keep_share(logits, order, setting.top_p)
+    if setting.typical_p < 1.0:
+        logprobs = torch.log_softmax(logits, dim=-1)
+        entropy = -(logprobs.exp() * logprobs).nansum()
+        _keep_share(logits, (entropy + logprobs).abs().argsort(), setting.typical_p)
+
+
+def _keep_share(logits: Tensor, order: Tensor, share: float) -> None:
+    """Rule out all tokens but the first in `order` that together reach a share of the odds; one always stays."""
+    odds = logits.softmax(dim=-1)[order]
+    # A token stays where those before it do not reach the share yet.
+    excess = odds.cumsum(dim=-1) - odds >= share
+    excess[0] = False
+    logits[order[excess]] = -math.inf
 
 
 def _draw(logprobs: Tensor, point: float) -> Tensor:
