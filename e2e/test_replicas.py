@@ -33,7 +33,9 @@ async def awake(system: System, replicas: int, env: dict[str, str], **spec: Any)
 async def test_a_replica_killed_before_its_first_byte(system: System) -> None:
     """Its requests go to the other one; the clients see 200 and nothing else."""
     namespace, key, pods = await awake(system, 2, {"RESPONSE_MS": "3500"})
-    sending = asyncio.create_task(traffic.burst(system.url(namespace, "m", "/v1/chat/completions"), key, chat(), 20))
+    url = system.url(namespace, "m", "/v1/chat/completions")
+    assert traffic.tally(await traffic.burst(url, key, chat(), 20)) == {200: 20}, "by then both take requests"
+    sending = asyncio.create_task(traffic.burst(url, key, chat(), 20))
 
     def in_flight() -> bool:
         return system.figure("zerotide_in_flight_requests", namespace) == 20

@@ -379,3 +379,22 @@ def test_many_that_leave_are_forgotten() -> None:
     [lane] = gate._hurried._lanes.values()
     assert len(lane.heap) < 100
     assert len(gate._timers._slots) == 1 and len(gate._timers._order) < 100
+
+
+def test_seats_that_others_have_take_room_and_are_no_load() -> None:
+    """What another activator may use unevenly does not make this one send everything to one replica."""
+    gate: Gate[str] = Gate(replace(BOUNDS, per_replica=10))
+    for key in "ab":
+        gate.open(key, key, 0.0)
+    gate.away("a", 7)
+    made = [Guest() for _ in range(13)]
+    for each in made:
+        gate.enter(each, 0.0)
+    went = [each.seat.key for each in made if each.seat is not None]
+    assert went[0] == "b", "of two that are as free here, the one that others use less"
+    assert Counter(went[:6]) == {"a": 3, "b": 3}
+    assert Counter(went) == {"a": 3, "b": 10}, "room is what all use together"
+    gate.away("a", -7)
+    for each in made:
+        gate.leave(each)
+    assert [(seat.in_flight, seat.own) for seat in gate.seats.values()] == [(0, 0), (0, 0)]

@@ -97,7 +97,7 @@ class Gate(Generic[R]):
     @property
     def busy(self) -> bool:
         """Tell whether a ticket waits or is on its way to a replica."""
-        return self.held > 0 or any(seat.in_flight > self._away.get(seat.key, 0) for seat in self.seats.values())
+        return self.held > 0 or any(seat.own > 0 for seat in self.seats.values())
 
     @property
     def cold(self) -> bool:
@@ -174,7 +174,7 @@ class Gate(Generic[R]):
         known = self.seats.find(key)
         seat = self.seats.open(key, replica, self._limit(key))
         if known is None and key in self._away:
-            self.seats.move(seat, self._away[key])
+            self.seats.away(seat, self._away[key])
         if self.desk is not None:
             self.desk.opened(key)
         self.pump()
@@ -264,8 +264,8 @@ class Gate(Generic[R]):
         if not self._away[key]:
             del self._away[key]
         seat = self.seats.find(key)
-        if seat is not None and not moved:
-            self.seats.move(seat, change)
+        if seat is not None:
+            self.seats.away(seat, change, moved=moved)
 
     def lend(self, key: str, change: int) -> None:
         """Take note of seats at a replica that the line's owner gave, or got back."""

@@ -1,13 +1,16 @@
 """The replicas of one endpoint and how many requests each serves, the least loaded at hand at once.
 
 Replicas with room are kept in lists by their load, so that finding and moving one takes a few steps whatever their
-number.
+number. Load is what this activator sent there. Room is what all may send: seats that another activator has may be
+free there, so they take room, but a choice by them would send everything to where nobody has any. Each activator
+spreads its own requests evenly, and so all do.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import ValuesView
+from itertools import islice
 from typing import Generic, TypeVar
 
 R = TypeVar("R")
@@ -16,15 +19,22 @@ R = TypeVar("R")
 class Seat(Generic[R]):
     """A replica, the requests that it serves now, and how many it may serve (infinity for any number)."""
 
-    __slots__ = ("in_flight", "key", "limit", "open", "replica")
+    __slots__ = ("elsewhere", "in_flight", "key", "limit", "open", "replica")
 
     def __init__(self, key: str, replica: R, limit: float = math.inf) -> None:
         self.key = key
         self.replica = replica
         self.limit = limit
         self.in_flight = 0
+        self.elsewhere = 0
+        """Of these, what other activators send, or may send."""
         self.open = False
         """Whether it takes more requests when it has room."""
+
+    @property
+    def own(self) -> int:
+        """Return how many of its requests come from this activator."""
+        return self.in_flight - self.elsewhere
 
 
 class Seats(Generic[R]):
@@ -88,6 +98,16 @@ class Seats(Generic[R]):
             if not seat.in_flight:
                 self._left.pop(seat.key, None)
 
+    def away(self, seat: Seat[R], change: int, *, moved: bool = False) -> None:
+        """Count what others send to a replica; `moved` where that was counted as this activator's until now."""
+        self._unlist(seat)
+        seat.elsewhere += change
+        if not moved:
+            seat.in_flight += change
+        self._list(seat)
+        if not seat.open and not seat.in_flight:
+            self._left.pop(seat.key, None)
+
     def limit(self, seat: Seat[R], limit: float) -> None:
         """Set how many requests a replica may serve."""
         self._unlist(seat)
@@ -95,18 +115,26 @@ class Seats(Generic[R]):
         self._list(seat)
 
     def best(self) -> Seat[R] | None:
-        """Return the replica with room that has the fewest requests, None where none has room."""
+        """Return the replica with room that has the fewest requests, None where none has room.
+
+        Of those with as few, the two that were not used for longest, the one that others use less.
+        """
         levels = self._levels
         for at in range(self._least, len(levels)):
-            if levels[at]:
+            level = levels[at]
+            if level:
                 self._least = at
-                return next(iter(levels[at]))
+                first = next(iter(level))
+                if len(level) == 1:
+                    return first
+                second = next(islice(level, 1, 2))
+                return second if second.in_flight < first.in_flight else first
         self._least = len(levels)
         return None
 
     def _list(self, seat: Seat[R]) -> None:
-        at, levels = seat.in_flight, self._levels
-        if seat.open and at < seat.limit:
+        at, levels = seat.in_flight - seat.elsewhere, self._levels
+        if seat.open and seat.in_flight < seat.limit:
             while len(levels) <= at:
                 levels.append({})
             levels[at][seat] = None
@@ -114,4 +142,4 @@ class Seats(Generic[R]):
 
     def _unlist(self, seat: Seat[R]) -> None:
         if seat.open and seat.in_flight < seat.limit:
-            del self._levels[seat.in_flight][seat]
+            del self._levels[seat.in_flight - seat.elsewhere][seat]

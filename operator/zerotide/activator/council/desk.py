@@ -73,9 +73,10 @@ class Desk:
                     self._gate.turn_away(ticket, Rejection(_code(message.code), message.message))
             case Lease():
                 self._recalled = False
-                self._gate.lend(message.replica, message.seats)
-                if self._gate.seats.get(message.replica) is None:
-                    self._give_back(message.replica)
+                for replica, seats in message.seats.items():
+                    self._gate.lend(replica, seats)
+                    if self._gate.seats.get(replica) is None:
+                        self._give_back(replica)
                 self._gate.pump()
             case Recall():
                 self._recalled = True

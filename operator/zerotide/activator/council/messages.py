@@ -95,11 +95,10 @@ class Refuse(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """Seats at a replica, to be used until they are called back."""
+    """Seats by replica, to be used until they are called back; at once, or the first replica would get all."""
 
     key: str
-    replica: str
-    seats: int
+    seats: dict[str, int]
 
 
 class Recall(NamedTuple):
@@ -195,7 +194,7 @@ _SHAPES: dict[str, tuple[type | tuple[type, ...], ...]] = {
     "Grant": (str, int, str),
     "Keep": (str, int),
     "Refuse": (str, int, str, str),
-    "Lease": (str, str, int),
+    "Lease": (str, dict),
     "Recall": (str,),
     "NotMine": (str,),
     "Told": (list, dict),
@@ -249,6 +248,8 @@ def _sound(message: Any) -> bool:
         case Report():
             numbers = all(type(value) is int for value in message.used.values())
             return numbers and all(isinstance(replica, str) for replica in message.open)
+        case Lease():
+            return all(type(value) is int for value in message.seats.values())
         case Told():
             pairs = all(map(_is_pair, message.used.values()))
             return pairs and all(isinstance(leader, str) for leader in message.leaders)

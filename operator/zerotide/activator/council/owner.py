@@ -60,16 +60,17 @@ class Proxy(Ticket[Any]):
         self.owner.settled(self, outcome)
 
     def pick(self, seats: Seats[Any]) -> Seat[Any] | None:
-        """Return the seat that its member can reach, the least loaded one unless it has an affinity."""
-        best, gate = seats.best(), self.owner.gate
+        """Return the seat that its member can reach and has fewest of, unless it has an affinity.
+
+        A member that asks has used up what it was lent, so that is the load it makes.
+        """
+        gate, lent = self.owner.gate, self.party.lent
         reachable = [seat for seat in seats.values() if seat.key in self.party.open]
         if self.affinity and gate.choose is not None:
             chosen = gate.choose(reachable, gate.bounds.per_replica, self.affinity)
             return chosen if chosen is not None and chosen.in_flight < chosen.limit else None
-        if best is None or best.key in self.party.open:
-            return best
         usable = (seat for seat in reachable if seat.in_flight < seat.limit)
-        return min(usable, key=lambda seat: seat.in_flight, default=None)
+        return min(usable, key=lambda seat: (lent.get(seat.key, 0), seat.in_flight), default=None)
 
     def confirm(self) -> None:
         """Tell its member that it may stay."""
@@ -204,22 +205,23 @@ class Owner:
     def _lend(self, party: Party) -> None:
         """Let a member have more seats than it asked for, so that it need not ask for each request.
 
-        Of every replica alike: what is lent looks like load here, and a member can only choose among what it has. Not
-        where requests choose by affinity: seats that are free elsewhere would look like load to all others.
+        Of every replica alike, since a member can only choose among what it has. Not where requests choose by
+        affinity: seats that are free elsewhere would look like load to all others.
         """
         if self.gate.choose is not None:
             return
         usable = [seat for seat in self.gate.seats.values() if seat.key in party.open]
+        given = {}
         for seat in usable:
             free = seat.limit - seat.in_flight
-            self._give(party, seat, int(min(free / (len(self.parties) + 1), math.ceil(BATCH / len(usable)))))
-
-    def _give(self, party: Party, seat: Seat[Any], seats: int) -> None:
-        if seats > 0:
-            party.lent[seat.key] = party.lent.get(seat.key, 0) + seats
+            seats = int(min(free / (len(self.parties) + 1), math.ceil(BATCH / len(usable))))
+            if seats > 0:
+                given[seat.key] = seats
+                party.lent[seat.key] = party.lent.get(seat.key, 0) + seats
+                self.gate.away(seat.key, seats)
+        if given:
             party.recalled = False
-            self.gate.away(seat.key, seats)
-            self.send(party.name, Lease(self.key, seat.key, seats))
+            self.send(party.name, Lease(self.key, given))
 
     def _back(self, party: Party, replica: str, seats: int) -> None:
         seats = min(seats, party.lent.get(replica, 0))
