@@ -148,7 +148,11 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "drain": part(timeout=duration()),
     "access": part(auth=among("APIKey", "Open", odd=("JWT",)), maxInFlightPerConsumer=integer(1, 100_000)),
     "cache": part(type=among("None", odd=("Node",))),
-    "billing": part(consumer=text("ab._-", 63)),
+    "billing": part(
+        consumer=text("ab._-", 63),
+        coldStart=among("Owner", "Trigger", "ProRata", odd=("owner", "")),
+        split=among("Equal", "Tokens", odd=("Time",)),
+    ),
     "suspend": st.booleans(),
     "podTemplate": part(
         metadata=part(labels=LABELS, annotations=LABELS),

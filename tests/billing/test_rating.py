@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -19,7 +18,6 @@ from zerotide.billing.fold import fold
 from zerotide.billing.prices import Meter, PriceIndex, read_price_book
 from zerotide.billing.rating import (
     Bill,
-    LineKey,
     Period,
     Rate,
     bill_lifetime,
@@ -29,6 +27,7 @@ from zerotide.billing.rating import (
     round_money,
 )
 from zerotide.billing.spans import Span
+from zerotide.billing.split import Flight
 
 EVER = Period(0, T0 + 10_000 * SECOND)
 
@@ -62,52 +61,14 @@ def rated(
     bill = Bill(prices)
     folded = fold(facts, (span for _, span in flights or ()), as_of_us=as_of)
     if folded is not None:
-        bill_lifetime(bill, folded, sorted(flights or (), key=lambda each: each[1]), "demo/owner", period)
+        flown = sorted((Flight(*each) for each in flights or ()), key=lambda each: each.span)
+        bill_lifetime(bill, folded, flown, "demo/owner", period)
     return bill
 
 
 def total(bill: Bill) -> Fraction:
     """Return the exact sum of a bill."""
     return sum((line.amount for line in bill.lines().values()), Fraction(0))
-
-
-def test_a_cold_start_of_a_minute() -> None:
-    one = total(rated(life(scheduled=0, started=20, ready=60, finished=60), index(gpu())))
-    assert round_money(one, 3) == Decimal("0.084")
-    assert round_money(100 * one, 2) == Decimal("8.40")
-    assert round_money(30 * 100 * one, 2) == Decimal("252.00")
-
-
-def test_thirty_seconds_of_inference_are_thirty_device_seconds() -> None:
-    bill = rated(
-        life(scheduled=0, started=1, ready=2, finished=100),
-        index(gpu()),
-        flights=[("demo/a", Span(T0 + 10 * SECOND, T0 + 40 * SECOND))],
-    )
-    key = LineKey("demo/a", Meter.ACCELERATOR_TIME, "nvidia-a100-80gb", "active", "a100")
-    assert bill.lines()[key].quantity == 30 * SECOND
-
-
-@pytest.mark.parametrize(
-    ("amount", "hourly"), [("0.000575", "2.07"), ("0.0014", "5.04"), ("0.001525", "5.49"), ("0.001092", "3.9312")]
-)
-def test_prices_per_second_and_per_hour_agree(amount: str, hourly: str) -> None:
-    hour = life(scheduled=0, started=1, ready=2, finished=3600)
-    assert total(rated(hour, index(gpu(amount)))) == Fraction(hourly)
-    assert total(rated(hour, index(gpu(hourly, per="Hour")))) == Fraction(hourly)
-
-
-def test_tokens_are_priced_by_the_million() -> None:
-    entry = {
-        "name": "in",
-        "meter": "InputTokens",
-        "amount": "0.54",
-        "per": "Million",
-        "validFrom": "2020-01-01T00:00:00Z",
-    }
-    bill = Bill(index(entry))
-    bill_tokens(bill, [attempt(0, 1, tokens=(3_200_000_000, 0, 0))], EVER)
-    assert total(bill) == Fraction("1728.00")
 
 
 def test_cached_tokens_have_their_own_price_and_broken_attempts_none() -> None:

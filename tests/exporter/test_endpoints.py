@@ -38,6 +38,13 @@ def test_the_owner_is_the_consumer_that_the_spec_names_or_the_endpoint() -> None
     assert record_of(trim(endpoint(billing={"consumer": "team-a"})), T0).owner == "demo/team-a"
 
 
+def test_the_rules_of_sharing_are_those_of_the_spec() -> None:
+    plain, told = record_of(trim(endpoint()), T0), {"coldStart": "ProRata", "split": "Tokens"}
+    assert (plain.cold_start, plain.split) == ("Owner", "Equal")
+    ruled = record_of(trim(endpoint(billing=told)), T0)
+    assert (ruled.cold_start, ruled.split, ruled.owner) == ("ProRata", "Tokens", "demo/smollm2")
+
+
 @pytest.mark.parametrize(
     ("spec", "floor"),
     [

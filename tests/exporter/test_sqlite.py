@@ -19,14 +19,16 @@ from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 from zerotide.billing.compose import cost_report
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.keepwarm import Floor
-from zerotide.billing.ledger import Wake, folded
+from zerotide.billing.ledger import ColdStart, Split, Wake, folded
 from zerotide.billing.rating import Period
 from zerotide.exporter.errors import ExporterError, StoreDamaged, StoreError, StoreTooNew, StoreUnavailable
 from zerotide.exporter.sqlite import TOKENS, SQLiteStore
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Settled
 
 EVER = Period(0, T0 + 10**12)
-ENDPOINT = EndpointRecord("iep-uid", "demo", "smollm2", T0 - SECOND, "demo/team", 60 * SECOND, 1, 2, T0)
+ENDPOINT = EndpointRecord(
+    "iep-uid", "demo", "smollm2", T0 - SECOND, "demo/team", 60 * SECOND, 1, 2, T0, "Trigger", "Tokens"
+)
 WAKE = Wake("iep-uid", "w1", "demo", "smollm2", T0, "Request", 3 * SECOND, (("pull", SECOND), ("load", 2 * SECOND)))
 
 
@@ -39,6 +41,7 @@ def test_everything_is_read_back(store: SQLiteStore) -> None:
     (records,) = store.records("", "", EVER)
     assert (records.namespace, records.endpoint, records.owner) == ("demo", "smollm2", "demo/team")
     assert (records.since_us, records.open_limit_us) == (T0 - SECOND, 60 * SECOND)
+    assert (records.cold_start, records.split) == (ColdStart.TRIGGER, Split.TOKENS)
     assert set(records.facts["u1"]) == set(facts)
     assert [(each.request_id, each.ended_us, each.output_tokens) for each in records.attempts] == [("r1", T0 + 9, 5)]
     assert records.floors == (Floor(T0, 2),)

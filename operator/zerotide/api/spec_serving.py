@@ -180,7 +180,7 @@ class Cache(Model):
 
 
 class Billing(Model):
-    """Who pays."""
+    """Who pays for which part of the replicas' time."""
 
     consumer: Annotated[
         Consumer | None,
@@ -189,3 +189,17 @@ class Billing(Model):
             "name of the endpoint."
         ),
     ] = None
+    cold_start: Annotated[
+        Literal["Owner", "Trigger", "ProRata"],
+        Field(
+            description="Who pays while a replica starts. Owner: `consumer`. Trigger: whoever's request woke it. "
+            "ProRata: all that it served, by their shares of its active time. Nobody's is the owner's."
+        ),
+    ] = "Owner"
+    split: Annotated[
+        Literal["Equal", "Tokens"],
+        Field(
+            description="How requests in flight at the same time share a replica. Equal: each the same. Tokens: by "
+            "their uncached tokens in and tokens out, spread over their time in flight."
+        ),
+    ] = "Equal"

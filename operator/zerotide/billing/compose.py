@@ -34,6 +34,7 @@ from zerotide.billing.reports import (
     TokenCost,
 )
 from zerotide.billing.split import apportion
+from zerotide.billing.starters import starters
 from zerotide.billing.usage import Attempt
 from zerotide.billing.wakes import summarize, wake_costs
 
@@ -87,9 +88,11 @@ def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> Endpoint
     """Return what one endpoint cost within a period."""
     records = ledger.records
     bill = Bill(index)
+    starting = starters(ledger)
     for life in ledger.lifetimes:
         flights = ledger.flights.get(life.pod_uid, ())
-        bill_lifetime(bill, life, flights, records.owner, period, index.book.default_class)
+        payers = starting.get(life.pod_uid)
+        bill_lifetime(bill, life, flights, records.owner, period, index.book.default_class, payers)
     done = [attempt for attempt in records.attempts if attempt.finished_in(*period)]
     bill_tokens(bill, done, period)
     lines = bill.lines()

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 from zerotide.billing.facts import Fact
 from zerotide.billing.fold import Flag, Lifetime, fold
 from zerotide.billing.keepwarm import Floor, label_idle
-from zerotide.billing.spans import Span
+from zerotide.billing.split import Flight
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 
-Flight = tuple[str, Span]
+
+class ColdStart(StrEnum):
+    """Who pays while a replica starts."""
+
+    OWNER = "Owner"
+    TRIGGER = "Trigger"
+    PRO_RATA = "ProRata"
+
+
+class Split(StrEnum):
+    """How requests that are in flight at the same time share a replica."""
+
+    EQUAL = "Equal"
+    TOKENS = "Tokens"
 
 
 class Wake(NamedTuple):
@@ -33,7 +47,7 @@ class Records:
     """Everything recorded about one endpoint (namespace and name): the input of every report on it.
 
     `owner` is the consumer that pays for time that nobody's request used, `since_us` when the endpoint was first
-    known, `open_limit_us` its request timeout.
+    known, `open_limit_us` its request timeout. The rules of sharing are those of the newest spec, for all times.
     """
 
     namespace: str
@@ -45,6 +59,8 @@ class Records:
     floors: tuple[Floor, ...] = ()
     wakes: tuple[Wake, ...] = ()
     open_limit_us: int = OPEN_LIMIT_US
+    cold_start: ColdStart = ColdStart.OWNER
+    split: Split = Split.EQUAL
 
 
 @dataclass(frozen=True)
@@ -59,16 +75,19 @@ class Ledger:
 def folded(records: Records, as_of_us: int) -> Ledger:
     """Fold an endpoint's records as known at an instant; pods that did not exist yet are left out."""
     flights: dict[str, list[Flight]] = {}
+    by_tokens = records.split is Split.TOKENS
     open_ended: set[str] = set()
     for attempt in records.attempts:
         span = attempt.span(as_of_us, records.open_limit_us)
         if span.end_us > span.start_us:
-            flights.setdefault(attempt.pod_uid, []).append((attempt.consumer, span))
+            flights.setdefault(attempt.pod_uid, []).append(
+                Flight(attempt.consumer, span, attempt.work if by_tokens else 0)
+            )
         if attempt.ended_us is None:
             open_ended.add(attempt.pod_uid)
     lives = []
     for pod_uid, facts in records.facts.items():
-        life = fold(facts, (span for _, span in flights.get(pod_uid, ())), as_of_us=as_of_us)
+        life = fold(facts, (flight.span for flight in flights.get(pod_uid, ())), as_of_us=as_of_us)
         if life is not None:
             estimated = {Flag.ACTIVITY_ESTIMATED} if pod_uid in open_ended and life.ended else set()
             lives.append(replace(life, flags=life.flags | estimated))
@@ -76,5 +95,5 @@ def folded(records: Records, as_of_us: int) -> Ledger:
     return Ledger(
         records,
         tuple(label_idle(lives, records.floors)),
-        {pod_uid: tuple(sorted(each, key=lambda flight: flight[1])) for pod_uid, each in flights.items()},
+        {pod_uid: tuple(sorted(each, key=lambda flight: flight.span)) for pod_uid, each in flights.items()},
     )

@@ -18,12 +18,13 @@ from zerotide.billing.facts import Accelerator, Allocation
 from zerotide.billing.fold import Lifetime, Phase, Segment
 from zerotide.billing.prices import Meter, PriceIndex
 from zerotide.billing.spans import Span
-from zerotide.billing.split import apportion, split_active
+from zerotide.billing.split import Flight, apportion, split_flights
 from zerotide.billing.usage import Attempt
 
 Key = TypeVar("Key", bound=Hashable)
 
 GIB = 2**30
+STARTING = frozenset({Phase.PROVISIONING, Phase.LOADING})
 PLACES = 6
 """Decimal places of reported amounts: a wake of a small CPU endpoint costs some millionths."""
 
@@ -122,26 +123,39 @@ def rates_of(allocation: Allocation, accelerator: Accelerator | None, default_cl
 
 
 def bill_lifetime(
-    bill: Bill, life: Lifetime, flights: Sequence[tuple[str, Span]], owner: str, period: Period, default_class: str = ""
+    bill: Bill,
+    life: Lifetime,
+    flights: Sequence[Flight],
+    owner: str,
+    period: Period,
+    default_class: str = "",
+    starters: Mapping[str, Fraction] | None = None,
 ) -> None:
-    """Add what a pod used within a period: active time to the consumers in flight, the rest to the owner."""
+    """Add what a pod used within a period: active time to the consumers in flight, the rest to the owner.
+
+    `starters` are those who pay while it starts, by parts of 1; absent means the owner.
+    """
     rates = rates_of(life.allocation, life.accelerator, default_class)
     span = Span(max(life.start_us, period.start_us), min(life.end_us, period.end_us))
     for start, end in pairwise(_price_edges(bill.index, rates, span)):
         spent, active_until = _spent(life.segments, start, end)
         # Up to the end of the last active segment, the pod is active exactly while a request is in flight.
-        shares: dict[str, int | Fraction] = {**split_active(flights, start, active_until)}
+        shares: dict[str, int | Fraction] = {**split_flights(flights, start, active_until)}
         rest = spent.pop(Phase.ACTIVE, 0) - sum(shares.values())
         if rest:
             shares[owner] = shares.get(owner, 0) + rest
-        used = [(consumer, Phase.ACTIVE, us) for consumer, us in shares.items()]
-        used += [(owner, phase, us) for phase, us in spent.items()]
-        for consumer, us in shares.items():
-            bill.add_active(consumer, us)
-        for consumer, phase, us in used:
+        used: list[tuple[str, Phase, int | Fraction]] = [(who, Phase.ACTIVE, us) for who, us in shares.items()]
+        for phase, us in spent.items():
+            if starters and phase in STARTING:
+                used += [(who, phase, us * fraction) for who, fraction in starters.items()]
+            else:
+                used.append((owner, phase, us))
+        for consumer, share in shares.items():
+            bill.add_active(consumer, share)
+        for consumer, phase, part in used:
             for rate in rates:
                 price = bill.index.at(rate.meter, rate.class_name, start)
-                bill.add_time(consumer, phase, rate, price.name if price else "", us)
+                bill.add_time(consumer, phase, rate, price.name if price else "", part)
 
 
 def _spent(segments: Iterable[Segment], start_us: int, end_us: int) -> tuple[dict[Phase, int], int]:

@@ -33,6 +33,11 @@ class Attempt(NamedTuple):
     """Whether its stream was cut, so that the activator counted its output."""
 
     @property
+    def work(self) -> int:
+        """Return what it asked of its replica, in tokens that were computed; at least 1."""
+        return max(self.input_tokens - self.cached_tokens + self.output_tokens, 1)
+
+    @property
     def delivered(self) -> bool:
         """Tell whether its tokens are billed: those of a broken attempt are the platform's loss."""
         return self.ended_us is not None and self.outcome != Outcome.LOST

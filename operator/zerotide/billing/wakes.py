@@ -6,13 +6,11 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from zerotide.api.scalars import SECOND
-from zerotide.billing.fold import Lifetime, Phase
+from zerotide.billing.fold import Lifetime
 from zerotide.billing.ledger import Ledger, Wake
 from zerotide.billing.prices import PriceIndex
-from zerotide.billing.rating import Bill, Period, bill_lifetime, round_money
+from zerotide.billing.rating import STARTING, Bill, Period, bill_lifetime, round_money
 from zerotide.billing.reports import Stage, StageSummary, WakeCost
-
-_STARTING = frozenset({Phase.PROVISIONING, Phase.LOADING})
 
 
 def pods_by_wake(ledger: Ledger) -> dict[str, list[Lifetime]]:
@@ -91,6 +89,6 @@ def _start_cost(lives: Sequence[Lifetime], owner: str, index: PriceIndex) -> Fra
     bill = Bill(index)
     for life in lives:
         for segment in life.segments:
-            if segment.phase in _STARTING:
+            if segment.phase in STARTING:
                 bill_lifetime(bill, life, (), owner, Period(segment.start_us, segment.end_us), index.book.default_class)
     return sum((line.amount for line in bill.lines().values()), Fraction(0))

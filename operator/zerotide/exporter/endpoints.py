@@ -50,7 +50,8 @@ def record_of(endpoint: Object, seen_us: int) -> EndpointRecord:
     created = stamp(metadata.get("creationTimestamp")) or seen_us
     generation = int(metadata.get("generation") or 1)
     written = stamp(endpoint.get("writtenAt")) or seen_us
-    consumer = (spec.get("billing") or {}).get("consumer") or metadata["name"]
+    billing = spec.get("billing") or {}
+    consumer = billing.get("consumer") or metadata["name"]
     return EndpointRecord(
         uid=metadata["uid"],
         namespace=metadata["namespace"],
@@ -61,6 +62,8 @@ def record_of(endpoint: Object, seen_us: int) -> EndpointRecord:
         generation=generation,
         floor=_floor(spec),
         floor_from_us=created if generation == 1 else written,
+        cold_start=billing.get("coldStart") or "Owner",
+        split=billing.get("split") or "Equal",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from zerotide.billing.facts import END_RANK, Fact
 from zerotide.billing.keepwarm import Floor
-from zerotide.billing.ledger import Records, Wake
+from zerotide.billing.ledger import ColdStart, Records, Split, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 from zerotide.exporter.store import OpenPod
@@ -93,12 +93,12 @@ def _one(
     db: sqlite3.Connection, key: Key, pods: Sequence[OpenPod], requests: Sequence[Attempt], since_us: int, whole: bool
 ) -> Records:
     known = db.execute(
-        "SELECT uid, created_us, owner, request_timeout_us FROM endpoint WHERE namespace = ? AND name = ?"
-        " ORDER BY created_us",
+        "SELECT uid, created_us, owner, request_timeout_us, cold_start, split FROM endpoint"
+        " WHERE namespace = ? AND name = ? ORDER BY created_us",
         key,
     ).fetchall()
     facts = {pod.pod_uid: _facts(db, pod) for pod in pods}
-    births = [created for _, created, _, _ in known] or [
+    births = [created for _, created, *_ in known] or [
         fact.t_us for each in facts.values() for fact in each if fact.kind == "created"
     ]
     floors = [
@@ -116,6 +116,8 @@ def _one(
         floors=tuple(sorted(floors)),
         wakes=tuple(_wakes(db, key)) if whole else (),
         open_limit_us=known[-1][3] if known else OPEN_LIMIT_US,
+        cold_start=ColdStart(known[-1][4]) if known else ColdStart.OWNER,
+        split=Split(known[-1][5]) if known else Split.EQUAL,
     )
 
 

@@ -94,6 +94,11 @@ STEPS: tuple[str, ...] = (
     """
     ALTER TABLE settlement ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0;
     """,
+    # Who pays for starts, and how requests in flight share a replica.
+    """
+    ALTER TABLE endpoint ADD COLUMN cold_start TEXT NOT NULL DEFAULT 'Owner';
+    ALTER TABLE endpoint ADD COLUMN split TEXT NOT NULL DEFAULT 'Equal';
+    """,
 )
 
 

@@ -68,9 +68,10 @@ class SQLiteStore:
         """Record an endpoint and the replicas that it keeps; of several stamps for a floor the earliest stays."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET"
-                " owner = excluded.owner, request_timeout_us = excluded.request_timeout_us",
-                endpoint[:6],
+                "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET"
+                " owner = excluded.owner, request_timeout_us = excluded.request_timeout_us,"
+                " cold_start = excluded.cold_start, split = excluded.split",
+                (*endpoint[:6], endpoint.cold_start, endpoint.split),
             )
             self._db.execute(
                 "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (endpoint_uid, generation) DO UPDATE SET"

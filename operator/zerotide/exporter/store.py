@@ -31,6 +31,8 @@ class EndpointRecord(NamedTuple):
     generation: int
     floor: int
     floor_from_us: int
+    cold_start: str = "Owner"
+    split: str = "Equal"
 
 
 class Refused(NamedTuple):
