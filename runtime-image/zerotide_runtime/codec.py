@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -28,8 +30,13 @@ class Codec:
 
         Raise InvalidRequest for what is not text.
         """
+        return [token for token, _, _ in self.spans(text, add_special_tokens=add_special_tokens)]
+
+    def spans(self, text: str, *, add_special_tokens: bool) -> list[tuple[int, int, int]]:
+        """Return the tokens of a text, each with the places in it where it begins and ends, in characters."""
         try:
-            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+            encoded = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+            return [(token, *span) for token, span in zip(encoded.ids, encoded.offsets, strict=True)]
         except (TypeError, UnicodeEncodeError):  # the library checks the type by trying to encode it
             raise InvalidRequest("the text has half a surrogate pair, which is not a character") from None
 
@@ -44,3 +51,33 @@ class Codec:
     def name(self, token: int) -> str:
         """Return a token as it stands in the vocabulary."""
         return self._tokenizer.id_to_token(token) or ""
+
+    def piece(self, token: int) -> str:
+        """Return the text of one token by itself, markup included."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
+
+    def raw(self, token: int) -> bytes:
+        """Return the bytes that a token stands for; it may hold a part of a character."""
+        name = self.name(token)
+        if token in self._special:
+            return name.encode()
+        if self._byte_alphabet is not None:
+            return b"".join(self._byte_alphabet.get(char) or char.encode() for char in name)
+        if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+            return bytes([int(name[3:5], 16)])
+        return name.replace("\u2581", " ").encode()
+
+    @cached_property
+    def _byte_alphabet(self) -> dict[str, bytes] | None:
+        """Return which byte each character of a token's name stands for, in vocabularies that write bytes so."""
+        if '"ByteLevel"' not in json.dumps(json.loads(self.to_json()).get("decoder")):
+            return None
+        # Printable bytes stand for themselves, the others follow from U+0100 on.
+        plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = [byte for byte in range(256) if byte not in plain]
+        alphabet = {chr(byte): bytes([byte]) for byte in plain}
+        return alphabet | {chr(0x100 + place): bytes([byte]) for place, byte in enumerate(others)}
+
+    def to_json(self) -> str:
+        """Return the whole tokenizer in the form of its file."""
+        return self._tokenizer.to_str()

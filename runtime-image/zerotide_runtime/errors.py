@@ -13,7 +13,9 @@ RuntimeFailure
 │   └── ListenError                ListenFailed
 └── RequestError               ends one request; the protocols turn it into their own shape
     ├── InvalidRequest             the client's fault, `param` names the field
-    │   └── TemplateError          the chat template refuses these messages
+    │   ├── TemplateError          the chat template refuses these messages
+    │   ├── GrammarInvalid         a grammar or a schema that cannot be followed
+    │   └── GrammarUnsupported     this server holds no answers to grammars
     ├── Overloaded                 too many requests at once
     ├── NotReady                   stopping, or the model is not loaded yet
     └── GenerationFailed           the engine broke off
@@ -98,6 +100,20 @@ class InvalidRequest(RequestError):
 
 class TemplateError(InvalidRequest):
     """The model's chat template cannot render these messages."""
+
+
+class GrammarInvalid(InvalidRequest):
+    """The grammar or the schema has an error, or says what cannot be followed token by token."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"grammar is not valid: {reason}")
+
+
+class GrammarUnsupported(InvalidRequest):
+    """Grammars are switched off here, or the model has no token that could end an answer."""
+
+    def __init__(self) -> None:
+        super().__init__("grammar is not supported")
 
 
 class Overloaded(RequestError):

@@ -39,6 +39,12 @@ class Settings:
     kv_cache_bytes: int | None
     threads: int | None
     max_body_bytes: int
+    max_best_of: int
+    max_stop_sequences: int
+    max_top_n_tokens: int
+    prefill_logprobs: bool
+    grammars: bool
+    api_key: str | None
     grace: float
     log_level: str
 
@@ -68,6 +74,12 @@ OPTIONS = (
     _Option("kv-cache-bytes", "ZEROTIDE_KV_CACHE_BYTES", "", "key-value cache (default: what the memory limit leaves)"),
     _Option("threads", "ZEROTIDE_THREADS", "", "computing threads (default: the CPU quota, rounded up)"),
     _Option("max-body-bytes", "ZEROTIDE_MAX_BODY_BYTES", "2000000", "largest request body"),
+    _Option("max-best-of", "MAX_BEST_OF", "2", "most answers to choose the best of, on TGI's routes"),
+    _Option("max-stop-sequences", "MAX_STOP_SEQUENCES", "4", "most stop sequences of a request, on TGI's routes"),
+    _Option("max-top-n-tokens", "MAX_TOP_N_TOKENS", "5", "most alternatives told of each token, on TGI's routes"),
+    _Option("prefill-logprobs", "ENABLE_PREFILL_LOGPROBS", "false", "tell a prompt's odds in `prefill`, as TGI may"),
+    _Option("grammars", "ZEROTIDE_GRAMMARS", "true", "hold answers to grammars and schemas on request"),
+    _Option("api-key", "API_KEY", "", "what every POST must bring as a bearer token, but /chat_tokenize"),
     _Option("grace", "ZEROTIDE_GRACE_SECONDS", "900", "seconds that running requests get after SIGTERM"),
     _Option("log-level", "LOG_LEVEL", "info", "debug, info, warning or error"),
 )
@@ -115,6 +127,12 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         kv_cache_bytes=_optional(values, "kv-cache-bytes", 1 << 20),
         threads=_optional(values, "threads", 1),
         max_body_bytes=_number(values, "max-body-bytes", 1024, 1 << 30),
+        max_best_of=_number(values, "max-best-of", 1, 128),
+        max_stop_sequences=_number(values, "max-stop-sequences", 0, 128),
+        max_top_n_tokens=_number(values, "max-top-n-tokens", 0, 128),
+        prefill_logprobs=_truth(values, "prefill-logprobs"),
+        grammars=_truth(values, "grammars"),
+        api_key=values["api-key"] or None,
         grace=float(_number(values, "grace", 0, 86_400)),
         log_level=level,
     )
@@ -133,3 +151,10 @@ def _number(values: Mapping[str, str], flag: str, low: int, high: int) -> int:
     if not text.isdecimal() or not low <= int(text) <= high:
         raise SettingsError(f"--{flag} is {text!r}; it must be a whole number from {low} to {high}")
     return int(text)
+
+
+def _truth(values: Mapping[str, str], flag: str) -> bool:
+    text = values[flag].lower()
+    if text not in ("true", "false"):
+        raise SettingsError(f"--{flag} is {text!r}; it must be true or false")
+    return text == "true"

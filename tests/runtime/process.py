@@ -33,6 +33,7 @@ class RuntimeProcess:
         )
         self.log = ""
         self.port = 0
+        self.headers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -88,9 +89,8 @@ class RuntimeProcess:
         """Send one request on a connection of its own; give out the response, unread."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180.0)
         with contextlib.closing(connection):
-            connection.request(
-                method, path, content if isinstance(content, bytes | None) else json.dumps(content).encode()
-            )
+            body = content if isinstance(content, bytes | None) else json.dumps(content).encode()
+            connection.request(method, path, body, self.headers)
             yield connection.getresponse()
 
     def call(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.request import Event, FailureEvent, Finish, Sampling, Sequence, TokenEvent
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 from zerotide_runtime.errors import GenerationFailed, InvalidRequest, NotReady, Overloaded, RequestError, TemplateError
-from zerotide_runtime.server import openai_api, openai_errors, tgi_api
+from zerotide_runtime.server import openai_api, openai_errors, tgi_answer, tgi_errors
 from zerotide_runtime.server.accounting import Account
 from zerotide_runtime.server.generation import Generation
 from zerotide_runtime.server.message import Request, Response, StreamBroken
@@ -112,7 +113,7 @@ async def test_a_failure_in_a_tgi_stream_is_its_last_event(telemetry: Telemetry)
     stand = Stand()
     parameters = read_parameters({"inputs": "x"}, stream=True, full_text=False, random_seed=lambda: 0)
     model = cast(Loaded, type("Model", (), {"assets": type("Assets", (), {"codec": None})}))
-    answer = tgi_api.Answer(parameters, model, 1, stand.generation(), Account(telemetry))
+    answer = tgi_answer.Answer(parameters, model, 1, stand.generation(), Account(telemetry))
     stand.sequences[0].sink(token("A"))
     stand.sequences[0].sink(FailureEvent("boom"))
     first, last = await collect(answer.stream())
@@ -148,7 +149,7 @@ def test_every_error_has_its_shape(error: RequestError, openai: tuple[Any, ...],
     assert (answer.status, body["type"], body["code"]) == openai
     assert ("retry-after" in answer.headers) == (answer.status in (429, 503))
     if tgi is not None:
-        answer = tgi_api.error_response(error)
+        answer = tgi_errors.error_response(error)
         body = json.loads(answer.body)
         assert (answer.status, body["error"], body["error_type"]) == tgi
 
@@ -165,6 +166,8 @@ def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
 async def test_a_fault_of_our_own_is_said_to_be_one(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         """A service of which nothing works."""
+
+        settings = SimpleNamespace(api_key=None)
 
     routes = Routes(cast(Service, Broken()))
     answer = await routes(Request("GET", "/v1/models", {}))

@@ -16,7 +16,9 @@ from zerotide_runtime.server.fields import Object, parse_object
 from zerotide_runtime.server.generation import Generation
 from zerotide_runtime.server.message import Request, Response, StreamBroken, StreamResponse, json_response
 from zerotide_runtime.server.openai_errors import ModelUnknown, error_content, error_response
-from zerotide_runtime.server.openai_params import Options, answer_length, read_messages, read_options, read_prompts
+from zerotide_runtime.server.openai_messages import read_messages, render
+from zerotide_runtime.server.openai_params import Options, answer_length, read_options
+from zerotide_runtime.server.openai_prompts import read_prompts
 from zerotide_runtime.server.service import PING_SECONDS, Loaded, Service, Task, random_seed
 
 FINGERPRINT = f"zerotide-{__version__}"
@@ -72,31 +74,16 @@ class OpenAI:
     async def chat(self, request: Request) -> Response | StreamResponse:
         """Answer POST /v1/chat/completions."""
 
-        def prompts(source: Object, model: Loaded) -> list[list[int]]:
-            messages = read_messages(source)
-            if model.assets.template is None:
-                raise InvalidRequest("this model has no chat template; use /v1/completions", "messages")
-            # The template writes the special tokens itself.
-            return [model.assets.codec.encode(model.assets.template.render(messages), add_special_tokens=False)]
-
-        return await self._complete(request, CHAT, prompts)
+        return await self._complete(request, CHAT, chat_prompts)
 
     async def completions(self, request: Request) -> Response | StreamResponse:
         """Answer POST /v1/completions."""
+        return await self._complete(request, PLAIN, plain_prompts)
 
-        def prompts(source: Object, model: Loaded) -> list[list[int]]:
-            size, codec = model.assets.config.vocabulary, model.assets.codec
-            tokens = []
-            for prompt in read_prompts(source):
-                ids = codec.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
-                if not ids:
-                    raise InvalidRequest("`prompt` must not be empty", "prompt")
-                if not all(0 <= token < size for token in ids):
-                    raise InvalidRequest(f"`prompt` has tokens outside the vocabulary of {size}", "prompt")
-                tokens.append(ids)
-            return tokens
-
-        return await self._complete(request, PLAIN, prompts)
+    async def text(self, request: Request, source: Object, account: Account) -> str:
+        """Return the text that answers a conversation; raise a RequestError where there is none."""
+        answer = await self._begin(request, {**source, "stream": False}, CHAT, chat_prompts, account)
+        return await answer.text()
 
     async def models(self, request: Request) -> Response:
         """Answer GET /v1/models."""
@@ -115,24 +102,47 @@ class OpenAI:
     async def _complete(self, request: Request, form: Form, prompts: Prompts) -> Response | StreamResponse:
         account = Account(self._service.telemetry)
         try:
-            source = parse_object(request.body)
-            options = read_options(source, self._service.settings.max_concurrent, random_seed)
-            if not self._service.names(options.model):
-                raise ModelUnknown(options.model)
-            self._service.admit(request)
-            model = await self._service.model()
-            tokens = prompts(source, model)
-            tasks = _tasks(options, tokens, model.max_total_tokens)
-            account.validated(tokens, max(task.max_new_tokens for task in tasks))
-            generation = self._service.generate(request, model, tasks)
-            answer = Answer(form, options, tokens, generation, account)
-            if not options.stream:
+            answer = await self._begin(request, parse_object(request.body), form, prompts, account)
+            if not answer.options.stream:
                 return await answer.whole()
-            await generation.begun(PING_SECONDS)
+            await answer.begun()
             return StreamResponse(answer.stream(), headers=sse.HEADERS)
         except RequestError as error:
             account.failed(error)
             return error_response(error)
+
+    async def _begin(self, request: Request, source: Object, form: Form, prompts: Prompts, account: Account) -> Answer:
+        """Start to generate what a body asks for; raise a RequestError where that cannot be."""
+        options = read_options(source, self._service.settings.max_concurrent, random_seed)
+        if not self._service.names(options.model):
+            raise ModelUnknown(options.model)
+        self._service.admit(request)
+        model = await self._service.model()
+        tokens = prompts(source, model)
+        tasks = _tasks(options, tokens, model.max_total_tokens)
+        account.validated(tokens, max(task.max_new_tokens for task in tasks))
+        generation = self._service.generate(request, model, tasks)
+        return Answer(form, options, tokens, generation, account)
+
+
+def chat_prompts(source: Object, model: Loaded) -> list[list[int]]:
+    """Return the tokens of a conversation."""
+    # The template writes the special tokens itself.
+    return [model.assets.codec.encode(render(model, read_messages(source)), add_special_tokens=False)]
+
+
+def plain_prompts(source: Object, model: Loaded) -> list[list[int]]:
+    """Return the tokens of each prompt of a plain completion."""
+    size, codec = model.assets.config.vocabulary, model.assets.codec
+    tokens = []
+    for prompt in read_prompts(source):
+        ids = codec.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
+        if not ids:
+            raise InvalidRequest("`prompt` must not be empty", "prompt")
+        if not all(0 <= token < size for token in ids):
+            raise InvalidRequest(f"`prompt` has tokens outside the vocabulary of {size}", "prompt")
+        tokens.append(ids)
+    return tokens
 
 
 def _tasks(options: Options, prompts: list[list[int]], total: int) -> list[Task]:
@@ -153,12 +163,22 @@ class Answer:
         self, form: Form, options: Options, prompts: list[list[int]], generation: Generation, account: Account
     ) -> None:
         self._form = form
-        self._options = options
+        self.options = options
         self._prompt_tokens = sum(len(prompt) for prompt in prompts)
         self._generation = generation
         self._account = account
         self._id = form.id_prefix + secrets.token_hex(12)
         self._created = int(time.time())
+
+    async def begun(self) -> None:
+        """Wait for the first token, or the first silence; raise GenerationFailed where there will be none."""
+        await self._generation.begun(PING_SECONDS)
+
+    async def text(self) -> str:
+        """Wait for the first answer and return its text alone."""
+        answers = await self._generation.collect()
+        self._account.finished(self._generation.sequences)
+        return "".join(event.visible for event in answers[0])
 
     async def whole(self) -> Response:
         """Wait for all answers and return them in one piece."""
@@ -182,7 +202,7 @@ class Answer:
             yield sse.event(error_content(error))
             raise StreamBroken from error
         self._account.finished(self._generation.sequences)
-        if self._options.include_usage:
+        if self.options.include_usage:
             yield sse.event({**self._envelope(self._form.chunk_object, []), "usage": self._usage()})
         yield sse.DONE
 
@@ -198,7 +218,7 @@ class Answer:
 
     def _chunk(self, choice: Object) -> bytes:
         content = self._envelope(self._form.chunk_object, [choice])
-        if self._options.include_usage:
+        if self.options.include_usage:
             content["usage"] = None
         return sse.event(content)
 
@@ -211,7 +231,7 @@ class Answer:
             "id": self._id,
             "object": kind,
             "created": self._created,
-            "model": self._options.model,
+            "model": self.options.model,
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
         }

@@ -29,8 +29,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-
 
 class ContextTooLong(InvalidRequest):
     """Prompt and answer together exceed what the model can hold."""
@@ -116,58 +114,6 @@ def _stops(source: Object) -> tuple[str, ...]:
     if len(stops) > MAX_STOPS:
         raise InvalidRequest(f"`stop` must have at most {MAX_STOPS} strings", "stop")
     return tuple(stop for stop in stops if stop)
-
-
-def read_messages(source: Object) -> list[Object]:
-    """Return the conversation in the form that chat templates expect: contents as plain strings."""
-    messages = source.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("`messages` must be a list with at least one message", "messages")
-    return [_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
-
-
-def _message(message: Any, place: str) -> Object:
-    if not isinstance(message, dict):
-        raise InvalidRequest(f"`{place}` must be an object", place)
-    role = message.get("role")
-    if role not in ROLES:
-        raise InvalidRequest(f"`{place}.role` must be one of {', '.join(ROLES)}", f"{place}.role")
-    if message.get("tool_calls"):
-        raise InvalidRequest(f"`{place}.tool_calls` is not supported by this server", f"{place}.tool_calls")
-    # Templates predate the name "developer".
-    return {"role": "system" if role == "developer" else role, "content": _content(message.get("content"), place)}
-
-
-def _content(content: Any, place: str) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise InvalidRequest(f"`{place}.content` must be a string or a list of parts", f"{place}.content")
-    parts = []
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise InvalidRequest(f"`{place}.content` may only have parts of type text", f"{place}.content")
-        parts.append(part["text"])
-    return "".join(parts)
-
-
-def read_prompts(source: Object) -> list[str | list[int]]:
-    """Return the prompts of a plain completion: texts, or lists of tokens."""
-    prompt = source.get("prompt")
-    if isinstance(prompt, str):
-        return [prompt]
-    if isinstance(prompt, list) and prompt:
-        if all(isinstance(item, str) for item in prompt):
-            return list(prompt)
-        if _is_tokens(prompt):
-            return [prompt]
-        if all(_is_tokens(item) and item for item in prompt):
-            return list(prompt)
-    raise InvalidRequest("`prompt` must be a string, a list of strings, or tokens", "prompt")
-
-
-def _is_tokens(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
 
 
 def answer_length(prompt: list[int], max_tokens: int | None, total: int) -> int:

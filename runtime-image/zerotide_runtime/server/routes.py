@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 
 from zerotide_runtime import __version__
+from zerotide_runtime.server.api_key import ApiKey, unauthorised
 from zerotide_runtime.server.message import Handler, Request, Response, StreamResponse, json_response
 from zerotide_runtime.server.openai_api import OpenAI
 from zerotide_runtime.server.service import Service
 from zerotide_runtime.server.tgi_api import TGI
-from zerotide_runtime.server.tgi_params import MAX_BEST_OF, MAX_STOP_SEQUENCES
+from zerotide_runtime.server.tgi_clouds import Clouds
+from zerotide_runtime.server.tgi_text import Tokenization
 
 log = logging.getLogger(__name__)
 
 MODEL_PREFIX = "/v1/models/"
+KEYLESS = "/chat_tokenize"  # as in TGI
 
 
 class Routes:
@@ -21,8 +24,10 @@ class Routes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        openai, tgi = OpenAI(service), TGI(service)
+        openai, tgi, text = OpenAI(service), TGI(service), Tokenization(service)
+        clouds = Clouds(service, tgi, openai)
         self._model = openai.model
+        self._key = ApiKey(service.settings.api_key)
         self._table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {"POST": openai.chat},
             "/v1/completions": {"POST": openai.completions},
@@ -30,9 +35,14 @@ class Routes:
             "/generate": {"POST": tgi.generate},
             "/generate_stream": {"POST": tgi.generate_stream},
             "/": {"POST": tgi.root, "GET": self._health},
+            "/tokenize": {"POST": text.tokenize},
+            "/chat_tokenize": {"POST": text.chat_tokenize},
+            "/invocations": {"POST": clouds.invocations},
+            "/vertex": {"POST": clouds.vertex},
             "/health": {"GET": self._health},
             "/ping": {"GET": self._health},
             "/info": {"GET": self._info},
+            "/docs": {"GET": self._docs},
             "/metrics": {"GET": self._metrics},
             "/startup": {"GET": self._startup},
         }
@@ -49,6 +59,8 @@ class Routes:
             allowed = ", ".join(sorted(methods))
             message = f"{request.path} takes {allowed}, not {request.method}."
             return _shaped(request, 405, message, "method_not_allowed", {"allow": allowed})
+        if request.method == "POST" and request.path != KEYLESS and not self._key.fits(request):
+            return unauthorised(request)
         try:
             return await handler(request)
         except Exception:
@@ -67,8 +79,8 @@ class Routes:
             "model_sha": model.assets.digest,
             "model_pipeline_tag": "text-generation",
             "max_concurrent_requests": settings.max_concurrent,
-            "max_best_of": MAX_BEST_OF,
-            "max_stop_sequences": MAX_STOP_SEQUENCES,
+            "max_best_of": settings.max_best_of,
+            "max_stop_sequences": settings.max_stop_sequences,
             "max_input_tokens": model.max_total_tokens - 1,
             "max_total_tokens": model.max_total_tokens,
             "validation_workers": 1,
@@ -79,6 +91,11 @@ class Routes:
             "docker_label": None,
         }
         return json_response(200, content)
+
+    async def _docs(self, request: Request) -> Response:
+        """List what is served, for people."""
+        rows = [f"{' '.join(methods)} {path}" for path, methods in self._table.items()]
+        return Response(200, "\n".join([*rows, ""]).encode(), "text/plain; charset=utf-8")
 
     async def _metrics(self, request: Request) -> Response:
         return Response(200, self._service.telemetry.page(), "text/plain; version=0.0.4; charset=utf-8")

@@ -6,14 +6,16 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from zerotide_runtime.engine.constraint import Constraint
 from zerotide_runtime.engine.engine import Engine
-from zerotide_runtime.engine.request import Event, Sampling, Sequence
+from zerotide_runtime.engine.request import Event, Report, Sampling, Sequence
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 from zerotide_runtime.errors import NotReady, Overloaded
 from zerotide_runtime.server.generation import Generation
+from zerotide_runtime.server.grammar import Grammars
 from zerotide_runtime.server.message import Request
 from zerotide_runtime.server.telemetry import Telemetry
 from zerotide_runtime.settings import Settings
@@ -34,6 +36,8 @@ class Task:
     sampling: Sampling
     stops: tuple[str, ...] = ()
     keep_stop: bool = False
+    report: Report = field(default_factory=Report)
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Loaded:
 
     assets: Assets
     max_total_tokens: int
+    grammars: Grammars
 
 
 class Service:
@@ -61,7 +66,8 @@ class Service:
 
     def provide(self, assets: Assets, max_total_tokens: int) -> None:
         """Hand over the model's small files; requests that wait for them go on."""
-        self._loaded.set_result(Loaded(assets, max_total_tokens))
+        grammars = Grammars(assets, enabled=self.settings.grammars)
+        self._loaded.set_result(Loaded(assets, max_total_tokens, grammars))
 
     def start_answering(self, device: str) -> None:
         """Note that the model is loaded, and on what kind of device."""
@@ -110,6 +116,8 @@ class Service:
                 stops=StopStrings(task.stops, keep=task.keep_stop),
                 text=Detokeniser(model.assets.codec),
                 sink=sink,
+                report=task.report,
+                constraint=task.constraint,
             )
 
         generation = Generation(self._engine, make, len(tasks))

@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zerotide_runtime.engine.request import Sampling
+from zerotide_runtime.engine.request import Report, Sampling
 from zerotide_runtime.errors import InvalidRequest
-from zerotide_runtime.server.fields import Object, boolean, integer, nested, number, strings, text
+from zerotide_runtime.server.fields import Object, boolean, integer, nested, strings, text
+from zerotide_runtime.server.grammar import Grammar
+from zerotide_runtime.server.tgi_grammar import read_grammar
+from zerotide_runtime.server.tgi_sampling import read_sampling
+from zerotide_runtime.settings import Settings
 
-MAX_BEST_OF = 2
-MAX_STOP_SEQUENCES = 4
-MAX_TOP_N_TOKENS = 5
+
+@dataclass(frozen=True)
+class Bounds:
+    """What this server allows of the parameters that cost it most."""
+
+    best_of: int = 2
+    stop_sequences: int = 4
+    top_n_tokens: int = 5
+    prefill_logprobs: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        """Return the bounds that the command line sets."""
+        return cls(
+            best_of=settings.max_best_of,
+            stop_sequences=settings.max_stop_sequences,
+            top_n_tokens=settings.max_top_n_tokens,
+            prefill_logprobs=settings.prefill_logprobs,
+        )
 
 
 @dataclass(frozen=True)
@@ -19,108 +39,97 @@ class Parameters:
     """One request to generate; `seed` is None for greedy answers."""
 
     inputs: str
+    add_special_tokens: bool
     max_new_tokens: int | None
     sampling: Sampling
     seed: int | None
+    best_of: int
     stops: tuple[str, ...]
     truncate: int | None
+    report: Report
+    grammar: Grammar | None
     return_full_text: bool
     details: bool
     stream: bool
 
 
-def read_parameters(source: Object, *, stream: bool, full_text: bool, random_seed: Callable[[], int]) -> Parameters:
+def read_parameters(
+    source: Object, *, stream: bool, full_text: bool, random_seed: Callable[[], int], bounds: Bounds = Bounds()
+) -> Parameters:
     """Return the checked parameters; `full_text` is the route's default for return_full_text.
 
     Raise InvalidRequest with TGI's message.
     """
-    inputs = text(source, "inputs")
-    if inputs is None:
-        raise InvalidRequest("`inputs` must be a string", "inputs")
+    inputs = read_inputs(source)
     given = nested(source, "parameters")
     # TGI samples where there are no parameters at all, and is greedy where they do not say so.
     fields = {"do_sample": True} if given is None else given
     decoder_details = boolean(fields, "decoder_input_details")
     if stream and decoder_details:
         raise InvalidRequest("`decoder_input_details` == true is not supported when streaming tokens")
-    sampling, seed = _sampling(fields, random_seed)
-    _refuse_unsupported(fields, greedy=sampling.greedy, stream=stream)
-    stops = strings(fields, "stop")
-    if len(stops) > MAX_STOP_SEQUENCES:
-        raise InvalidRequest(f"`stop` supports up to {MAX_STOP_SEQUENCES} stop sequences. Given: {len(stops)}")
+    sampling, seed = read_sampling(fields, random_seed)
+    best_of = _best_of(fields, bounds.best_of, greedy=sampling.greedy, stream=stream)
     max_new_tokens = integer(fields, "max_new_tokens")
     if max_new_tokens is not None and max_new_tokens < 1:
         raise InvalidRequest("`max_new_tokens` must be strictly positive")
-    if not inputs:
-        raise InvalidRequest("`inputs` cannot be empty")
+    stops = _stops(fields, bounds.stop_sequences)
+    top = _top_tokens(fields, bounds.top_n_tokens)
+    if fields.get("adapter_id") is not None:
+        raise InvalidRequest("`adapter_id` is not supported by this server")
     return Parameters(
         inputs=inputs,
+        add_special_tokens=boolean(source, "add_special_tokens", True),
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         seed=seed,
-        stops=tuple(stop for stop in stops if stop),
+        best_of=best_of,
+        stops=stops,
         truncate=integer(fields, "truncate"),
+        report=Report(top=top, prompt=decoder_details and bounds.prefill_logprobs),
+        grammar=read_grammar(fields),
         return_full_text=boolean(fields, "return_full_text", full_text),
         details=boolean(fields, "details") or decoder_details,
         stream=stream,
     )
 
 
-def _sampling(fields: Object, random_seed: Callable[[], int]) -> tuple[Sampling, int | None]:
-    temperature, top_k, top_p = number(fields, "temperature"), integer(fields, "top_k"), number(fields, "top_p")
-    repetition, frequency = number(fields, "repetition_penalty"), number(fields, "frequency_penalty")
-    seed = integer(fields, "seed")
-    if temperature is not None and temperature <= 0:
-        raise InvalidRequest("`temperature` must be strictly positive")
-    if repetition is not None and repetition <= 0:
-        raise InvalidRequest("`repetition_penalty` must be strictly positive")
-    if frequency is not None and not -2.0 <= frequency <= 2.0:
-        raise InvalidRequest("`frequency_penalty` must be >= -2.0 and <= 2.0")
-    if top_p is not None and not 0.0 < top_p < 1.0:
-        raise InvalidRequest("`top_p` must be > 0.0 and < 1.0")
-    if top_k is not None and top_k <= 0:
-        raise InvalidRequest("`top_k` must be strictly positive")
-    drawn = boolean(fields, "do_sample") or temperature not in (None, 1.0) or top_k is not None or top_p is not None
-    used = (random_seed() if seed is None else seed) if drawn else None
-    sampling = Sampling(
-        temperature=(1.0 if temperature is None else temperature) if drawn else 0.0,
-        top_k=top_k or 0,
-        top_p=1.0 if top_p is None else top_p,
-        repetition_penalty=1.0 if repetition is None else repetition,
-        frequency_penalty=frequency or 0.0,
-        seed=used or 0,
-    )
-    return sampling, used
+def read_inputs(source: Object) -> str:
+    """Return the prompt; raise InvalidRequest where there is none."""
+    inputs = text(source, "inputs")
+    if inputs is None:
+        raise InvalidRequest("`inputs` must be a string", "inputs")
+    if not inputs:
+        raise InvalidRequest("`inputs` cannot be empty")
+    return inputs
 
 
-def _refuse_unsupported(fields: Object, *, greedy: bool, stream: bool) -> None:
-    """Check the parameters whose only supported value is the one that does nothing."""
-    best_of, top_n = integer(fields, "best_of"), integer(fields, "top_n_tokens")
-    typical_p = number(fields, "typical_p")
-    if best_of is not None and best_of != 1:
-        if best_of < 1 or best_of > MAX_BEST_OF:
-            raise InvalidRequest(f"`best_of` must be > 0 and <= {MAX_BEST_OF}. Given: {best_of}")
-        if greedy:
-            raise InvalidRequest("you must use sampling when `best_of` is > 1")
-        if integer(fields, "seed") is not None:
-            raise InvalidRequest("`seed` must not be set when `best_of` > 1")
-        if stream:
-            raise InvalidRequest("`best_of` != 1 is not supported when streaming tokens")
-        raise InvalidRequest("`best_of` > 1 is not supported by this server")
-    if top_n is not None and not 0 <= top_n <= MAX_TOP_N_TOKENS:
-        raise InvalidRequest(f"`top_n_tokens` must be >= 0 and <= {MAX_TOP_N_TOKENS}. Given: {top_n}")
-    if typical_p is not None and not 0.0 < typical_p < 1.0:
-        raise InvalidRequest("`typical_p` must be > 0.0 and < 1.0")
-    asked = {
-        "top_n_tokens": bool(top_n),
-        "typical_p": typical_p is not None,
-        "watermark": boolean(fields, "watermark"),
-        "grammar": fields.get("grammar") is not None,
-        "adapter_id": fields.get("adapter_id") is not None,
-    }
-    for name, wanted in asked.items():
-        if wanted:
-            raise InvalidRequest(f"`{name}` is not supported by this server")
+def _best_of(fields: Object, limit: int, *, greedy: bool, stream: bool) -> int:
+    best_of = integer(fields, "best_of")
+    if best_of is None or best_of == 1:
+        return 1
+    if best_of < 1 or best_of > limit:
+        raise InvalidRequest(f"`best_of` must be > 0 and <= {limit}. Given: {best_of}")
+    if greedy:
+        raise InvalidRequest("you must use sampling when `best_of` is > 1")
+    if integer(fields, "seed") is not None:
+        raise InvalidRequest("`seed` must not be set when `best_of` > 1")
+    if stream:
+        raise InvalidRequest("`best_of` != 1 is not supported when streaming tokens")
+    return best_of
+
+
+def _stops(fields: Object, limit: int) -> tuple[str, ...]:
+    stops = strings(fields, "stop")
+    if len(stops) > limit:
+        raise InvalidRequest(f"`stop` supports up to {limit} stop sequences. Given: {len(stops)}")
+    return tuple(stop for stop in stops if stop)
+
+
+def _top_tokens(fields: Object, limit: int) -> int:
+    count = integer(fields, "top_n_tokens") or 0
+    if not 0 <= count <= limit:
+        raise InvalidRequest(f"`top_n_tokens` must be >= 0 and <= {limit}. Given: {count}")
+    return count
 
 
 def fit(tokens: list[int], parameters: Parameters, total: int) -> tuple[list[int], int]:

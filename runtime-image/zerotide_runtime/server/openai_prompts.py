@@ -1,0 +1,27 @@
+"""Read the prompts of plain completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zerotide_runtime.errors import InvalidRequest
+from zerotide_runtime.server.fields import Object
+
+
+def read_prompts(source: Object) -> list[str | list[int]]:
+    """Return the prompts of a plain completion: texts, or lists of tokens."""
+    prompt = source.get("prompt")
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt, list) and prompt:
+        if all(isinstance(item, str) for item in prompt):
+            return list(prompt)
+        if _is_tokens(prompt):
+            return [prompt]
+        if all(_is_tokens(item) and item for item in prompt):
+            return list(prompt)
+    raise InvalidRequest("`prompt` must be a string, a list of strings, or tokens", "prompt")
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
