@@ -15,7 +15,7 @@ from zerotide.cli.chat import Answer
 from zerotide.cli.errors import CliError, Denied, GatewayError, Missing, StartFailed, TimedOut
 from zerotide.cli.main import main
 
-COLD = {"X-Zerotide-Cold-Start": "true", "X-Zerotide-Queue-Ms": "740"}
+COLD = {"X-Zerotide-Cold-Start": "true"}
 KEY = "zt_me_secret"
 
 
@@ -26,7 +26,15 @@ def piece(text: str, **more: Any) -> bytes:
 
 USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 31, "completion_tokens": 8}}\n\n'
 DONE = b"data: [DONE]\n\n"
-ANSWER = (b": zerotide state=Loading elapsed=5s ready-in=2s\n\n", piece("Par"), piece("is."), USAGE, DONE)
+ANSWER = (
+    b': zerotide.phase {"state":"Waking","held":true,"elapsedMs":2}\n\n',
+    b": zerotide state=Loading elapsed=5s ready-in=2s\n\n",
+    b': zerotide.phase {"state":"Awake","held":false,"elapsedMs":5740}\n\n',
+    piece("Par"),
+    piece("is."),
+    USAGE,
+    DONE,
+)
 
 
 async def run(monkeypatch: pytest.MonkeyPatch, respond: Respond, *args: str) -> tuple[int, list[Any]]:
@@ -44,11 +52,13 @@ async def test_a_streamed_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     code, asked = await run(monkeypatch, streaming(*ANSWER, headers=COLD), "What is the capital of France?")
     out, err = capsys.readouterr()
     assert (code, out) == (0, "Paris.\n")
+    assert "smollm2 wakes: Waking for 2 ms\n" in err
     assert "smollm2 wakes: Loading for 5s, ready in about 2s" in err
-    assert "cold start, held for 740 ms" in err and "31 + 8 tokens" in err
+    assert "cold start, held for 5740 ms" in err and "31 + 8 tokens" in err
     path, headers, body = asked[0]
     assert path == "/endpoints/demo/smollm2/v1/chat/completions"
     assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["X-Zerotide-Events"] == "phases"
     assert body == {
         "model": "smollm2",
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
@@ -68,6 +78,7 @@ async def test_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert (code, capsys.readouterr().out) == (0, "Hi\n")
     _, headers, body = asked[0]
     assert (headers["Authorization"], headers["Prefer"]) == ("Bearer zt_other", "wait=0")
+    assert "X-Zerotide-Events" not in headers
     assert body == {
         "model": "m:adapter",
         "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hello"}],

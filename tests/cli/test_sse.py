@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from zerotide.cli.sse import Comment, Data, EventReader
+from zerotide.cli.sse import Comment, Data, EventReader, Phase
 
 STREAM = (
     b": zerotide state=Loading elapsed=15s ready-in=42s\n\n"
@@ -37,6 +37,18 @@ def test_heartbeats_are_told_from_other_comments() -> None:
     assert Comment("zerotide state=Waking elapsed=5s").heartbeat() == {"state": "Waking", "elapsed": "5s"}
     assert Comment("keep-alive").heartbeat() is None
     assert Comment("").heartbeat() is None
+
+
+def test_phases_are_told_from_other_comments() -> None:
+    """Only ours are read, and only whole ones."""
+    told = Comment('zerotide.phase {"state":"Loading","held":true,"elapsedMs":12,"readyInMs":900,"more":1}')
+    assert told.phase() == Phase("Loading", True, 12, 900)
+    assert told.heartbeat() is None
+    assert Comment('zerotide.phase {"state":"Awake","held":false,"elapsedMs":12}').phase() == Phase(
+        "Awake", False, 12, None
+    )
+    for other in ("zerotide state=Waking elapsed=5s", "zerotide.phase {", "zerotide.phase []", "zerotide.phase {}", ""):
+        assert Comment(other).phase() is None
 
 
 def test_the_end_is_recognised() -> None:

@@ -6,11 +6,10 @@ import argparse
 import asyncio
 import os
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any
 
 import aiohttp
 
@@ -22,7 +21,7 @@ from zerotide.cli.commands import Subparsers, declare
 from zerotide.cli.errors import UsageError
 from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
-from zerotide.cli.sse import Comment
+from zerotide.cli.ticker import Ticker
 from zerotide.kube import KubeError
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
@@ -84,10 +83,13 @@ def build(url: str, args: argparse.Namespace, prompt: str) -> Question:
     }
     if args.max_tokens is not None:
         body["max_tokens"] = args.max_tokens
+    headers = {}
     if body["stream"]:
         body["stream_options"] = {"include_usage": True}
+        headers["X-Zerotide-Events"] = "phases"
     key = args.key or os.environ.get("ZEROTIDE_API_KEY", "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
     if args.wait is not None:
         headers["Prefer"] = f"wait={args.wait}"
     return Question(f"{url}/v1/chat/completions", body, headers)
@@ -95,7 +97,7 @@ def build(url: str, args: argparse.Namespace, prompt: str) -> Question:
 
 def summary(answer: Answer) -> str:
     """Return one line about an answer: whether it woke the model, how long it took, how many tokens."""
-    # A held stream's first heartbeat sends the headers, before anybody knows how long it will be held.
+    # A held stream's first comment sends the headers, before anybody knows how long it will be held.
     waited = f", held for {answer.queue_ms} ms" if answer.queue_ms not in ("", "0") else ""
     parts = [f"{'cold start' if answer.cold == 'true' else 'warm'}{waited}"]
     if answer.first_token is not None:
@@ -114,53 +116,13 @@ def _patient() -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
-class Ticker:
-    """Say on stderr that a model wakes: in place on a terminal, else one line per heartbeat."""
-
-    def __init__(self, name: str, err: TextIO) -> None:
-        self._name, self._err, self._terminal = name, err, err.isatty()
-        self._started, self._state, self._ready_in = time.monotonic(), "", ""
-        self._shown = self._stopped = False
-
-    def state(self, state: str) -> None:
-        """Take the state that the endpoint's status tells."""
-        self._state = state or self._state
-
-    def heard(self, comment: Comment) -> None:
-        """Take a heartbeat of the held request."""
-        beat = comment.heartbeat()
-        if beat is None:
-            return
-        self._state, self._ready_in = beat.get("state", self._state), beat.get("ready-in", "")
-        if not self._terminal:
-            print(self._line(beat.get("elapsed", "")), file=self._err, flush=True)
-
-    def tick(self) -> None:
-        """Draw the line again, on a terminal, once the model is known not to be awake."""
-        if self._terminal and not self._stopped and self._state not in ("", "Awake"):
-            print(
-                f"\r\x1b[K{self._line(f'{time.monotonic() - self._started:.1f} s')}", end="", file=self._err, flush=True
-            )
-            self._shown = True
-
-    def stop(self) -> None:
-        """Take the line away."""
-        if self._shown and not self._stopped:
-            print("\r\x1b[K", end="", file=self._err, flush=True)
-        self._stopped = True
-
-    def _line(self, elapsed: str) -> str:
-        ready = f", ready in about {self._ready_in}" if self._ready_in else ""
-        return f"… {self._name} wakes: {self._state or 'Waking'} for {elapsed}{ready}"
-
-
 @asynccontextmanager
 async def _progress(session: Session, name: str) -> AsyncIterator[Ticker]:
     ticker = Ticker(name, session.printer.err)
 
     async def draw() -> None:
         while True:
-            # Whoever has a key but no right to read the endpoint is still served; heartbeats tell enough.
+            # Whoever has a key but no right to read the endpoint is still served; the stream tells enough.
             with suppress(KubeError):
                 item = await (await session.client()).get(INFERENCE_ENDPOINTS, name, await session.namespace())
                 ticker.state(Status.read(item.get("status")).state or "")
@@ -168,7 +130,7 @@ async def _progress(session: Session, name: str) -> AsyncIterator[Ticker]:
                 ticker.tick()
                 await asyncio.sleep(0.1)
 
-    # Only a terminal shows the state between heartbeats: elsewhere nobody would look at it.
+    # Only a terminal shows the state of a request that is no stream: elsewhere nobody would look at it.
     task = asyncio.create_task(draw()) if session.printer.err.isatty() else None
     try:
         yield ticker

@@ -127,6 +127,7 @@ async def _stream(
     async for chunk in response.content.iter_any():
         for event in reader.feed(chunk):
             if isinstance(event, Comment):
+                _note(event, answer)
                 on_comment(event)
             elif event.done:
                 return
@@ -138,6 +139,13 @@ async def _stream(
                     answer.chunks += 1
                     on_text(piece)
     raise GatewayError("the answer broke off before its end")
+
+
+def _note(comment: Comment, answer: Answer) -> None:
+    """Take how long the request was held: its answer's head was sent before anybody knew."""
+    phase = comment.phase()
+    if phase is not None and not phase.held:
+        answer.queue_ms = str(phase.elapsed_ms)
 
 
 def _piece(event: Data, answer: Answer) -> str:

@@ -6,6 +6,18 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+_PHASE = "zerotide.phase "
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How a request that waits stands; times in milliseconds."""
+
+    state: str
+    held: bool
+    elapsed_ms: int
+    ready_in_ms: int | None
+
 
 @dataclass(frozen=True)
 class Comment:
@@ -19,6 +31,17 @@ class Comment:
         if not words or words[0] != "zerotide":
             return None
         return dict(word.split("=", 1) for word in words[1:] if "=" in word)
+
+    def phase(self) -> Phase | None:
+        """Return what it says of a phase of the wake; None for other comments."""
+        if not self.text.startswith(_PHASE):
+            return None
+        try:
+            said = json.loads(self.text.removeprefix(_PHASE))
+            ready_in = None if said.get("readyInMs") is None else int(said["readyInMs"])
+            return Phase(str(said["state"]), bool(said["held"]), int(said["elapsedMs"]), ready_in)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
 
 @dataclass(frozen=True)

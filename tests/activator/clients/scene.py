@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.activator.clients.asks import Ask
+from tests.activator.clients.asks import Ask, Outcome
+from tests.activator.clients.drivers import Driver
 from tests.activator.replica import Replica
 from tests.activator.stack import Answer, Stack, until
 
@@ -51,6 +52,11 @@ class Scene:
     def _count(self, exchange: Any) -> None:
         text = exchange.request.get(b"authorization")
         self.seen[text.removeprefix("Bearer zt_").partition("_")[0]] += 1
+
+    async def ask_by(self, name: str, driver: Driver) -> Outcome:
+        """Have a client ask, in a thread."""
+        url, key = self.stack.url, self.stack.keys[name]
+        return await asyncio.get_running_loop().run_in_executor(None, driver, url, key, self.ask)
 
     async def another_is_held(self) -> None:
         """Have somebody else's request held."""

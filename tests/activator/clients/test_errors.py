@@ -4,50 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
 
 from tests.activator.clients.asks import Ask, Outcome
-from tests.activator.clients.children import INSTALLED, TGI_CLIENT, TGI_PYTHON, Child, node, running
+from tests.activator.clients.children import Child
 from tests.activator.clients.drivers import Driver, with_hub, with_openai
 from tests.activator.clients.rows import HUB, NOT_YET, OPENAI, ROWS, TGI, Row
 from tests.activator.clients.scene import Scene
-from tests.activator.replica import TEXT, Replica
-from tests.activator.stack import Answer, Stack, until
+from tests.activator.replica import TEXT
+from tests.activator.stack import Answer, until
 from zerotide.api.errors import TABLE
 
 CHAT = "/v1/chat/completions"
 SMALL = 100_000
 """Above so many characters the answer's headers are not looked at: another row of the code shows them."""
-
-
-@pytest.fixture(scope="session")
-def tgi() -> Iterator[Child]:
-    """Run TGI's own client."""
-    with running(str(TGI_PYTHON), "-c", TGI_CLIENT) as child:
-        yield child
-
-
-@pytest.fixture(scope="session")
-def js() -> Iterator[Child]:
-    """Run huggingface.js."""
-    program = node()
-    with running(program, "client.mjs", cwd=INSTALLED) as child:
-        yield child
-
-
-@pytest.fixture
-async def scene(stack: Stack, replica: Replica) -> AsyncIterator[Scene]:
-    """Have an activator without endpoints, and a key for each client."""
-    scene = Scene(stack, replica)
-    yield scene
-    for task in scene.others:
-        task.cancel()
-    await asyncio.gather(*scene.others, return_exceptions=True)
-    if replica.hold is not None:
-        replica.hold.set()
 
 
 def test_the_table_is_covered() -> None:
@@ -57,19 +29,13 @@ def test_the_table_is_covered() -> None:
     assert {row.code.value for row in TABLE} >= NOT_YET.keys()
 
 
-async def ask(scene: Scene, name: str, driver: Driver) -> Outcome:
-    """Have a client ask, in a thread."""
-    url, key = scene.stack.url, scene.stack.keys[name]
-    return await asyncio.get_running_loop().run_in_executor(None, driver, url, key, scene.ask)
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 async def test_row(scene: Scene, tgi: Child, js: Child, row: Row) -> None:
     """Who is told to come back does, as late as it was told; who is told that it is no use asks once."""
     await row.bring(scene)
     told: list[float] = []
     began = time.monotonic()
-    tasks = {name: asyncio.create_task(ask(scene, name, driver)) for name, driver in drivers(told, tgi, js, row)}
+    tasks = {name: asyncio.create_task(scene.ask_by(name, driver)) for name, driver in drivers(told, tgi, js, row)}
     answers = await on_the_wire(scene, row)
     for answer in answers:
         check_headers(answer, row)
@@ -148,7 +114,7 @@ async def test_a_failure_within_a_stream(scene: Scene, tgi: Child, js: Child) ->
     told: list[float] = []
     (endpoint,) = scene.stack.registry.endpoints.values()
     chats: dict[str, Driver] = {"openai": with_openai(told), "js": js.ask, "hub": with_hub, "tgi": tgi.ask}
-    tasks = {name: asyncio.create_task(ask(scene, name, driver)) for name, driver in chats.items()}
+    tasks = {name: asyncio.create_task(scene.ask_by(name, driver)) for name, driver in chats.items()}
     await until(lambda: endpoint.gate.held == len(chats))
     outcomes = {name: await task for name, task in tasks.items()}
     assert all(outcome.error and not outcome.text for outcome in outcomes.values()), outcomes

@@ -64,8 +64,9 @@ class Desk:
                 self._grant(message)
             case Keep():
                 ticket = self._waiting.get(message.number)
-                if ticket is not None:
+                if ticket is not None and not ticket.accepted:
                     ticket.accepted = True
+                    ticket.confirm()
             case Refuse():
                 ticket = self._waiting.get(message.number)
                 if ticket is not None:

@@ -13,10 +13,9 @@ from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.endpoint import Endpoint, Replica
 from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.endpoints.waker import Waker
-from zerotide.activator.traffic.replies import STREAM_HEADERS, identity
+from zerotide.activator.traffic.news import HEADER, News, asks_for_phases
 from zerotide.activator.traffic.visit import Visit
 from zerotide.api.errors import Rejection
-from zerotide.api.scalars import SECOND
 
 TICK = 0.1
 BURST = 16
@@ -26,7 +25,7 @@ BURST = 16
 class Place(Ticket[Replica]):
     """A visit's ticket at its endpoint's gate, and the future on which it waits."""
 
-    __slots__ = ("_holder", "_outcome", "_waiter", "endpoint", "patient", "visit")
+    __slots__ = ("_follows", "_holder", "_outcome", "_waiter", "endpoint", "patient", "visit")
 
     def __init__(self, holder: Holder, visit: Visit, endpoint: Endpoint, arrived: float) -> None:
         longest = visit.longest - (arrived - visit.started) if visit.longest else 0.0
@@ -36,6 +35,7 @@ class Place(Ticket[Replica]):
         """Whether it waits until its endpoint is woken for somebody else."""
         self._outcome: Seat[Replica] | Rejection | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._follows = False
         if visit.payload.stream and endpoint.profile.heartbeat:
             self.beat_at = visit.started + endpoint.profile.heartbeat
 
@@ -60,16 +60,30 @@ class Place(Ticket[Replica]):
     def leave(self) -> None:
         """Give the place up, or the seat."""
         self.endpoint.gate.leave(self)
+        if self._follows:
+            self._follows = False
+            self._holder.news.forget(self)
+
+    def confirm(self) -> None:
+        """Follow the phases from when on it is sure to be held, where the client asked for them."""
+        visit = self.visit
+        if visit.payload.stream and not self._follows and asks_for_phases(visit.exchange.request.get(HEADER)):
+            self._follows = True
+            self._holder.news.follow(self)
 
     def settle(self, outcome: Seat[Replica] | Rejection) -> None:
         """Take the outcome, and go on where it is awaited."""
         self._outcome = outcome
+        if self._follows:
+            self._follows = False
+            self._holder.news.released(self) if isinstance(outcome, Seat) else self._holder.news.forget(self)
         if self._waiter is not None:
             self._holder.pace.release(self._waiter)
 
     def beat(self) -> None:
         """Send a comment to a client that reads a stream."""
-        self._holder.beat(self)
+        self._holder.news.beat(self)
+        self.beat_at += self.endpoint.profile.heartbeat or math.inf
 
 
 class Pace:
@@ -117,6 +131,7 @@ class Holder:
         self._registry, self._waker, self._tracker = registry, waker, tracker
         self._now, self._now_us = now, now_us
         self.pace = Pace()
+        self.news = News(now, now_us)
         registry.hooks.append(self)
 
     async def run(self) -> None:
@@ -173,7 +188,8 @@ class Holder:
         self._tracker.held(profile.key, profile.uid, change)
 
     def changed(self, endpoint: Endpoint) -> None:
-        """Count those who waited for somebody else as demand from when on the endpoint is awake."""
+        """Tell of a new phase; count those who waited for somebody else as demand from when on it is awake."""
+        self.news.changed(endpoint)
         profile = endpoint.profile
         quiet = profile.asleep
         if quiet is not endpoint.quiet:
@@ -183,18 +199,3 @@ class Holder:
 
     def gone(self, endpoint: Endpoint) -> None:
         """Do nothing: those who wait are turned away one by one."""
-
-    def beat(self, place: Place) -> None:
-        """Send a comment, the first of which commits to status 200."""
-        visit, endpoint = place.visit, place.endpoint
-        if not visit.committed:
-            visit.committed = visit.streaming = True
-            cold = (b"x-zerotide-cold-start", b"true" if visit.cold else b"false")
-            visit.exchange.start(200, [*STREAM_HEADERS, *identity(visit), cold])
-        now = self._now()
-        words = [f": zerotide state={endpoint.profile.state}", f"elapsed={round(now - visit.started)}s"]
-        ready_in = endpoint.ready_in_us(self._now_us())
-        if ready_in is not None:
-            words.append(f"ready-in={math.ceil(ready_in / SECOND)}s")
-        visit.exchange.write(" ".join(words).encode() + b"\n\n")
-        place.beat_at += endpoint.profile.heartbeat or math.inf
