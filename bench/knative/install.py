@@ -18,8 +18,6 @@ from e2e.tools.table import ToolError, cache
 MODULE = "knative.dev/serving"
 VERSION = "0.50.0"
 PROGRAMS = ("activator", "autoscaler", "controller", "webhook", "queue")
-# Where the manifests lie that serving's own do not hold.
-BESIDE = ("knative.dev/networking", "knative.dev/caching")
 
 
 def programs(*names: str) -> dict[str, Path]:

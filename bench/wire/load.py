@@ -44,6 +44,7 @@ class Load:
     last_us: int
     sample: str
     raw: list[int] = field(default_factory=list)
+    began_us: int = 0
 
     @property
     def rate(self) -> float:
@@ -78,22 +79,24 @@ def parse(begin: dict[str, Any], end: dict[str, Any], cpu_us: int) -> Load:
         last_us=end["last_us"],
         sample=end["sample"],
         raw=end.get("raw", []),
+        began_us=round(end["us"] - end["seconds"] * 1e6),
     )
 
 
 class Generator:
-    """The generator's program, and where requests are written for it."""
+    """The generator's program, where requests are written for it, and the core that it is kept on, if any."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
+    def __init__(self, program: Path, folder: Path, core: str = LOAD_CORE) -> None:
         self._program, self._folder = program, folder
+        self._pinned = ["taskset", "-c", core] if core else []
 
     def start(self, mode: str, port: int, request: bytes, **options: Any) -> subprocess.Popen[str]:
         """Start it; options are its flags."""
         file = self._folder / f"{mode}.request"
         file.write_bytes(request)
         flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        command = ["taskset", "-c", LOAD_CORE, str(self._program), mode, "--port", str(port), "--request", str(file)]
-        return subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True)
+        command = [*self._pinned, str(self._program), mode, "--port", str(port), "--request", str(file), *flags]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def run(self, mode: str, port: int, request: bytes, cpu_us: Callable[[], int], **options: Any) -> Load:
         """Run it to its end, with the processor time of somebody else between the marks. Raises LoadFailed."""

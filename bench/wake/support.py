@@ -1,4 +1,4 @@
-"""What benchmarks share: an installed Zerotide and a client inside the cluster's network."""
+"""An installed Zerotide, and a client inside the cluster's network that measures on command."""
 
 from __future__ import annotations
 
@@ -8,27 +8,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.cpu import Meter
+from bench.wake.cpu import Meter
+from bench.wake.table import Measured
+from bench.wake.target import Target
+from bench.wire.programs import say
 from e2e.cluster import Cluster
 from e2e.harness import System
 from e2e.install import install
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CALM = 2.0
 """Seconds without a start or an end before each measurement."""
-
-
-class Measured(NamedTuple):
-    """Seconds: as a whole, by stage, until a watch showed each step, and of processor by process meanwhile."""
-
-    seconds: float
-    stages: dict[str, float]
-    marks: dict[str, float]
-    cpu: dict[str, float]
 
 
 @dataclass
@@ -78,24 +72,33 @@ class Inside:
         """Measure from a bare scale patch to the first byte by the pod's IP."""
         return self._ask(op="floor", namespace=namespace)
 
-    def wake(self, namespace: str, name: str, key: str) -> Measured:
-        """Measure from a request's first byte to its answer's first byte, through the gateway."""
-        return self._ask(op="wake", namespace=namespace, name=name, key=key)
+    def wake(self, target: Target) -> Measured:
+        """Measure from a request's first byte to its answer's first byte."""
+        return self._ask(op="wake", target=asdict(target))
+
+    def herd(self, target: Target, count: int) -> Measured:
+        """Measure from the first of so many connections to the last answer; a mark says when the first came."""
+        return self._ask(op="herd", target=asdict(target), count=count)
 
 
 @contextmanager
-def installed(name: str = "zerotide-bench") -> Iterator[tuple[System, Inside]]:
+def installed(name: str = "zerotide-bench") -> Iterator[tuple[Cluster, System]]:
     """Start a cluster of its own, install Zerotide, yield both, and take everything down again."""
     cluster = Cluster(name)
-    cluster.up(say=lambda text: print(text, file=sys.stderr))
     try:
-        system = install(cluster)
-        command = [sys.executable, "-m", "bench.inside"]
-        process = cluster.run_inside(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        try:
-            yield system, Inside(system, process)
-        finally:
-            process.terminate()
-            process.wait(10)
+        cluster.up(say=say)
+        yield cluster, install(cluster)
     finally:
         cluster.down()
+
+
+@contextmanager
+def measuring(cluster: Cluster, system: System) -> Iterator[Inside]:
+    """Have a process in the cluster's network that measures; what runs in the cluster by now is metered."""
+    command = [sys.executable, "-m", "bench.wake.inside"]
+    process = cluster.run_inside(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        yield Inside(system, process)
+    finally:
+        process.terminate()
+        process.wait(10)
