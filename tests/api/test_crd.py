@@ -95,7 +95,7 @@ def test_everything_is_bounded(path: str, schema: dict[str, Any]) -> None:
     if schema["type"] == "string" and "enum" not in schema:
         assert schema["maxLength"] <= 8192
     if schema["type"] == "array":
-        assert schema["maxItems"] <= 64
+        assert schema["maxItems"] <= 256
         assert schema["x-kubernetes-list-type"] in ("atomic", "set", "map")
     if "additionalProperties" in schema:
         assert schema["maxProperties"] <= 64

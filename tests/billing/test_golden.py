@@ -73,6 +73,20 @@ def test_a_dedicated_endpoint_for_a_month_of_730_hours() -> None:
     assert total(hour) == Fraction("547.50")
 
 
+def test_a_custom_model_is_billed_by_windows_of_five_minutes() -> None:
+    """Bedrock: two custom model units at $0.0785 per minute, in windows of 5 minutes from the first call on."""
+    prices = index(gpu("4.71", per="Hour"), increment="5m")
+    rate = Rate(Meter.ACCELERATOR_TIME, "nvidia-a100-80gb", Fraction(2))
+    for used in (SECOND, MINUTE, 5 * MINUTE):
+        bill = Bill(prices, prices.book.increment_us)
+        for part in range(4):
+            bill.add_time("demo/a", Phase.ACTIVE, rate, "a100", used // 4)
+            assert total(bill) == Fraction("0.785"), f"rounded once, whatever the {part + 1} parts are"
+    bill = Bill(prices, prices.book.increment_us)
+    bill.add_time("demo/a", Phase.ACTIVE, rate, "a100", 5 * MINUTE + 1)
+    assert total(bill) == 2 * Fraction("0.785")
+
+
 def test_a_month_of_a_hundred_thousand_inferences() -> None:
     """Cerebrium's own example: an A10 with 2 cores and 20 GB, one build of 2 min, 300 starts of 2 s, 2 s each."""
     prices = index(

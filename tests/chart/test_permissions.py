@@ -41,6 +41,7 @@ ACTIVATOR = {
 }
 EXPORTER = {
     "zerotide.dev/inferenceendpoints": READ,
+    "zerotide.dev/pricebooks": READ,
     "/pods": READ | {"patch"},  # admission lets it remove its finalizer only
     "/nodes": READ,
     "authentication.k8s.io/tokenreviews": {"create"},
@@ -123,7 +124,13 @@ def test_people_get_rights_through_their_own_roles() -> None:
         "zerotide.dev/inferenceendpoints/status": READ,
         "zerotide.dev/inferenceendpoints/scale": READ,
         "zerotide.dev/apikeys": READ,
+        "zerotide.dev/pricebooks": READ,
     }
+    billing = find(render(), "ClusterRole", "zerotide-billing-admin")
+    assert granted(billing["rules"]) == {
+        "zerotide.dev/pricebooks": READ | {"create", "update", "patch", "delete"},
+    }
+    assert not [key for key in billing["metadata"]["labels"] if key.startswith(prefix)], "part of no other role"
     write = {"create", "update", "patch", "delete", "deletecollection"}
     assert granted(edit["rules"]) == {
         "zerotide.dev/inferenceendpoints": write,

@@ -20,7 +20,11 @@ def test_defaults() -> None:
     objects = render()
     assert names(objects, "Deployment") == {"zerotide-operator", "zerotide-activator", "zerotide-exporter"}
     assert names(objects, "Service") == {"zerotide-gateway", "zerotide-exporter"}
-    assert names(objects, "CustomResourceDefinition") == {"inferenceendpoints.zerotide.dev", "apikeys.zerotide.dev"}
+    assert names(objects, "CustomResourceDefinition") == {
+        "inferenceendpoints.zerotide.dev",
+        "apikeys.zerotide.dev",
+        "pricebooks.zerotide.dev",
+    }
     assert {item["apiVersion"].partition("/")[0] for item in objects} <= {
         "v1",
         "apps",
@@ -178,6 +182,17 @@ def test_the_ledger_has_one_writer() -> None:
     """Two exporters must never have the volume at once."""
     spec = find(render(), "Deployment", "zerotide-exporter")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_price_book_is_the_one_that_is_named() -> None:
+    """By default `default`."""
+
+    def named(values: Object | None = None) -> str | None:
+        template = find(render(values), "Deployment", "zerotide-exporter")["spec"]["template"]
+        return environment(template["spec"]["containers"][0])["ZEROTIDE_PRICE_BOOK"]
+
+    assert named() == "default"
+    assert named({"exporter": {"priceBook": "list-2026"}}) == "list-2026"
 
 
 def test_new_prices_restart_the_exporter() -> None:

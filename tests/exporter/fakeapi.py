@@ -15,7 +15,13 @@ from aiohttp import web
 
 Object = dict[str, Any]
 
-KINDS = {"pods": "Pod", "nodes": "Node", "inferenceendpoints": "InferenceEndpoint", "leases": "Lease"}
+KINDS = {
+    "pods": "Pod",
+    "nodes": "Node",
+    "inferenceendpoints": "InferenceEndpoint",
+    "leases": "Lease",
+    "pricebooks": "PriceBook",
+}
 
 
 class FakeApi:

@@ -29,6 +29,7 @@ from zerotide.kube.clock import Clock
 ACTIVATOR = "system:serviceaccount:zerotide-system:zerotide-activator"
 DELIVERY = {"Authorization": "Bearer activator-token"}
 READER = {"X-Zerotide-Token": "reader-token"}
+PRICES = index(gpu())
 
 
 class World:
@@ -52,7 +53,7 @@ async def world(api: FakeApi, client: Client, tmp_path: Path) -> AsyncIterator[W
     interface = Interface(
         writer=writer,  # type: ignore[arg-type]
         reader=reader,
-        index=index(gpu()),
+        prices=lambda: PRICES,
         access=Access(client, ACTIVATOR),
         clock=Clock(),
         registry=registry(LedgerCollector({})),

@@ -24,7 +24,7 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
     assert (settings.port, settings.settle_lag_us) == (0, 10 * SECOND)
     assert settings.activator_user == "system:serviceaccount:sys:zerotide-activator"
     assert parse(["--ledger", "/x"], environment).ledger == Path("/x")
-    assert parse([], {}).prices is None
+    assert (parse([], {}).prices, parse([], {}).price_book) == (None, "default")
 
 
 @pytest.mark.parametrize(

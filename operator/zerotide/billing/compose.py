@@ -87,7 +87,7 @@ def segment_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
 def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> EndpointCost:
     """Return what one endpoint cost within a period."""
     records = ledger.records
-    bill = Bill(index)
+    bill = Bill(index, index.book.increment_us)
     starting = starters(ledger)
     for life in ledger.lifetimes:
         flights = ledger.flights.get(life.pod_uid, ())

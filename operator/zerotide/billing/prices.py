@@ -1,110 +1,21 @@
-"""The price book: what a unit of each meter costs, from when until when, and how phases weigh.
-
-An amount is kept as it was quoted (`"0.34"` per `Hour`): as a price per microsecond it would often not be a finite
-decimal. AcceleratorTime is per device, CPUTime per core, MemoryTime per GiB, the rest per piece.
-"""
+"""Find prices in a price book, and weigh phases by it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from zerotide.api.base import Model, Time, Unique, describe
-from zerotide.api.scalars import HOUR, SECOND, parse_time
+from zerotide.api.base import describe
+from zerotide.api.pricebook import Meter, Per, Price, PriceBookSpec
+from zerotide.api.scalars import parse_time
 from zerotide.billing.errors import InvalidPriceBook, OverlappingPrices
 from zerotide.billing.fold import Phase
 
-
-class Meter(StrEnum):
-    """What is counted."""
-
-    ACCELERATOR_TIME = "AcceleratorTime"
-    CPU_TIME = "CPUTime"
-    MEMORY_TIME = "MemoryTime"
-    INPUT_TOKENS = "InputTokens"
-    CACHED_INPUT_TOKENS = "CachedInputTokens"
-    OUTPUT_TOKENS = "OutputTokens"
-    REQUESTS = "Requests"
-
-
-class Per(StrEnum):
-    """How much of it the amount buys."""
-
-    SECOND = "Second"
-    HOUR = "Hour"
-    ONE = "One"
-    THOUSAND = "Thousand"
-    MILLION = "Million"
-
-
-TIME_METERS = frozenset({Meter.ACCELERATOR_TIME, Meter.CPU_TIME, Meter.MEMORY_TIME})
-_UNITS = {Per.SECOND: SECOND, Per.HOUR: HOUR, Per.ONE: 1, Per.THOUSAND: 1_000, Per.MILLION: 1_000_000}
-_TIMES = frozenset({Per.SECOND, Per.HOUR})
-
-Money = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,12}(\.[0-9]{1,18})?$")]
-
-
-class Price(Model):
-    """One price, valid in [validFrom, validTo)."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)]
-    meter: Meter
-    accelerator_class_name: Annotated[str, Field(max_length=63)] = ""
-    amount: Money
-    per: Per
-    valid_from: Time
-    valid_to: Time | None = None
-    source: Annotated[str, Field(max_length=512)] = ""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if (self.meter in TIME_METERS) != (self.per in _TIMES):
-            raise ValueError(f"{self.name}: {self.meter} cannot be priced per {self.per}")
-        if (self.meter == Meter.ACCELERATOR_TIME) != bool(self.accelerator_class_name):
-            raise ValueError(f"{self.name}: acceleratorClassName goes with AcceleratorTime and with nothing else")
-        if self.valid_to is not None and parse_time(self.valid_to) <= parse_time(self.valid_from):
-            raise ValueError(f"{self.name}: validTo must be later than validFrom")
-        return self
-
-    @property
-    def rate(self) -> Fraction:
-        """Return the exact price of one microsecond, or of one piece."""
-        return Fraction(self.amount) / _UNITS[self.per]
-
-
-class PhaseMultiplier(Model):
-    """How much of the price a phase costs; `Idle` stands for both kinds of idle time."""
-
-    phase: Literal["Provisioning", "Loading", "Active", "Idle", "KeepWarm", "Cooldown", "Draining", "Blocked", "Lost"]
-    multiplier: Money
-
-
-class PriceBook(Model):
-    """All prices in one currency; `defaultAcceleratorClassName` prices devices that nobody named."""
-
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-    default_accelerator_class_name: Annotated[str, Field(max_length=63)] = ""
-    prices: Annotated[tuple[Price, ...], Field(max_length=256), Unique("name")] = ()
-    phase_multipliers: Annotated[tuple[PhaseMultiplier, ...], Unique("phase")] = ()
-
-    @property
-    def default_class(self) -> str:
-        """Return the class under which devices are billed that nobody named, empty where they have no price."""
-        return self.default_accelerator_class_name
-
-    def multiplier(self, phase: Phase) -> Fraction:
-        """Return the weight of a phase: what the book says, else 0 for queued, blocked and lost time and 1 for all
-        other."""
-        given = {entry.phase: entry.multiplier for entry in self.phase_multipliers}
-        for name in _NAMES[phase]:
-            if name in given:
-                return Fraction(given[name])
-        return Fraction(phase not in (Phase.QUEUED, Phase.BLOCKED, Phase.LOST))
+__all__ = ["Meter", "Per", "Piece", "Price", "PriceBookSpec", "PriceIndex", "multiplier", "read_price_book"]
 
 
 _NAMES: Mapping[Phase, tuple[str, ...]] = {
@@ -120,6 +31,16 @@ _NAMES: Mapping[Phase, tuple[str, ...]] = {
 }
 
 
+def multiplier(book: PriceBookSpec, phase: Phase) -> Fraction:
+    """Return the weight of a phase: what the book says, else 0 for queued, blocked and lost time and 1 for all
+    other."""
+    given = {entry.phase: entry.multiplier for entry in book.phase_multipliers}
+    for name in _NAMES[phase]:
+        if name in given:
+            return Fraction(given[name])
+    return Fraction(phase not in (Phase.QUEUED, Phase.BLOCKED, Phase.LOST))
+
+
 class Piece(NamedTuple):
     """A part of a span under one price, or under none."""
 
@@ -131,10 +52,10 @@ class Piece(NamedTuple):
 class PriceIndex:
     """Find the price of a meter at an instant: the newest that has begun and not ended."""
 
-    def __init__(self, book: PriceBook) -> None:
+    def __init__(self, book: PriceBookSpec) -> None:
         self.book = book
         self._rates = {price.name: price.rate for price in book.prices}
-        self._multipliers = {phase: book.multiplier(phase) for phase in Phase}
+        self._multipliers = {phase: multiplier(book, phase) for phase in Phase}
         self._by_meter: dict[tuple[Meter, str], list[tuple[int, int | None, Price]]] = {}
         for price in book.prices:
             until = parse_time(price.valid_to) if price.valid_to else None
@@ -186,7 +107,7 @@ class PriceIndex:
         return cut
 
 
-def read_price_book(document: Any) -> PriceBook:
+def read_price_book(document: Any) -> PriceBookSpec:
     """Return the price book that a parsed YAML document holds: a whole PriceBook object or its spec alone.
 
     Raises InvalidPriceBook or OverlappingPrices.
@@ -194,7 +115,7 @@ def read_price_book(document: Any) -> PriceBook:
     if not isinstance(document, Mapping):
         raise InvalidPriceBook((f"it must be a mapping with currency and prices, not {type(document).__name__}",))
     try:
-        book = PriceBook.model_validate(document.get("spec", document))
+        book = PriceBookSpec.model_validate(document.get("spec", document))
     except ValidationError as error:
         raise InvalidPriceBook(describe(error)) from error
     PriceIndex(book)

@@ -68,10 +68,13 @@ class Rate(NamedTuple):
 
 
 class Bill:
-    """Sum up microseconds and pieces; money is made of them at the end, so order and grouping do not matter."""
+    """Sum up microseconds and pieces; money is made of them at the end, so order and grouping do not matter.
 
-    def __init__(self, index: PriceIndex) -> None:
-        self.index = index
+    `increment_us` is what the time of each line is rounded up to.
+    """
+
+    def __init__(self, index: PriceIndex, increment_us: int = 1) -> None:
+        self.index, self._increment_us = index, increment_us
         self._times: dict[tuple[str, Phase, Rate, str], int | Fraction] = {}
         self._pieces: dict[tuple[str, Meter, str], int] = {}
         self.active_us: dict[str, Fraction] = {}
@@ -97,13 +100,17 @@ class Bill:
         """Return each line's exact quantity and amount, in a stable order."""
         found: dict[LineKey, Line] = {}
         for (consumer, phase, rate, price), us in self._times.items():
-            quantity = rate.quantity * us
+            quantity = rate.quantity * self._counted(us)
             amount = quantity * self.index.rate(price) * self.index.multiplier(phase)
             _merge(found, LineKey(consumer, rate.meter, rate.class_name, phase.value, price), Line(quantity, amount))
         for (consumer, meter, price), number in self._pieces.items():
             line = Line(Fraction(number), number * self.index.rate(price))
             _merge(found, LineKey(consumer, meter, "", "", price), line)
         return dict(sorted(found.items()))
+
+    def _counted(self, us: int | Fraction) -> int | Fraction:
+        """Round a line's time up to the book's increment: once, so that what it is made of does not matter."""
+        return us if self._increment_us == 1 else -(-us // self._increment_us) * self._increment_us
 
 
 def _merge(lines: dict[LineKey, Line], key: LineKey, line: Line) -> None:

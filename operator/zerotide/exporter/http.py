@@ -40,14 +40,14 @@ class Interface:
         *,
         writer: Threaded[Store],
         reader: Threaded[Store],
-        index: PriceIndex,
+        prices: Callable[[], PriceIndex],
         access: Access,
         clock: Clock,
         registry: CollectorRegistry,
         alive: Callable[[], str],
         ready: Callable[[], str],
     ) -> None:
-        self._writer, self._reader, self._index, self._access = writer, reader, index, access
+        self._writer, self._reader, self._prices, self._access = writer, reader, prices, access
         self._clock, self._registry = clock, registry
         self._alive, self._ready = alive, ready
 
@@ -87,7 +87,7 @@ class Interface:
         start, end = _instant(request, "from", 0), _instant(request, "to", now_us)
 
         def read(store: Store) -> str:
-            return answer(store, compose, self._index, namespace, endpoint, Period(start, end), now_us)
+            return answer(store, compose, self._prices(), namespace, endpoint, Period(start, end), now_us)
 
         try:
             return web.Response(text=await self._reader.run(read), content_type="application/json")

@@ -18,6 +18,7 @@ from zerotide.exporter.metrics import LedgerCollector, registry
 from zerotide.exporter.nodes import NodeWatch
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.pricefile import load_prices
+from zerotide.exporter.pricewatch import PriceWatch
 from zerotide.exporter.settings import Settings
 from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.sqlite import SQLiteStore
@@ -39,7 +40,7 @@ class Service:
 
     def __init__(self, settings: Settings, client: Client, clock: Clock) -> None:
         self._settings, self._client, self._clock = settings, client, clock
-        self._index = load_prices(settings.prices)
+        self._prices = PriceWatch(client, settings.price_book, load_prices(settings.prices))
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -68,6 +69,7 @@ class Service:
         for name, run in (
             ("endpoints", self._endpoints.reflector.run()),
             ("nodes", self._nodes.reflector.run()),
+            ("prices", self._prices.reflector.run()),
             ("endpoint records", self._endpoints.run()),
             ("pods", self._follow_pods()),
             ("settle", self._settle()),
@@ -96,7 +98,7 @@ class Service:
         interface = Interface(
             writer=self._writer,
             reader=self._reader,
-            index=self._index,
+            prices=self._prices.current,
             access=Access(self._client, self._settings.activator_user),
             clock=self._clock,
             registry=registry(self._collector),
@@ -123,6 +125,12 @@ class Service:
 
     async def _settle(self) -> None:
         await self._meter.reflector.synced.wait()
+        try:
+            # What is counted stays counted, so it must not be counted by the price file where there is a book.
+            async with asyncio.timeout(CONTEXT_WAIT_S):
+                await self._prices.reflector.synced.wait()
+        except TimeoutError:
+            log.warning("price books cannot be listed: the price file holds")
         while True:
             # Counting reads much and takes long; the writer only adds the result, so usage never waits for it.
             increments = await self._reader.insist(self._due)
@@ -130,7 +138,7 @@ class Service:
             await asyncio.sleep(self._settings.settle_interval_us / SECOND)
 
     def _due(self, store: Store) -> Increments:
-        return due(store, self._index, self._clock.now_us() - self._settings.settle_lag_us)
+        return due(store, self._prices.current(), self._clock.now_us() - self._settings.settle_lag_us)
 
     def _context(self, pod: Object) -> tuple[str, Object | None]:
         metadata = pod["metadata"]

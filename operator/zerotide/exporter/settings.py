@@ -20,6 +20,7 @@ class Settings:
     port: int
     ledger: Path
     prices: Path | None
+    price_book: str
     cluster: str
     activator_user: str
     settle_lag_us: int
@@ -37,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("port", str(PORT_ADMIN), "port to listen on, 0 for any free one")
     flags.add("ledger", "/var/lib/zerotide/ledger.sqlite", "file of the ledger, on a volume that outlives the pod")
     flags.add("prices", "", "price file, a PriceBook in YAML; empty for the one that ships with Zerotide")
+    flags.add("price-book", "default", "PriceBook of the cluster that replaces the price file once it is there")
     flags.add("cluster", "local", "name of the cluster in the ledger's keys; never change it for a ledger")
     user = service_account_user(namespace, SERVICE_ACCOUNT_ACTIVATOR)
     flags.add("activator-user", user, "user that may deliver usage records")
@@ -50,6 +52,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         port=given.number("port"),
         ledger=Path(given.text("ledger")),
         prices=given.path("prices"),
+        price_book=given.text("price-book"),
         cluster=given.text("cluster"),
         activator_user=given.text("activator-user"),
         settle_lag_us=given.duration_us("settle-lag"),

@@ -1,0 +1,133 @@
+"""Price books only grow, as the type says and as a real API server keeps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from tests.api.server import APPLY, MERGE, Refused, Server
+from tests.api.test_server import CRDS, established
+from zerotide.api.crd import definitions
+from zerotide.api.pricebook import PriceBook
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "pricebook.yaml"
+BOOKS = "/apis/zerotide.dev/v1alpha1/pricebooks"
+NAME = "price-book-tests"
+CPU = {"name": "cpu", "meter": "CPUTime", "amount": "0.04", "per": "Hour", "validFrom": "2026-01-01T00:00:00Z"}
+GPU = {**CPU, "name": "l4", "meter": "AcceleratorTime", "acceleratorClassName": "nvidia-l4"}
+SPEC: dict[str, Any] = {"currency": "USD", "prices": [CPU, GPU]}
+
+
+def book(**spec: Any) -> dict[str, Any]:
+    """Return a book with these fields."""
+    return {"apiVersion": "zerotide.dev/v1alpha1", "kind": "PriceBook", "metadata": {"name": NAME}, "spec": spec}
+
+
+CASES: list[dict[str, Any]] = [
+    SPEC,
+    {"currency": "USD"},
+    {"currency": "usd"},
+    {"prices": [CPU]},
+    {**SPEC, "increment": "1ms"},
+    {**SPEC, "increment": "0s"},
+    {**SPEC, "phaseMultipliers": [{"phase": "Idle", "multiplier": "0.5"}]},
+    {**SPEC, "phaseMultipliers": [{"phase": "Queued", "multiplier": "0.5"}]},
+    {**SPEC, "phaseMultipliers": [{"phase": "Idle", "multiplier": "0.5"}] * 2},
+    {"currency": "USD", "prices": [CPU, CPU]},
+    {"currency": "USD", "prices": [{**CPU, "amount": "-1"}]},
+    {"currency": "USD", "prices": [{**CPU, "amount": "1e3"}]},
+    {"currency": "USD", "prices": [{**CPU, "amount": "1." + "0" * 19}]},
+    {"currency": "USD", "prices": [{**CPU, "per": "Million"}]},
+    {"currency": "USD", "prices": [{**CPU, "meter": "InputTokens"}]},
+    {"currency": "USD", "prices": [{**CPU, "meter": "InputTokens", "per": "Million"}]},
+    {"currency": "USD", "prices": [{**CPU, "meter": "AcceleratorTime"}]},
+    {"currency": "USD", "prices": [{**CPU, "acceleratorClassName": "nvidia-l4"}]},
+    {"currency": "USD", "prices": [{**CPU, "validTo": "2025-01-01T00:00:00Z"}]},
+    {"currency": "USD", "prices": [{**CPU, "validTo": "2027-01-01T00:00:00+02:00"}]},
+    {"currency": "USD", "prices": [{**CPU, "validTo": "soon"}]},
+]
+
+
+def accepted(spec: dict[str, Any]) -> bool:
+    """Tell whether the type takes a spec."""
+    try:
+        PriceBook.model_validate(book(**spec))
+    except ValidationError:
+        return False
+    return True
+
+
+def test_the_example_is_a_price_book() -> None:
+    example = PriceBook.model_validate(yaml.safe_load(EXAMPLE.read_text()))
+    assert example.spec.increment_us == 1000
+    assert len(example.spec.prices) == 5
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Any) -> Iterator[Server]:
+    """Return a client of a cluster that has price books."""
+    with Server(cluster.kubeconfig) as client:
+        definition = definitions()["zerotide.dev_pricebooks.yaml"]
+        name = definition["metadata"]["name"]
+        client.call("PATCH", f"{CRDS}/{name}?fieldManager=api-tests&force=true", definition, APPLY)
+        established(client, name)
+        yield client
+
+
+def refusal(server: Server, obj: dict[str, Any]) -> str | None:
+    """Return why the server refuses a book, None when it takes it."""
+    try:
+        server.call("POST", f"{BOOKS}?fieldValidation=Strict&dryRun=All", obj)
+    except Refused as error:
+        assert error.status in (400, 422), error
+        return str(error)
+    return None
+
+
+def test_the_type_and_the_server_agree_about_books(server: Server) -> None:
+    for spec in CASES:
+        said = refusal(server, book(**spec))
+        assert (said is None) == accepted(spec), said or spec
+    assert refusal(server, yaml.safe_load(EXAMPLE.read_text())) is None
+
+
+def changed(place: int, **fields: Any) -> dict[str, Any]:
+    """Return the spec with one price changed; None removes a field."""
+    spec = copy.deepcopy(SPEC)
+    for name, value in fields.items():
+        if value is None:
+            spec["prices"][place].pop(name)
+        else:
+            spec["prices"][place][name] = value
+    return spec
+
+
+def test_a_book_only_grows(server: Server) -> None:
+    try:
+        server.call("POST", BOOKS, book(**SPEC))
+        path = f"{BOOKS}/{NAME}?dryRun=All"
+        for spec, words in (
+            (changed(0, amount="0.05"), "a price must not change"),
+            (changed(0, validFrom="2026-01-02T00:00:00Z"), "a price must not change"),
+            (changed(1, acceleratorClassName="nvidia-l40s"), "a price must not change"),
+            ({**SPEC, "prices": [CPU]}, "prices must not be removed"),
+            ({**SPEC, "prices": None}, "prices must not be removed"),
+            ({**SPEC, "currency": "EUR"}, "must not change: make another book"),
+            ({**SPEC, "increment": "1s"}, "increment and defaultAcceleratorClassName must not change"),
+            ({**SPEC, "phaseMultipliers": [{"phase": "Idle", "multiplier": "0"}]}, "phaseMultipliers, increment"),
+        ):
+            with pytest.raises(Refused, match=words):
+                server.call("PATCH", path, {"spec": spec}, MERGE)
+        ended = changed(0, validTo="2026-12-01T00:00:00Z")
+        ended["prices"].append({**CPU, "name": "cpu-december", "amount": "0.03", "validFrom": "2026-12-01T00:00:00Z"})
+        server.call("PATCH", f"{BOOKS}/{NAME}", {"spec": ended}, MERGE)
+        with pytest.raises(Refused, match="a price must not change"):
+            server.call("PATCH", path, {"spec": {**ended, "prices": [*SPEC["prices"], ended["prices"][2]]}}, MERGE)
+    finally:
+        server.call("DELETE", f"{BOOKS}/{NAME}")
