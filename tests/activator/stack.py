@@ -26,7 +26,7 @@ from zerotide.api.apikey import digest, format_key
 from zerotide.api.usage import Intent, Settlement
 from zerotide.kube import Change, Client, Clock, Conflict, NotFound
 from zerotide.kube.credentials import Credentials
-from zerotide.kube.resources import Resource
+from zerotide.kube.resources import CONFIG_MAPS, Resource
 
 Json = dict[str, Any]
 
@@ -41,6 +41,7 @@ class FakeApi(Client):
         self.down: Exception | None = None
         self.versions = itertools.count(1)
         self.reviews = 0
+        self.config_maps: dict[Name, dict[str, str]] = {}
 
     async def apply(
         self, resource: Resource, obj: Json, manager: str, *, force: bool = True, subresource: str = ""
@@ -70,12 +71,21 @@ class FakeApi(Client):
         return {"status": status}
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Json:
-        """Read an endpoint."""
+        """Read an endpoint, or a ConfigMap."""
         await asyncio.sleep(0)
+        if resource is CONFIG_MAPS:
+            return self._config_map(Name(namespace or "", name))
         stored = self.objects.get(Name(namespace or "", name))
         if stored is None:
             raise NotFound(404, "NotFound", "no such endpoint")
         return copy.deepcopy(stored)
+
+    def _config_map(self, name: Name) -> Json:
+        if self.down is not None:
+            raise self.down
+        if name not in self.config_maps:
+            raise NotFound(404, "NotFound", "no such ConfigMap")
+        return {"data": dict(self.config_maps[name])}
 
 
 @dataclass

@@ -97,6 +97,25 @@ LABEL_KEYS = among(
     odd=("zerotide.dev/endpoint", "app.kubernetes.io/name", "-x", "a/b/c", "metering.zerotide.dev/x"),
 )
 LABELS = st.dictionaries(LABEL_KEYS, among("", "a", "A.b_c-1", odd=("-a", "é", "a" * 64)), max_size=2)
+TOKENS = st.one_of(
+    seldom(st.just({"jwksURL": "https://issuer.example/jwks"}), st.just({})),
+    st.fixed_dictionaries(
+        {"jwksURL": among("https://a:8443/k?p=1", "https://[::1]/", odd=("http://a/", "https://u@a/", "https://a/#b"))},
+    ),
+    st.fixed_dictionaries(
+        {"jwksConfigMap": part(name=among("keys", odd=("Keys", "")), key=among("a.json", odd=("a/b",)))}
+    ),
+    st.just({"jwksURL": "https://a", "jwksConfigMap": {"name": "a"}}),
+).flatmap(
+    lambda source: st.fixed_dictionaries(
+        {
+            "issuer": among("https://issuer.example", "i", odd=("", "a b", "i\n", "i" * 513)),
+            "audiences": st.lists(among("a", "b", odd=("", "a b")), max_size=3),
+            **{name: st.just(value) for name, value in source.items()},
+        },
+        optional={"consumerClaim": among("sub", "https://a/team", odd=("", "a b", "é"))},
+    )
+)
 SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "runtime": part(
         engine=among("zerotide", "vllm", "sglang", "llamacpp", "tgi", "custom", odd=("other",)),
@@ -146,7 +165,10 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         stickyHeader=among("X-Session-Id", "session", odd=("", "a b", "Authorization", "COOKIE", "x" * 65, "x_y", "1")),
     ),
     "drain": part(timeout=duration()),
-    "access": part(auth=among("APIKey", "Open", odd=("JWT",)), maxInFlightPerConsumer=integer(1, 100_000)),
+    "access": st.one_of(
+        part(auth=among("APIKey", "Open", odd=("JWT", "None")), maxInFlightPerConsumer=integer(1, 100_000)),
+        st.fixed_dictionaries({"auth": among("JWT", odd=("APIKey",)), "jwt": TOKENS}),
+    ),
     "cache": part(type=among("None", odd=("Node",))),
     "billing": part(
         consumer=text("ab._-", 63),

@@ -36,6 +36,7 @@ ROOT = "/apis/zerotide.dev/v1alpha1/namespaces"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 MODEL: dict[str, Any] = {"model": {"uri": "image:///m"}}
+JWT: dict[str, Any] = {"issuer": "i", "audiences": ["a"], "jwksURL": "https://a/keys"}
 REF = {"name": "s", "key": "k"}
 NOW = "2026-11-22T18:00:00Z"
 PLURALS = {"InferenceEndpoint": "inferenceendpoints", "APIKey": "apikeys"}
@@ -150,7 +151,22 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
             {**MODEL, "podTemplate": {"metadata": {"annotations": {"zerotide.dev/x": "x"}}}},
             "spec.podTemplate.metadata.annotations: Invalid value: annotations must not begin with zerotide.dev/",
         ),
-        ({**MODEL, "access": {"auth": "JWT"}}, "spec.access.auth: Unsupported value"),
+        ({**MODEL, "access": {"auth": "None"}}, "spec.access.auth: Unsupported value"),
+        ({**MODEL, "access": {"auth": "JWT"}}, "spec.access.jwt: Invalid value: access.jwt must be given where"),
+        ({**MODEL, "access": {"jwt": JWT}}, "spec.access.jwt: Invalid value: access.jwt must be given where"),
+        (
+            {**MODEL, "access": {"auth": "JWT", "jwt": {**JWT, "jwksConfigMap": {"name": "k"}}}},
+            "spec.access.jwt: Invalid value: must have exactly one of jwksURL and jwksConfigMap",
+        ),
+        (
+            {**MODEL, "access": {"auth": "JWT", "jwt": {"issuer": "i", "audiences": ["a"]}}},
+            "spec.access.jwt: Invalid value: must have exactly one of jwksURL and jwksConfigMap",
+        ),
+        (
+            {**MODEL, "access": {"auth": "JWT", "jwt": {**JWT, "jwksURL": "http://a/keys"}}},
+            'spec.access.jwt.jwksURL: Invalid value: "http://a/keys": must be an https URL',
+        ),
+        ({**MODEL, "access": {"auth": "JWT", "jwt": {**JWT, "audiences": []}}}, "spec.access.jwt.audiences"),
         ({**MODEL, "cache": {"type": "Node"}}, "spec.cache.type: Unsupported value"),
         ({**MODEL, "replica": 1}, 'unknown field "spec.replica"'),
         ({**MODEL, "scaling": {"schedules": []}}, 'unknown field "spec.scaling.schedules"'),

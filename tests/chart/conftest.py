@@ -15,7 +15,7 @@ import yaml
 
 from tests.chart.installing import isolated, path
 from tests.chart.rendering import Object, render
-from tests.reconcile.forbidden import FOLDER
+from tests.reconcile.forbidden import BLOCK, FOLDER
 from zerotide.kube import Client, Invalid, NotFound, load_credentials
 from zerotide.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, INFERENCE_ENDPOINTS, NAMESPACES
 
@@ -72,7 +72,7 @@ async def place(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     """Install the chart's accounts, roles and policies for one fresh namespace, and remove them afterwards."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     name = f"chart-{secrets.token_hex(4)}"
-    objects = isolated(render({"policy": {"nodePaths": [FOLDER]}}, namespace=name), name)
+    objects = isolated(render({"policy": {"nodePaths": [FOLDER], "egress": {"allow": [BLOCK]}}}, namespace=name), name)
     async with Client(await load_credentials()) as client:
         await _define_kinds(client)
         labels = {"chart-test": name}

@@ -37,6 +37,7 @@ ACTIVATOR = {
     "zerotide.dev/apikeys": READ,
     "zerotide.dev/inferenceendpoints/status": {"patch"},
     "/pods": READ,
+    "/configmaps": {"get"},  # those that endpoints name as holding keys; it cannot list any
     "authentication.k8s.io/tokenreviews": {"create"},
 }
 EXPORTER = {

@@ -229,7 +229,8 @@ def test_tokens_between_processes_have_an_audience() -> None:
 
 def test_both_policies_see_the_same_lists() -> None:
     """What admission allows, the operator allows as well."""
-    policy = {"images": ["r.example/team/*"], "nodePaths": ["/models"], "allowOpen": True}
+    egress = {"allow": ["10.0.0.0/8", "fd00::/8"]}
+    policy = {"images": ["r.example/team/*"], "nodePaths": ["/models"], "allowOpen": True, "egress": egress}
     objects = render({"policy": policy})
     admission = find(objects, "ValidatingAdmissionPolicy", "zerotide-endpoints")["spec"]
     variables = {variable["name"]: variable["expression"] for variable in admission["variables"]}
@@ -238,6 +239,7 @@ def test_both_policies_see_the_same_lists() -> None:
     assert json.loads(variables["images"]) == json.loads(told["ZEROTIDE_POLICY_IMAGES"])
     assert "r.example/team/*" in json.loads(variables["images"])
     assert json.loads(variables["nodePaths"]) == json.loads(told["ZEROTIDE_POLICY_NODE_PATHS"]) == ["/models"]
+    assert json.loads(variables["egress"]) == json.loads(told["ZEROTIDE_POLICY_EGRESS_ALLOW"]) == egress["allow"]
     assert told["ZEROTIDE_POLICY_ALLOW_OPEN"] == "true"
     assert not any("Open" in rule["expression"] for rule in admission["validations"])
 

@@ -26,6 +26,8 @@ VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
         ({"activator": {"logLevel": "verbose"}}, "logLevel"),
         ({"policy": {"images": ["ghcr.io/team*"]}}, "images"),
         ({"policy": {"nodePaths": ["models/"]}}, "nodePaths"),
+        ({"policy": {"egress": {"allow": ["10.0.0.1"]}}}, "allow"),
+        ({"policy": {"egress": {"deny": []}}}, "deny"),
         ({"images": {"runtimes": {"ollama": "x"}}}, "ollama"),
         ({"images": {"zerotide": {"digest": "sha256:short"}}}, "digest"),
         ({"gateway": {"service": {"type": "ExternalName"}}}, "type"),

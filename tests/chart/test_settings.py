@@ -68,6 +68,15 @@ def test_the_activator_holds_what_the_chart_allows() -> None:
     assert (caps.total.requests, caps.namespace.bytes) == (100_000, 1024**3)
 
 
+def test_the_activator_asks_where_the_chart_allows() -> None:
+    """Nowhere but at public addresses by default; the blocks reach it."""
+    for values, allowed in ((None, False), ({"policy": {"egress": {"allow": ["fd00::/8", "10.0.0.0/8"]}}}, True)):
+        told = find(render(values), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
+        egress = activator.parse([], environment(told)).egress
+        assert egress.permits("10.1.2.3", 8443) is egress.permits("fd00::1", 5556) is allowed
+        assert egress.permits("1.1.1.1", 443)
+
+
 def test_the_activator_drains_within_the_kubelet_s_patience() -> None:
     """Streams end, and the last usage records are sent, before the kill."""
     objects = render({"activator": {"terminationGracePeriodSeconds": 100}})

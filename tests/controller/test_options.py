@@ -25,6 +25,7 @@ def test_defaults_and_environment() -> None:
             "ZEROTIDE_POLICY_IMAGES": '["r:*"]',
             "ZEROTIDE_POLICY_NODE_PATHS": '["/srv"]',
             "ZEROTIDE_POLICY_ALLOW_OPEN": "false",
+            "ZEROTIDE_POLICY_EGRESS_ALLOW": '["10.0.0.0/8"]',
             "ZEROTIDE_ACTIVATOR_TOKEN_FILE": "/t",
             "ZEROTIDE_LEASE_DURATION": "15",
         },
@@ -34,6 +35,7 @@ def test_defaults_and_environment() -> None:
     assert told.config.images == {"zerotide": "r:1"} and told.config.system_namespace == "sys"
     policy = told.config.policy
     assert (policy.images, policy.node_paths, policy.allow_open) == (("r:*",), ("/srv",), False)
+    assert policy.egress.permits("10.1.2.3", 80) and not plain.config.policy.egress.permits("10.1.2.3", 443)
     assert told.token_file == Path("/t")
 
 
@@ -47,6 +49,10 @@ def test_defaults_and_environment() -> None:
         (["--runtime-images", "{"], "--runtime-images must be JSON"),
         (["--runtime-images", "[]"], "--runtime-images must be a JSON object"),
         (["--policy-images", "{}"], "--policy-images must be a JSON list"),
+        (
+            ["--policy-egress-allow", '["10.0.0.1/8"]'],
+            "--policy-egress-allow: give CIDR blocks: 10.0.0.1/8 has host bits",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told(arguments: list[str], message: str) -> None:

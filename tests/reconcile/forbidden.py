@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 Object = dict[str, Any]
 
+BLOCK = "10.20.0.0/16"
+"""Private addresses that endpoints' URLs may lead to."""
 IMAGE = "zerotide/runtime:dev"
 """An image that the policy allows; so do the chart's defaults."""
 FOLDER = "/srv/models"
@@ -45,6 +47,11 @@ def of_node(**mount: Any) -> Object:
     return {"model": {"uri": f"file://{FOLDER}/m"}, **container(volumeMounts=[mount])}
 
 
+def keys_at(host: str) -> Object:
+    """Return who may call, by keys that are somewhere."""
+    return {"access": {"auth": "JWT", "jwt": {"issuer": "i", "audiences": ["a"], "jwksURL": f"https://{host}/jwks"}}}
+
+
 _HOST = "hostNetwork, hostPID, hostIPC and hostProcess must not be set"
 _NODE = "a folder of the node must be mounted with readOnly: true"
 
@@ -67,6 +74,17 @@ REFUSED: dict[str, Bad] = {
         {"model": {"uri": f"file://{FOLDER}2/m"}}, f"the node folder of file://{FOLDER}2/m", f"node path {FOLDER}2/m"
     ),
     "open access": Bad({"access": {"auth": "Open"}}, "Open is not allowed", "Open is not allowed"),
+    "keys at the metadata service": Bad(
+        keys_at("169.254.169.254"), "the address 169.254.169.254 is not public", "169.254.169.254 is neither public"
+    ),
+    "keys in the cluster": Bad(
+        keys_at("10.96.0.1:8443"), "the address 10.96.0.1 is not public", "10.96.0.1 is neither public"
+    ),
+    "keys on loopback": Bad(keys_at("[::1]"), "the address ::1 is not public", "::1 is neither public"),
+    "keys at a private address, wrapped": Bad(
+        keys_at("[::ffff:10.0.0.1]"), "the address ::ffff:10.0.0.1 is not public", "::ffff:10.0.0.1 is neither public"
+    ),
+    "keys at an address of the site": Bad(keys_at("[fd00::1]"), "the address fd00::1", "fd00::1 is neither public"),
     "a hostPath": Bad(
         pod(volumes=[{"name": "v", "hostPath": {"path": "/"}}]), "hostPath is not allowed", "hostPath is not allowed"
     ),
@@ -168,5 +186,9 @@ ALLOWED: dict[str, Object] = {
             containers=[{"name": "model", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
         ),
     },
+    "keys at a name": keys_at("issuer.example"),
+    "keys at a public address": keys_at("1.1.1.1"),
+    "keys at a public address of IPv6": keys_at("[2606:4700:4700::1111]:8443"),
+    "keys where the policy allows it": keys_at("10.20.0.1:6443"),
     "a profile of seccomp": pod(securityContext={"seccompProfile": {"type": "RuntimeDefault"}}),
 }

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reconcile.forbidden import ALLOWED, FOLDER, IMAGE, REFUSED
+from tests.reconcile.forbidden import ALLOWED, BLOCK, FOLDER, IMAGE, REFUSED
 from tests.reconcile.helpers import endpoint
+from zerotide.api.egress import Egress
 from zerotide.reconcile.config import Config, Policy
 from zerotide.reconcile.failures import RenderError
 from zerotide.reconcile.pod import template
 
-POLICY = Policy(images=(IMAGE,), node_paths=(FOLDER,), allow_open=False)
+POLICY = Policy(images=(IMAGE,), node_paths=(FOLDER,), allow_open=False, egress=Egress.of([BLOCK]))
 CONFIG = Config(images={"zerotide": IMAGE}, policy=POLICY)
 
 

@@ -22,6 +22,22 @@
     │   └── HandshakeFailed     no TLS
     ├── PeerGone                the client closed the connection
     ├── MalformedTalk           another activator's message that makes no sense
+    ├── TokenRefused            a token that opens nothing; `reason` is its word in the metrics
+    │   ├── TokenMalformed      no signed token, or larger than any that is taken
+    │   ├── AlgorithmRefused    signed in a way that is not on the list
+    │   ├── WrongIssuer         of an issuer that the endpoint does not trust
+    │   ├── WrongAudience       meant for others
+    │   ├── TokenExpired        its time is over
+    │   ├── TokenNotYetValid    its time has not come
+    │   ├── KeyUnknown          signed with a key that the issuer does not publish
+    │   ├── SignatureWrong      not signed with the key that it names
+    │   └── ConsumerUnfit       it names nobody who could pay
+    ├── KeysUnavailable         an issuer's keys that cannot be had
+    │   ├── AddressRefused      a URL that leads where the cluster's policy allows nothing
+    │   ├── KeysUnreachable     no answer, or none that is one
+    │   ├── KeysMissing         withdrawn: no such ConfigMap, or no key in the set that can be used
+    │   └── KeysMalformed       no key set
+    ├── KeysAwaited             a token that can be judged only once keys have come
     └── UpstreamFault           the replica's doing
         ├── ConnectFailed       no connection: refused, unreachable, timed out
         ├── ResponseLost        the connection ended before the first byte of the answer
@@ -32,6 +48,8 @@ What clients are told of endpoints is `zerotide.api.errors.Rejection`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
 
 
 class ActivatorError(Exception):
@@ -157,6 +175,92 @@ class MalformedTalk(ActivatorError):
 
 class PeerGone(ActivatorError):
     """The client closed its connection."""
+
+
+class TokenRefused(ActivatorError):
+    """A token that opens nothing."""
+
+    reason = "malformed"
+
+
+class TokenMalformed(TokenRefused):
+    """Text that is no signed token, or larger than any that is taken."""
+
+
+class AlgorithmRefused(TokenRefused):
+    """A token that is signed in a way that is not on the list: not at all, or with a shared secret."""
+
+    reason = "algorithm"
+
+
+class WrongIssuer(TokenRefused):
+    """A token of an issuer that the endpoint does not trust."""
+
+    reason = "issuer"
+
+
+class WrongAudience(TokenRefused):
+    """A token that is meant for others."""
+
+    reason = "audience"
+
+
+class TokenExpired(TokenRefused):
+    """A token whose time is over, or that does not say when it is."""
+
+    reason = "expired"
+
+
+class TokenNotYetValid(TokenRefused):
+    """A token whose time has not come."""
+
+    reason = "not_yet_valid"
+
+
+class KeyUnknown(TokenRefused):
+    """A token that is signed with a key that its issuer does not publish."""
+
+    reason = "key"
+
+
+class SignatureWrong(TokenRefused):
+    """A token that is not signed with the key that it names."""
+
+    reason = "signature"
+
+
+class ConsumerUnfit(TokenRefused):
+    """A genuine token that names nobody who could pay."""
+
+    reason = "consumer"
+
+
+class KeysUnavailable(ActivatorError):
+    """An issuer's keys that cannot be had; the message names where they should be, and is not for callers."""
+
+
+class AddressRefused(KeysUnavailable, OSError):
+    """A URL that leads to an address that the cluster's policy does not allow."""
+
+
+class KeysUnreachable(KeysUnavailable):
+    """No answer from where the keys should be, or one that is no key set's."""
+
+
+class KeysMissing(KeysUnavailable):
+    """Keys that their issuer withdrew: no such ConfigMap, or no key in the set that can be used."""
+
+
+class KeysMalformed(KeysUnavailable):
+    """A text that is no JSON Web Key Set."""
+
+
+class KeysAwaited(ActivatorError):
+    """A token that can be judged only once keys have come; `ready` returns when they have, or cannot be had."""
+
+    def __init__(self, ready: Callable[[], Awaitable[None]]) -> None:
+        super().__init__("the keys are awaited")
+        self.ready = ready
 
 
 class UpstreamFault(ActivatorError):

@@ -8,6 +8,8 @@ from collections.abc import Coroutine, Iterator, Sequence
 from socket import socket
 from typing import Any
 
+from zerotide.activator.access.figures import TokenFigures
+from zerotide.activator.access.loading import Loader
 from zerotide.activator.admin.app import Admin
 from zerotide.activator.council.links import Links
 from zerotide.activator.demand.stream import Stream
@@ -60,6 +62,8 @@ class Service:
         self.metrics.loads = self._loads
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
         self.links = self._link(client)
+        self.loader = Loader(client, settings.egress)
+        self.registry.tokens.load = self.loader.load
         folder = settings.usage_dir
         self._records = Records(folder, settings.exporter_url, settings.exporter_token_file) if folder else None
         self.journal = self._records.journal if self._records is not None else None
@@ -89,6 +93,7 @@ class Service:
         self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic, self.gateway.express)
         tls = settings.fronts.tls_dir
         self.certificate = Certificate(tls) if tls is not None else None
+        self.metrics.add(TokenFigures(self.registry.tokens))
         self.metrics.add(WireFigures(self.server.door, lambda: self.server.buffered, self.certificate))
         self.reflectors = self._reflect(client)
         self.admin = Admin(
@@ -166,6 +171,7 @@ class Service:
         await self.server.close()
         self.waker.close()
         self.registry.close()
+        await self.loader.close()
         if self.links is not None:
             await self.links.close()
         await self.admin.close()
@@ -216,13 +222,14 @@ class Service:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def _tidy(self) -> None:
-        """Close connections that have been idle for long, and forget endpoints that are no more."""
+        """Close connections that have been idle for long, and forget endpoints and keys that are no more."""
         while True:
             await asyncio.sleep(TIDY)
             known = {endpoint.profile.uid for endpoint in self.registry.endpoints.values()}
             for demand in list(self.tracker.demands()):
                 if demand.uid not in known:
                     self.tracker.forget(demand.endpoint, demand.uid)
+            self.registry.keep_keys()
             for endpoint in self.registry.endpoints.values():
                 for replica in endpoint.replicas.values():
                     replica.trim()

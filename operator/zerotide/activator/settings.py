@@ -13,6 +13,7 @@ from zerotide.activator.admission.hall import Caps
 from zerotide.activator.failures import SettingsError
 from zerotide.activator.wire import Limits
 from zerotide.activator.wire_settings import Fronts
+from zerotide.api.egress import Egress
 from zerotide.api.names import (
     PORT_ADMIN,
     PORT_COUNCIL,
@@ -50,6 +51,7 @@ class Settings:
     council_port: int
     council_token_file: Path | None
     council_user: str
+    egress: Egress
     log_format: str
     log_level: str
 
@@ -82,6 +84,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("council-token-file", "", file)
     own = service_account_user(namespace, SERVICE_ACCOUNT_ACTIVATOR)
     flags.add("council-user", own, "user that other activators are")
+    flags.add("egress-allow", "", "comma-separated CIDR blocks that users' URLs may lead to, beside public addresses")
     given = flags.read(arguments)
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
@@ -106,6 +109,14 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         council_port=given.number("council-port"),
         council_token_file=given.path("council-token-file"),
         council_user=given.text("council-user"),
+        egress=_egress(given.text("egress-allow")),
         log_format=given.log_format,
         log_level=given.log_level,
     )
+
+
+def _egress(text: str) -> Egress:
+    try:
+        return Egress.of(block for block in text.split(",") if block.strip())
+    except ValueError as error:
+        raise SettingsError(f"--egress-allow {text!r}: give CIDR blocks: {error}") from error

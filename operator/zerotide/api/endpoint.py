@@ -1,8 +1,8 @@
 """The InferenceEndpoint: a model that is served, and sleeps while nobody calls it.
 
-The parts of the spec live in `spec_model`, `spec_runtime`, `spec_scaling` and `spec_serving`, the status in
-`status`; all of them can be imported from here. Rules that span parts are listed here, on the spec: the API server
-checks rules of a defaulted object before its own fields are defaulted, so they cannot live further down.
+The parts of the spec live in the modules `spec_…`, the status in `status`; all of them can be imported from here.
+Rules that span parts are listed here, on the spec: the API server checks rules of a defaulted object before its own
+fields are defaulted, so they cannot live further down.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import Field, StrictBool
 
 from zerotide.api.base import Model, Object, Rule
 from zerotide.api.names import API_VERSION, KIND_ENDPOINT, PATTERN_ENDPOINT_NAME, is_endpoint_name
+from zerotide.api.spec_access import JWT, Access
 from zerotide.api.spec_model import ModelSpec, ModelUri, SecretRef, parse_uri
 from zerotide.api.spec_runtime import (
     Accelerator,
@@ -27,7 +28,7 @@ from zerotide.api.spec_runtime import (
     RuntimeSpec,
 )
 from zerotide.api.spec_scaling import Concurrency, Idle, Scaling, Stabilization
-from zerotide.api.spec_serving import Access, Billing, Cache, Drain, Hold, Request, Routing, Start
+from zerotide.api.spec_serving import Billing, Cache, Drain, Hold, Request, Routing, Start
 from zerotide.api.status import (
     ColdStarts,
     Condition,
@@ -42,6 +43,7 @@ from zerotide.api.status import (
 )
 
 __all__ = [
+    "JWT",
     "Accelerator",
     "Access",
     "Billing",
@@ -148,6 +150,12 @@ class Spec(Model):
             "hold.maxBytes must not be smaller than request.maxBodyBytes, or the largest request could not be held",
             lambda spec: spec.hold.max_bytes.value >= spec.request.max_body_bytes.value,
             ".hold.maxBytes",
+        ),
+        Rule(
+            "(self.access.auth == 'JWT') == has(self.access.jwt)",
+            "access.jwt must be given where access.auth is JWT, and only there",
+            lambda spec: (spec.access.auth == "JWT") == (spec.access.jwt is not None),
+            ".access.jwt",
         ),
     )
     model: Annotated[ModelSpec, Field(description="What is served.")]

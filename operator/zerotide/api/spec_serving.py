@@ -1,4 +1,4 @@
-"""`spec.hold`, `start`, `request`, `routing`, `drain`, `access`, `cache`, `billing`: what requests meet."""
+"""`spec.hold`, `start`, `request`, `routing`, `drain`, `cache`, `billing`: what requests meet."""
 
 from __future__ import annotations
 
@@ -157,18 +157,6 @@ class Drain(Model):
             description="Longest time that a leaving replica may take to end its requests; at least request.timeout."
         ),
     ] = Duration("15m")
-
-
-class Access(Model):
-    """Who may call."""
-
-    auth: Annotated[
-        Literal["APIKey", "Open"],
-        Field(description="APIKey: callers show a key of an APIKey object. Open: anyone who reaches the gateway."),
-    ] = "APIKey"
-    max_in_flight_per_consumer: Annotated[
-        StrictInt, Field(ge=1, le=100_000, description="Requests of one consumer at a time, held ones included.")
-    ] = 100
 
 
 class Cache(Model):

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zerotide.api.egress import Egress
 from zerotide.api.names import PORT_ADMIN, SYSTEM_NAMESPACE
 from zerotide.controller.failures import SettingsError
-from zerotide.kube.options import Flags
+from zerotide.kube.options import Flags, Given
 from zerotide.reconcile.config import Config, Policy
 
 DAY_S = 86_400
@@ -47,6 +48,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         images=None if images is None else tuple(map(str, images)),
         node_paths=tuple(map(str, given.json("policy-node-paths", list, []))),
         allow_open=given.text("policy-allow-open").lower() == "true",
+        egress=_egress(given),
     )
     config = Config(
         images=given.json("runtime-images", dict, {}),
@@ -71,6 +73,13 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     )
 
 
+def _egress(given: Given) -> Egress:
+    try:
+        return Egress.of(map(str, given.json("policy-egress-allow", list, [])))
+    except ValueError as error:
+        raise SettingsError(f"--policy-egress-allow: give CIDR blocks: {error}") from error
+
+
 def _flags(environment: Mapping[str, str]) -> Flags:
     about = "Turn InferenceEndpoints into objects, decide their replicas, write their status."
     flags = Flags("zerotide.controller", about, environment, SettingsError)
@@ -81,6 +90,7 @@ def _flags(environment: Mapping[str, str]) -> Flags:
     flags.add("runtime-images", "{}", "images by engine, a JSON object")
     flags.add("policy-images", "", "images that endpoints may use, a JSON list; empty for any")
     flags.add("policy-node-paths", "[]", "node folders that file:// may read, a JSON list")
+    flags.add("policy-egress-allow", "[]", "CIDR blocks that users' URLs may lead to, a JSON list")
     # An empty variable allows nothing, unlike one that is absent.
     open_to_all = "true" if environment.get("ZEROTIDE_POLICY_ALLOW_OPEN", "true") else "false"
     flags.add("policy-allow-open", open_to_all, "whether endpoints may be open to anyone: true or false")

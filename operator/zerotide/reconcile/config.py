@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from zerotide.api.egress import PUBLIC_ONLY, Egress
 from zerotide.api.names import SYSTEM_NAMESPACE
 
 
@@ -18,6 +19,7 @@ class Policy:
     images: tuple[str, ...] | None = None
     node_paths: tuple[str, ...] = ()
     allow_open: bool = True
+    egress: Egress = PUBLIC_ONLY
 
 
 @dataclass(frozen=True, slots=True)

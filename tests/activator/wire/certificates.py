@@ -13,7 +13,7 @@ class Authority:
     """An authority, and folders that change as the kubelet changes them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         folder.mkdir()
         (folder / "openssl.cnf").write_text("[req]\ndistinguished_name=dn\n[dn]\n")
         constraints = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
@@ -21,16 +21,16 @@ class Authority:
         self._count = 0
 
     def _make(self, name: str, subject: str, *extra: str) -> None:
-        config = str(self._folder / "openssl.cnf")
-        key, certificate = str(self._folder / f"{name}.key"), str(self._folder / f"{name}.crt")
+        config = str(self.folder / "openssl.cnf")
+        key, certificate = str(self.folder / f"{name}.key"), str(self.folder / f"{name}.crt")
         command = ["openssl", "req", "-config", config, "-x509", *KEY, "-keyout", key, "-out", certificate]
         subprocess.run([*command, "-subj", subject, *extra], check=True, capture_output=True)
 
     def mount(self, folder: Path, name: str = "server") -> None:
         """Mount a new certificate, or swap the one that is mounted, as one link at once."""
-        signed = ("-CA", str(self._folder / "ca.crt"), "-CAkey", str(self._folder / "ca.key"))
+        signed = ("-CA", str(self.folder / "ca.crt"), "-CAkey", str(self.folder / "ca.key"))
         self._make(name, f"/CN={name}", *signed, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-        self.swap(folder, (self._folder / f"{name}.crt").read_text(), (self._folder / f"{name}.key").read_text())
+        self.swap(folder, (self.folder / f"{name}.crt").read_text(), (self.folder / f"{name}.key").read_text())
 
     def swap(self, folder: Path, certificate: str, key: str) -> None:
         """Swap both files."""
@@ -49,7 +49,7 @@ class Authority:
 
     def client(self, *protocols: str) -> ssl.SSLContext:
         """Return what a client needs that trusts this authority only."""
-        context = ssl.create_default_context(cafile=str(self._folder / "ca.crt"))
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         if protocols:
             context.set_alpn_protocols(list(protocols))
         return context

@@ -1,4 +1,7 @@
-"""Who calls: API keys are checked before the body is read and before anything is looked up or woken."""
+"""Who calls: API keys are checked before the body is read and before anything is looked up or woken.
+
+Tokens are checked in `activator.access`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from zerotide.activator.access.trust import Trust
 from zerotide.api.apikey import APIKey, digest, parse_key
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.failures import InvalidKey
@@ -18,20 +22,25 @@ _NOBODY = "sha256:" + "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody with a valid key."""
+    """Somebody with a valid key or token."""
 
     namespace: str
     key_id: str
+    """Empty for a token's."""
     consumer: str
     endpoints: frozenset[str] | None
-    """Names that the key opens in its namespace, None for all."""
+    """Names that it opens in its namespace, None for all of its kind."""
     max_in_flight: int | None
     until_us: int | None = None
     """When the credential expires, in microseconds since the epoch, None where it does not."""
+    trust: Trust | None = None
+    """Whose tokens it was one of, None for a key: keys and tokens open each their own endpoints."""
 
-    def may_call(self, namespace: str, name: str) -> bool:
-        """Tell whether the key opens an endpoint."""
-        return namespace == self.namespace and (self.endpoints is None or name in self.endpoints)
+    def may_call(self, namespace: str, name: str, trust: Trust | None) -> bool:
+        """Tell whether the credential opens an endpoint, which has this trust in tokens."""
+        if namespace != self.namespace or trust != self.trust:
+            return False
+        return self.endpoints is None or name in self.endpoints
 
 
 class Keyring:
@@ -81,7 +90,7 @@ class Keyring:
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the key that a request carries: a bearer token, or `x-api-key`; empty where there is none."""
+    """Return the key or token that a request carries: as a bearer, or `x-api-key`; empty where there is none."""
     values: Mapping[bytes, bytes] = dict(reversed(list(headers)))
     scheme, _, token = values.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() == "bearer":
@@ -89,9 +98,16 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return values.get(b"x-api-key", b"").decode("latin-1").strip()
 
 
+def is_key(text: str) -> bool:
+    """Tell whether a credential is meant to be an API key."""
+    return text.startswith("zt_")
+
+
 def refuse() -> Rejection:
-    """Return the answer to a caller without a valid key; it never says what was wrong with it."""
-    return Rejection(ErrorCode.INVALID_API_KEY, "a valid API key is needed: send it as `Authorization: Bearer zt_…`")
+    """Return the answer to a caller without a valid credential; it never says what was wrong with it."""
+    return Rejection(
+        ErrorCode.INVALID_API_KEY, "a valid API key or token is needed: send it as `Authorization: Bearer …`"
+    )
 
 
 def _caller(key: APIKey) -> Caller:

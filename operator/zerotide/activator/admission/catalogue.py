@@ -42,8 +42,13 @@ class Catalogue:
     def open_to(self, caller: Caller) -> Iterator[Profile]:
         """Yield the endpoints that a caller may call, by name."""
         for name in sorted(self._endpoints):
-            if caller.may_call(*name):
+            if _opens(caller, self._endpoints[name]):
                 yield self._endpoints[name]
+
+    def told(self, host: HostName | None, path: Name | None, header: Name | None) -> Profile | None:
+        """Return the endpoint that a head names whoever calls; None where it names none, or several."""
+        names = {name for name in (self._of_host(host, None), path, header) if name}
+        return self._endpoints.get(names.pop()) if len(names) == 1 else None
 
     def named(
         self, caller: Caller | None, host: HostName | None, path: Name | None, header: Name | None
@@ -70,7 +75,7 @@ class Catalogue:
         if found is None:
             namespace, _, name = model.partition("/")
             profile = self._endpoints.get(Name(namespace, name))
-            found = profile if profile is not None and caller.may_call(namespace, name) else None
+            found = profile if profile is not None and _opens(caller, profile) else None
         if found is None:
             raise Rejection(
                 ErrorCode.MODEL_NOT_FOUND,
@@ -81,7 +86,8 @@ class Catalogue:
 
     def _oldest(self, caller: Caller, names: Iterable[Name], model: str) -> Profile | None:
         candidates = sorted(
-            (self._endpoints[name] for name in names if caller.may_call(*name)), key=lambda profile: profile.created
+            (profile for profile in map(self._endpoints.__getitem__, names) if _opens(caller, profile)),
+            key=lambda profile: profile.created,
         )
         if len(candidates) > 1 and candidates[0].created == candidates[1].created:
             raise Rejection(
@@ -107,9 +113,13 @@ class Catalogue:
             raise refuse()
         if profile is None and name.namespace == caller.namespace:
             raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"there is no endpoint {name}")
-        if profile is None or not caller.may_call(*name):
+        if profile is None or not _opens(caller, profile):
             raise Rejection(ErrorCode.FORBIDDEN, f"the API key does not open endpoint {name}")
         return profile
+
+
+def _opens(caller: Caller, profile: Profile) -> bool:
+    return caller.may_call(profile.namespace, profile.name, profile.trust)
 
 
 def must_serve(profile: Profile, model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zerotide.activator.access.trust import Trust, trust_of
 from zerotide.activator.admission.affinity import Routing
 from zerotide.api.conditions import ConditionType, Reason
 from zerotide.api.endpoint import InferenceEndpoint
@@ -38,6 +39,8 @@ class Profile:
     model_names: tuple[str, ...]
     owner: str
     open: bool
+    trust: Trust | None
+    """Whose tokens open it, None where keys do or nothing is needed."""
     consumer_limit: int
     port: int
     readiness_path: str
@@ -88,6 +91,7 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         model_names=endpoint.model_names,
         owner=endpoint.owner,
         open=spec.access.auth == "Open",
+        trust=trust_of(spec.access, metadata.namespace),
         consumer_limit=spec.access.max_in_flight_per_consumer,
         port=spec.runtime.port,
         readiness_path=spec.runtime.readiness.path,

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from zerotide.activator.access.tokens import Tokens
 from zerotide.activator.admission.callers import Keyring
 from zerotide.activator.admission.catalogue import Catalogue
 from zerotide.activator.admission.choice import Bounded
@@ -60,6 +61,7 @@ class Registry:
     ) -> None:
         self.catalogue = Catalogue()
         self.keyring = Keyring()
+        self.tokens = Tokens(now)
         self.endpoints: dict[Name, Endpoint] = {}
         self.hooks: list[Hooks] = []
         self.version = 0
@@ -195,8 +197,14 @@ class Registry:
             self._start_dialling(endpoint, replica)
         return ejecting
 
+    def keep_keys(self) -> None:
+        """Forget the keys of issuers that no endpoint trusts any more."""
+        trusts = (endpoint.profile.trust for endpoint in self.endpoints.values())
+        self.tokens.keep({trust.source for trust in trusts if trust is not None})
+
     def close(self) -> None:
-        """Dial nothing any more."""
+        """Dial nothing any more, and read no keys."""
+        self.tokens.close()
         for endpoint in self.endpoints.values():
             for replica in endpoint.replicas.values():
                 replica.close()

@@ -22,7 +22,7 @@ from zerotide.activator.traffic import local
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.express import Express
 from zerotide.activator.traffic.forwarder import Forwarder
-from zerotide.activator.traffic.intake import Intake, is_json, name_of
+from zerotide.activator.traffic.intake import Care, Intake, is_json, name_of
 from zerotide.activator.traffic.readings import Plan, Reading, head_of
 from zerotide.activator.traffic.replies import is_call, rejection_of, send_rejection
 from zerotide.activator.traffic.visit import Visit
@@ -96,7 +96,7 @@ class Gateway:
         """Read a head that is new or whose reading is out of date; None where its request needs care."""
         request = exchange.request
         visit, version = self._visit(exchange), self._registry.version
-        action, profile = self._intake.locate(visit)
+        action, profile = self._intake.locate(visit, Care.QUICK)
         if action is not Action.FORWARD or request.get(b"content-encoding"):
             return None
         reading = request.reading = Reading(
@@ -177,7 +177,7 @@ class Gateway:
             await self._refuse(visit, Rejection(ErrorCode.UPSTREAM_LOST, "the gateway failed to handle the request"))
 
     async def _serve(self, visit: Visit) -> None:
-        action, profile = self._intake.locate(visit)
+        action, profile = await self._intake.meet(visit)
         if action is Action.LOCAL:
             local.answer(visit, profile, self._registry)
             return

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
-from zerotide.activator.admission.callers import Caller, credential, refuse
+from zerotide.activator.admission.callers import Caller, credential, is_key, refuse
 from zerotide.activator.admission.catalogue import must_serve
 from zerotide.activator.admission.naming import Name, of_header, of_host, of_path
 from zerotide.activator.admission.payload import Payload, asked
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.failures import KeysAwaited
 from zerotide.activator.traffic.special import is_upgrade, take_special_way
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.wire import Request
@@ -21,6 +23,14 @@ SMALLEST_BODY = 1024 * 1024
 _NOT_JSON = ("/v1/audio/",)
 
 
+class Care(Enum):
+    """What is done about a token that is new."""
+
+    QUICK = "nothing: it is taken for none"
+    PATIENT = "it is judged, and where keys are awaited, its caller is told so"
+    FINAL = "it is judged by the keys that are there"
+
+
 class Intake:
     """Read requests; every refusal is a Rejection."""
 
@@ -28,11 +38,19 @@ class Intake:
         """`body_bytes` is the largest body that is read, whatever its endpoint allows."""
         self._registry, self._now_us, self._body_bytes = registry, now_us, body_bytes
 
-    def locate(self, visit: Visit) -> tuple[Action, Profile | None]:
+    async def meet(self, visit: Visit) -> tuple[Action, Profile | None]:
+        """Do what `locate` does, and wait for a moment for keys that a token needs to be judged by."""
+        try:
+            return self.locate(visit)
+        except KeysAwaited as awaited:
+            await awaited.ready()
+        return self.locate(visit, Care.FINAL)
+
+    def locate(self, visit: Visit, care: Care = Care.PATIENT) -> tuple[Action, Profile | None]:
         """Say what happens to a request, and which endpoint its head names; its caller is checked by then.
 
         The body is not touched. Raises invalid_api_key, forbidden, endpoint_not_found, endpoint_mismatch,
-        route_not_found or invalid_request.
+        route_not_found, credentials_missing or invalid_request; and KeysAwaited where there is patience.
         """
         request = visit.exchange.request
         path_name, visit.target = of_path(request.target)
@@ -41,9 +59,10 @@ class Intake:
         found = route(request.method, path)
         if found.action is Action.LOCAL and not _asks_for_endpoints(request.method, path):
             return Action.LOCAL, None
-        visit.caller = self._caller(request)
-        header = of_header(request.get(b"x-zerotide-endpoint"))
-        profile = self._registry.catalogue.named(visit.caller, of_host(request.get(b"host")), path_name, header)
+        header, host = of_header(request.get(b"x-zerotide-endpoint")), of_host(request.get(b"host"))
+        catalogue = self._registry.catalogue
+        visit.caller = self._caller(request, catalogue.told(host, path_name, header), care)
+        profile = catalogue.named(visit.caller, host, path_name, header)
         if profile is None and visit.caller is None:
             raise refuse()
         if found.action is Action.NOT_FOUND and not self._is_extra(request, path, profile, visit.caller):
@@ -94,9 +113,17 @@ class Intake:
         visit.payload = wish.payload(body, visit.path, profile.model_name)
         return profile
 
-    def _caller(self, request: Request) -> Caller | None:
+    def _caller(self, request: Request, told: Profile | None, care: Care) -> Caller | None:
         text = credential(request.headers)
-        return self._registry.keyring.find(text, self._now_us()) if text else None
+        if not text:
+            return None
+        trust = told.trust if told is not None else None
+        if trust is None or is_key(text):
+            return self._registry.keyring.find(text, self._now_us())
+        tokens = self._registry.tokens
+        if care is Care.QUICK:
+            return tokens.recall(text, trust, self._now_us())
+        return tokens.find(text, trust, self._now_us(), patient=care is Care.PATIENT)
 
     def _agreed(self, profile: Profile | None, model: str, caller: Caller | None) -> Profile:
         if profile is not None:

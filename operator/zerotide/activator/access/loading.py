@@ -1,0 +1,100 @@
+"""Where keys are read: at a URL that a user wrote, with all due distrust, or in a ConfigMap."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+import aiohttp
+
+from zerotide import __version__
+from zerotide.activator.access.trust import KeysConfigMap, KeysUrl, Source
+from zerotide.activator.failures import AddressRefused, KeysMalformed, KeysMissing, KeysUnreachable
+from zerotide.api.egress import Egress
+from zerotide.kube import Client, KubeError, NotFound
+from zerotide.kube.resources import CONFIG_MAPS
+
+LONGEST = 256 * 1024
+TIMEOUT = 4.0
+"""Seconds for a whole reading; less than requests wait for one."""
+_HEADERS = {
+    "Accept": "application/jwk-set+json, application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"zerotide/{__version__}",
+}
+
+
+class Loader:
+    """Read key sets."""
+
+    def __init__(self, client: Client, egress: Egress, tls: ssl.SSLContext | None = None) -> None:
+        self._client, self._egress, self._tls = client, egress, tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def load(self, source: Source) -> bytes:
+        """Return the text of a key set. Raises the kinds of KeysUnavailable."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                text = await (self._fetch(source) if isinstance(source, KeysUrl) else self._read(source))
+        except TimeoutError as error:
+            raise KeysUnreachable(f"no whole answer within {TIMEOUT:g} s") from error
+        if len(text) > LONGEST:
+            raise KeysMalformed(f"the key set is larger than {LONGEST} bytes")
+        return text
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _fetch(self, source: KeysUrl) -> bytes:
+        try:
+            async with self._open().get(source.url, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise KeysUnreachable(f"it answered {response.status}; only 200 is taken, and no redirect followed")
+                text = b""
+                while len(text) <= LONGEST and (chunk := await response.content.readany()):
+                    text += chunk
+                return text
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, AddressRefused):
+                raise error.os_error from error
+            raise KeysUnreachable(f"no connection: {error}") from error
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            raise KeysUnreachable(f"no answer: {error!r}") from error
+
+    async def _read(self, source: KeysConfigMap) -> bytes:
+        try:
+            found = await self._client.get(CONFIG_MAPS, source.name, source.namespace)
+        except NotFound as error:
+            raise KeysMissing("there is no such ConfigMap") from error
+        except KubeError as error:
+            raise KeysUnreachable(f"the ConfigMap cannot be read: {error}") from error
+        text = (found.get("data") or {}).get(source.key)
+        if not isinstance(text, str):
+            raise KeysMissing("the ConfigMap has no such key")
+        return text.encode()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                ssl=self._tls or ssl.create_default_context(),
+                socket_factory=self._socket,
+                use_dns_cache=False,
+                force_close=True,
+                limit=0,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            )
+        return self._session
+
+    def _socket(self, told: tuple[Any, ...]) -> socket.socket:
+        """Make a socket for the very address that is connected to next, whatever its name led to before."""
+        family, kind, protocol, _, address = told
+        if not self._egress.permits(address[0], address[1]):
+            # The same words for each address of a name, or they would be reported as several failures.
+            raise AddressRefused("it leads to an address that is neither public nor in policy.egress.allow")
+        return socket.socket(family, kind, protocol)
