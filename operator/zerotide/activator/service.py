@@ -11,6 +11,7 @@ from typing import Any
 from zerotide.activator.access.figures import TokenFigures
 from zerotide.activator.access.loading import Loader
 from zerotide.activator.admin.app import Admin
+from zerotide.activator.admission.naming import Name
 from zerotide.activator.council.links import Links
 from zerotide.activator.demand.stream import Stream
 from zerotide.activator.demand.tracker import Tracker
@@ -29,7 +30,7 @@ from zerotide.activator.traffic.replies import answer_to_fault
 from zerotide.activator.usage.records import Records
 from zerotide.activator.wire import Certificate, Limits, Network, Server, open_socket
 from zerotide.activator.wire_metrics import WireFigures
-from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT
+from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, SERVICE_GATEWAY
 from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer, process
 from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
 
@@ -61,6 +62,7 @@ class Service:
         self.metrics = Metrics(clock.monotonic, settings.max_endpoints)
         self.metrics.loads = self._loads
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
+        self.registry.catalogue.gateway = Name(settings.pod_namespace, SERVICE_GATEWAY)
         self.links = self._link(client)
         self.loader = Loader(client, settings.egress)
         self.registry.tokens.load = self.loader.load

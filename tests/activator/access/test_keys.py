@@ -146,5 +146,3 @@ async def test_a_text_that_is_no_key_set_withdraws_nothing() -> None:
     world.keys.current()
     assert await world.settled() == 2
     assert world.keys.current() is not None and world.told["failed"] == 1
-
-

@@ -16,6 +16,8 @@ class Catalogue:
     def __init__(self) -> None:
         self._endpoints: dict[Name, Profile] = {}
         self._models: dict[tuple[str, str], set[Name]] = {}
+        self.gateway: Name | None = None
+        """The Service of the gateway, whose host names no endpoint."""
 
     def set(self, profile: Profile) -> None:
         """Add an endpoint, or its newer version."""
@@ -98,7 +100,7 @@ class Catalogue:
         return candidates[0] if candidates else None
 
     def _of_host(self, host: HostName | None, caller: Caller | None) -> Name | None:
-        if host is None:
+        if host is None or host.name == self.gateway:
             return None
         name = host.name
         if not name.namespace:
