@@ -107,7 +107,9 @@ async def test_keys_and_tokens_open_each_their_own(held: Stack, replica: Replica
 async def test_the_endpoint_must_be_named(held: Stack) -> None:
     """Whose keys prove a token is known by its endpoint: `model` alone, or two places that differ, do not say it."""
     held.endpoint("b", access=HELD)
-    assert (await call(held, rsa().sign(), "/v1/chat/completions")).status == 401
+    unnamed = await call(held, rsa().sign(), "/v1/chat/completions")
+    assert unnamed.status == 401
+    assert "host, path or X-Zerotide-Endpoint" in unnamed.json["error"]["message"]
     assert (await call(held, rsa().sign(), x_zerotide_endpoint="demo/b")).code == "endpoint_mismatch"
     assert held.api.applied == []
 

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from tests.activator.access.issuer import ec, key_set, rsa
-from tests.activator.stack import until
 from zerotide.activator.access.keys import GAP, LAST_RETRY, LONGEST_KEPT, REFRESH, Keys
 from zerotide.activator.access.trust import KeysUrl, Source
 from zerotide.activator.failures import KeysMissing, KeysUnreachable

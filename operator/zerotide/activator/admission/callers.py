@@ -103,10 +103,15 @@ def is_key(text: str) -> bool:
     return text.startswith("zt_")
 
 
-def refuse() -> Rejection:
-    """Return the answer to a caller without a valid credential; it never says what was wrong with it."""
+def refuse(*, unnamed: bool = False) -> Rejection:
+    """Return the answer to a caller without a valid credential; it never says what was wrong with it.
+
+    `unnamed` tells that nothing but the body could name the endpoint.
+    """
     return Rejection(
-        ErrorCode.INVALID_API_KEY, "a valid API key or token is needed: send it as `Authorization: Bearer …`"
+        ErrorCode.INVALID_API_KEY,
+        "a valid API key or token is needed: send it as `Authorization: Bearer …`"
+        + ("; a token is for an endpoint that host, path or X-Zerotide-Endpoint names" if unnamed else ""),
     )
 
 

@@ -64,7 +64,8 @@ class Intake:
         visit.caller = self._caller(request, catalogue.told(host, path_name, header), care)
         profile = catalogue.named(visit.caller, host, path_name, header)
         if profile is None and visit.caller is None:
-            raise refuse()
+            # A host of two labels is refused as an endpoint would be that is there.
+            raise refuse(unnamed=host is None or not host.name.namespace)
         if found.action is Action.NOT_FOUND and not self._is_extra(request, path, profile, visit.caller):
             raise Rejection(
                 ErrorCode.ROUTE_NOT_FOUND, f"{request.method} {path[:256]} is not served: only inference routes are"
