@@ -10,6 +10,7 @@ import pytest
 from tests.activator.access.issuer import Publisher, ec, ed, rsa
 from tests.activator.stack import FakeApi, Stack
 from tests.activator.wire.certificates import Authority
+from zerotide.activator.access import keys, loading
 from zerotide.activator.access.loading import Loader
 from zerotide.api.egress import Egress
 
@@ -23,6 +24,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     made = Authority(folder / "ca")
     made.mount(folder / "tls", "issuer")
     return made
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take its time; tests of these limits set their own."""
+    monkeypatch.setattr(loading, "TIMEOUT", 60.0)
+    monkeypatch.setattr(keys, "PATIENCE", 60.0)
 
 
 @pytest.fixture

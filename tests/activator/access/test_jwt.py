@@ -123,7 +123,7 @@ async def test_openai_s_client_sends_a_token_as_its_key(held: Stack, replica: Re
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "The capital of France?"}])
         )
         endpoint = held.registry.endpoints[Name("demo", "m")]
-        await until(lambda: endpoint.gate.held == 1)
+        await until(lambda: endpoint.gate.held == 1, 30)
         held.pod(replica.port)
         assert (await asking).choices[0].message.content == TEXT
         assert (await client.models.list()).data[0].id == "m"
@@ -177,7 +177,7 @@ async def test_a_withdrawn_key_opens_nothing(held: Stack, replica: Replica, monk
     monkeypatch.setitem(pace.REFRESH, True, 0.0)
     shift = RECHECK_US
     assert (await call(held, token)).status == 200  # this one starts the reading
-    await until(lambda: held.registry.tokens.loads["loaded"] == 2)
+    await until(lambda: held.registry.tokens.loads["loaded"] == 2, 30)
     monkeypatch.setitem(pace.REFRESH, True, 3600.0)
     shift = 2 * RECHECK_US
     monkeypatch.setattr(pace, "GAP", 3600.0)
@@ -220,13 +220,13 @@ async def test_the_api_server_is_away(held: Stack, replica: Replica, monkeypatch
     assert (await call(held, rsa().sign())).status == 200
     held.api.down = ConnectionFailed("refused")
     assert (await call(held, rsa().sign(sub="b"))).status == 200
-    await until(lambda: held.registry.tokens.loads["failed"])
+    await until(lambda: held.registry.tokens.loads["failed"], 30)
     assert (await call(held, rsa().sign(sub="c"))).status == 200
     held.api.down = None
     del held.api.config_maps[CONFIG_MAP]
     monkeypatch.setattr(pace, "FIRST_RETRY", 0.0)
     await call(held, rsa().sign(sub="d"))
-    await until(lambda: not held.registry.tokens._keys_of(_source(held))._set)
+    await until(lambda: not held.registry.tokens._keys_of(_source(held))._set, 30)
     assert (await call(held, rsa().sign(sub="e"))).code == "credentials_missing"
 
 
@@ -249,7 +249,7 @@ async def test_a_crowd_reads_the_keys_once(trusting: Stack, publisher: Publisher
     crowd = [call(trusting, key.sign(sub=f"s{number}")) for key in (rsa(), ec(), ed()) for number in range(7)]
     other = call(trusting, rsa().sign(), "/endpoints/other/m/v1/chat/completions", prefer="wait=0")
     asking = asyncio.gather(*crowd, other)
-    await until(lambda: trusting.service.gateway.active == 22)
+    await until(lambda: trusting.service.gateway.active == 22, 30)
     ready.set()
     *answers, last = await asking
     assert {answer.status for answer in answers} == {200}
@@ -273,11 +273,11 @@ async def test_a_client_that_leaves_while_keys_are_awaited(trusting: Stack, publ
     publisher.answer = waits(ready, publisher.text)
     trusting.endpoint(access=access(jwksURL=publisher.url))
     leaving = asyncio.create_task(call(trusting, rsa().sign()))
-    await until(lambda: publisher.asked)
+    await until(lambda: publisher.asked, 30)
     leaving.cancel()
-    await until(lambda: not trusting.service.gateway.active)
+    await until(lambda: not trusting.service.gateway.active, 30)
     ready.set()
-    await until(lambda: trusting.registry.tokens.loads["loaded"])
+    await until(lambda: trusting.registry.tokens.loads["loaded"], 30)
     assert trusting.api.applied == []
 
 

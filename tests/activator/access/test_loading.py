@@ -54,10 +54,12 @@ async def test_private_addresses_in_other_writing(wary: Loader, publisher: Publi
 
 
 def leads(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    """Let any name lead to these addresses, one after the other."""
+    """Let any name lead to these addresses, one after the other, and then nowhere."""
     left = list(addresses)
 
     async def resolve(self: object, host: str, port: int = 0, family: object = None) -> list[dict[str, object]]:
+        if not left:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         family, address = socket.AF_INET, left.pop(0)
         return [{"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": 0}]
 
@@ -173,12 +175,13 @@ async def test_another_name_than_the_certificate_s(
         await loader.load(KeysUrl(publisher.url.replace("localhost", "issuer.example")))
 
 
-async def test_nobody_there(loader: Loader) -> None:
+async def test_nobody_there(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection, and no name."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(KeysUnreachable, match="no connection"):
             await loader.load(KeysUrl(f"https://127.0.0.1:{free.getsockname()[1]}/"))
+    leads(monkeypatch)
     with pytest.raises(KeysUnreachable, match="no connection"):
         await loader.load(KeysUrl("https://name.invalid/"))
 
