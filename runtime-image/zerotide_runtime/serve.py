@@ -1,7 +1,8 @@
 """One serving process from start to end.
 
-The order of the start is what makes it fast: open the port, then fetch pages of the weights, read the
-tokenizer and import torch side by side. Requests that come meanwhile wait, and are the first to run.
+The order of the start is what makes it fast: open the port, then fetch pages of the weights, read the tokenizer
+and import numpy side by side. Requests that come meanwhile wait, and are the first to run. torch is imported when
+it pays: for a second sequence beside the first, or while nobody asks for anything; at once on a machine with a GPU.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,9 +30,14 @@ from zerotide_runtime.weights.mapped import MappedWeights
 
 if TYPE_CHECKING:
     from zerotide_runtime.assets import Assets
+    from zerotide_runtime.engine.execution import Execution, Succession
+    from zerotide_runtime.engine.quick import QuickRunner
     from zerotide_runtime.engine.runner import Runner
 
 log = logging.getLogger(__name__)
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
+SWITCH_SECONDS = 0.0002
 
 
 class Loading:
@@ -69,20 +76,38 @@ class Loading:
         config = self.assets.result().config
         return min(self._settings.max_total_tokens or config.context, config.context, self.cache_tokens())
 
-    def run(self) -> Runner:
-        """Import torch and put the model together; called on the engine's thread."""
+    def run(self) -> tuple[Execution, Succession | None]:
+        """Put the model together, and say what is to follow; called on the engine's thread."""
         # A waiting thread must not spin: the cores are shared, and the quota counts spinning.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))
-        import torch  # noqa: F401
+        for library in ("OMP", "OPENBLAS"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", str(self.threads))
+        if not any(Path(device).exists() for device in GPU_DEVICES):
+            from zerotide_runtime.engine.execution import Succession
+            from zerotide_runtime.engine.quick import QuickRunner, quick_can_run
 
-        self._startup.mark("import")
+            if quick_can_run(self.weights.result()):
+                self._startup.mark("import")
+                quick = QuickRunner(self.assets.result().config, self.weights.result(), self.cache_tokens())
+                self._startup.mark("device")
+                self.pages.result()
+                # Else a step waits up to 5 ms after each of its products for an import to let go of the interpreter.
+                sys.setswitchinterval(SWITCH_SECONDS)
+                return quick, Succession(lambda: self._succeed(quick))
         from zerotide_runtime.engine.runner import Runner
 
+        self._startup.mark("import")
+        runner = Runner.load(self.assets.result().config, self.weights.result(), self.cache_tokens(), self.threads)
+        self._startup.mark("device")
         self.pages.result()
-        runner = Runner(self.assets.result().config, self.weights.result(), self.cache_tokens(), self.threads)
         self.device = runner.device.type
-        return runner
+        return runner, None
+
+    def _succeed(self, quick: QuickRunner) -> Runner:
+        """Import torch, and put the model together once more over the same arrays."""
+        from zerotide_runtime.engine.runner import Runner
+
+        return Runner.beside(quick, self.cache_tokens(), self.threads)
 
 
 class Process:
@@ -150,6 +175,10 @@ class Process:
     def failed(self, error: BaseException) -> None:
         """End the process: the model cannot be loaded."""
         self._loop.call_soon_threadsafe(self._end, error)
+
+    def succeeded(self) -> None:
+        """Note that torch runs the model from now on."""
+        self._startup.mark("torch")
 
     def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
         """Count a forward pass."""

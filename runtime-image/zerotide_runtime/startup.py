@@ -7,8 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-# listen: the port is open; import: torch is there; read: the weights are in memory; ready: requests run.
-STAGES = ("listen", "import", "read", "ready", "first_token")
+# listen: the port is open; import: the computing library is there; read: the weights are in memory; device: the
+# model is put together where it computes; ready: requests run; torch: it took over from the quick path.
+STAGES = ("listen", "import", "read", "device", "ready", "first_token", "torch")
 
 
 def process_start() -> float:

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -40,6 +40,9 @@ class Recorder:
         self.error = error
         self.ready.set()
 
+    def succeeded(self) -> None:
+        self.steps.append(("succession", 0))
+
     def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
         self.steps.append((kind, rows))
 
@@ -68,8 +71,8 @@ class Running:
     def __init__(self, folder: Path, tokens: int = 1 << 16, rows: int = 8) -> None:
         config = load_assets(folder).config
         self.recorder = Recorder()
-        self.runner = Runner(config, MappedWeights(folder), tokens, threads=1)
-        self.engine = Engine(lambda: self.runner, rows, self.recorder, time.monotonic)
+        self.runner = Runner.load(config, MappedWeights(folder), tokens, threads=1)
+        self.engine = Engine(lambda: (self.runner, None), rows, self.recorder, time.monotonic)
 
     def __enter__(self) -> Running:
         self.engine.start()
@@ -215,7 +218,7 @@ def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pyte
 def test_a_model_that_cannot_be_loaded_is_reported() -> None:
     recorder = Recorder()
 
-    def load() -> Runner:
+    def load() -> NoReturn:
         raise MemoryError("weights")
 
     engine = Engine(load, 1, recorder, time.monotonic)

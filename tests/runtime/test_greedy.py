@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.test_engine import Running, collect, make
+from tests.runtime.test_quick import Changing
 from zerotide_runtime.assets import Assets, load_assets
 
 QUESTIONS = [
@@ -61,6 +62,17 @@ def test_alone_and_in_a_batch_greedy_equals_transformers(
         assert [collect(events) for _, events in together] == expected
         print(f"batch of {len(prompts)}: {len(prompts) * TOKENS / (time.monotonic() - started):.0f} tokens/s")
     assert assets.codec.decode(expected[0]).startswith("The capital of France is Paris.")
+
+
+def test_without_torch_greedy_equals_transformers_too(
+    published: Path, prompts: list[list[int]], expected: list[list[int]]
+) -> None:
+    with Changing(published) as changing:
+        for prompt, answer in zip(prompts, expected, strict=True):
+            sequence, events = make(prompt, TOKENS)
+            changing.engine.submit(sequence)
+            assert collect(events) == answer
+        assert ("succession", 0) not in changing.recorder.steps
 
 
 def test_the_template_is_rendered_as_transformers_does(published: Path, assets: Assets) -> None:

@@ -12,8 +12,9 @@ import torch
 from tests.runtime.models import make_tiny
 from zerotide_runtime.engine.config import ModelConfig, parse_config
 from zerotide_runtime.engine.kv import KVCache
+from zerotide_runtime.engine.layers import build_weights
 from zerotide_runtime.engine.model import Llama, Step
-from zerotide_runtime.engine.tensors import TensorReader, build_weights
+from zerotide_runtime.engine.tensors import TensorReader
 from zerotide_runtime.errors import InvalidModel, UnsupportedModel
 from zerotide_runtime.weights.mapped import MappedWeights
 from zerotide_runtime.weights.publish import publish
@@ -63,7 +64,7 @@ def test_logits_equal_the_reference(tmp_path: Path, kind: str, changes: dict[str
         publish(folder, tmp_path / "published")
         folder = tmp_path / "published"
     config, model = load(folder)
-    cache = KVCache(config, 1024, torch.float32, CPU)
+    cache = KVCache(config, 1024, torch.zeros)
     assert cache.reserve(1, 150)
     # A prompt in two parts, then token by token: every way in which the engine fills its cache.
     for start, end in [(0, 90), (90, 147), (147, 148), (148, 149), (149, 150)]:
@@ -77,7 +78,7 @@ def test_rows_of_a_batch_do_not_see_each_other(tiny: Path) -> None:
     lengths = [7, 31, 12]
     prompts = [torch.randint(0, 256, (1, length)) for length in lengths]
     expected = [reference_logits(tiny, prompt)[0, -1] for prompt in prompts]
-    cache = KVCache(config, 1024, torch.float32, CPU)
+    cache = KVCache(config, 1024, torch.zeros)
     assert cache.reserve(3, 40)
     for row, prompt in enumerate(prompts):
         step = Step(row, torch.arange(lengths[row] - 1)[None], lengths[row] - 1)

@@ -14,10 +14,11 @@ from zerotide_runtime.engine.batch import Batch, Move
 from zerotide_runtime.engine.request import Choice, FailureEvent, Sequence
 
 if TYPE_CHECKING:
-    from zerotide_runtime.engine.runner import Runner
+    from zerotide_runtime.engine.execution import Execution, Succession
 
 log = logging.getLogger(__name__)
 
+CALM_SECONDS = 1.0  # without work, after which the quick path's successor is made while nobody is delayed by it
 PREFILL_TOKENS = 512  # a step's share of prompts, so that running answers do not stall behind a long one
 
 
@@ -30,6 +31,9 @@ class Observer(Protocol):
     def failed(self, error: BaseException) -> None:
         """The model could not be loaded; the thread ends."""
 
+    def succeeded(self) -> None:
+        """The quick path has given way to the whole engine."""
+
     def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
         """One forward pass of `kind` prefill or decode brought `tokens` new tokens to `rows` sequences."""
 
@@ -38,9 +42,14 @@ class Engine:
     """Generate for many sequences at once on a thread of its own."""
 
     def __init__(
-        self, load: Callable[[], Runner], max_rows: int, observer: Observer, clock: Callable[[], float]
+        self,
+        load: Callable[[], tuple[Execution, Succession | None]],
+        max_rows: int,
+        observer: Observer,
+        clock: Callable[[], float],
     ) -> None:
         self._load = load
+        self._succession: Succession | None = None
         self._observer = observer
         self._clock = clock
         self._batch = Batch(max_rows)
@@ -83,41 +92,64 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            runner = self._load()
+            runner, self._succession = self._load()
         except BaseException as error:  # whatever it is, someone waits for the outcome
             self._observer.failed(error)
             return
         self._observer.loaded()
         while self._wait(runner):
+            try:
+                runner = self._succeeded(runner)
+            except BaseException as error:
+                self._observer.failed(error)
+                return
             self._admit(runner)
             self._prefill(runner)
             self._decode(runner)
 
-    def _wait(self, runner: Runner) -> bool:
+    def _wait(self, runner: Execution) -> bool:
         """Sleep until there is work; return False when it is time to end."""
         with self._changed:
             self._drop_cancelled(runner)
             if not (self._batch.running or self._batch.waiting):
                 runner.cache.clear()
             while not (self._stopping or self._batch.running or self._batch.waiting):
-                self._changed.wait()
+                calm = None if self._succession is None or self._succession.begun else CALM_SECONDS
+                if not self._changed.wait(calm) and self._succession is not None:
+                    self._succession.begin()
             return not self._stopping
 
-    def _drop_cancelled(self, runner: Runner) -> None:
+    def _succeeded(self, runner: Execution) -> Execution:
+        """Return who is to compute from now on: the successor once it is there, or cannot be done without."""
+        succession = self._succession
+        if succession is None:
+            return runner
+        with self._changed:
+            in_hand = [*self._batch.running, *self._batch.waiting]
+        beyond = any(not runner.takes(sequence) for sequence in in_hand)
+        if len(in_hand) > 1:
+            succession.begin()
+        if not (beyond or succession.done):
+            return runner
+        runner, self._succession = succession.take(runner.cache), None
+        self._observer.succeeded()
+        return runner
+
+    def _drop_cancelled(self, runner: Execution) -> None:
         for sequence in [s for s in self._batch.waiting if s.cancelled]:
             self._batch.waiting.remove(sequence)
         for sequence in [s for s in self._batch.running if s.cancelled]:
             self._leave(runner, sequence)
 
-    def _leave(self, runner: Runner, sequence: Sequence) -> None:
+    def _leave(self, runner: Execution, sequence: Sequence) -> None:
         self._move(runner, self._batch.remove(sequence))
 
     @staticmethod
-    def _move(runner: Runner, move: Move | None) -> None:
+    def _move(runner: Execution, move: Move | None) -> None:
         if move is not None:
             runner.cache.move(move.source, move.target, move.length)
 
-    def _admit(self, runner: Runner) -> None:
+    def _admit(self, runner: Execution) -> None:
         """Make room for the running, at the expense of the youngest if need be, then let in who fits."""
         with self._changed:
             while not runner.cache.reserve(len(self._batch.running), self._batch.positions):
@@ -125,7 +157,7 @@ class Engine:
             for sequence in self._batch.admit(runner.cache.reserve):
                 sequence.started = sequence.started or self._clock()
 
-    def _prefill(self, runner: Runner) -> None:
+    def _prefill(self, runner: Execution) -> None:
         budget = PREFILL_TOKENS
         while budget > 0 and (sequence := self._batch.prefilling()) is not None:
             row, before, started = self._batch.running.index(sequence), sequence.cached, self._clock()
@@ -138,7 +170,7 @@ class Engine:
             budget -= sequence.cached - before
             self._accept(runner, [(sequence, choice)])
 
-    def _decode(self, runner: Runner) -> None:
+    def _decode(self, runner: Execution) -> None:
         running = list(self._batch.running)
         if all(sequence.length - sequence.cached > 1 for sequence in running):
             return  # nobody but prompts in the making, if anybody
@@ -154,7 +186,7 @@ class Engine:
         self._observer.stepped("decode", len(running), tokens, self._clock() - started)
         self._accept(runner, list(zip(running, choices, strict=True)))
 
-    def _accept(self, runner: Runner, choices: list[tuple[Sequence, Choice | None]]) -> None:
+    def _accept(self, runner: Execution, choices: list[tuple[Sequence, Choice | None]]) -> None:
         for sequence, choice in choices:
             if choice is not None:
                 event = sequence.accept(choice)
@@ -162,7 +194,7 @@ class Engine:
                     self._leave(runner, sequence)
                 sequence.sink(event)
 
-    def _fail(self, runner: Runner, sequences: list[Sequence], error: Exception) -> None:
+    def _fail(self, runner: Execution, sequences: list[Sequence], error: Exception) -> None:
         """End the sequences that a failed pass was made for; the others go on."""
         log.error("a forward pass failed: %s", error, exc_info=error)
         for sequence in sequences:

@@ -7,26 +7,30 @@ on plain slices.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import Any
 
 from zerotide_runtime.engine.config import ModelConfig
 
 STEP = 256
 
+Array = Any
+
 
 class KVCache:
-    """Keys and values of all layers; shapes [rows, kv_heads, positions, head_dim]."""
+    """Keys and values of all layers; shapes [rows, kv_heads, positions, head_dim].
 
-    def __init__(self, config: ModelConfig, budget_tokens: int, dtype: torch.dtype, device: torch.device) -> None:
+    `zeros` makes an array of a shape: numpy's or torch's, which are assigned to in the same way.
+    """
+
+    def __init__(self, config: ModelConfig, budget_tokens: int, zeros: Callable[[tuple[int, ...]], Array]) -> None:
         self._config = config
-        self._dtype = dtype
-        self._device = device
+        self._zeros = zeros
         self._budget = budget_tokens
         self.rows = 0
         self.positions = 0
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+        self.keys: list[Array] = []
+        self.values: list[Array] = []
 
     def reserve(self, rows: int, positions: int) -> bool:
         """Make room for `rows` sequences of up to `positions` tokens; return False where the budget forbids it."""
@@ -45,11 +49,11 @@ class KVCache:
         # Layer by layer, so that the old and the new cache never exist both in full.
         shape = (rows, self._config.kv_heads, positions, self._config.head_dim)
         if not self.keys:
-            self.keys, self.values = ([torch.empty(0)] * self._config.layers for _ in range(2))
+            self.keys, self.values = ([None] * self._config.layers for _ in range(2))
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
                 # Zeros, because what lies beyond a sequence is multiplied by zero and must be finite.
-                new = torch.zeros(shape, dtype=self._dtype, device=self._device)
+                new = self._zeros(shape)
                 if self.rows:
                     r, p = min(rows, self.rows), min(positions, self.positions)
                     new[:r, :, :p] = old[:r, :, :p]
@@ -61,6 +65,11 @@ class KVCache:
         for tensors in (self.keys, self.values):
             for tensor in tensors:
                 tensor[target, :, :length] = tensor[source, :, :length]
+
+    def adopt(self, other: KVCache, change: Callable[[Array], Array]) -> None:
+        """Take over what another cache holds, its arrays changed into this one's kind."""
+        self.rows, self.positions = other.rows, other.positions
+        self.keys, self.values = [change(a) for a in other.keys], [change(a) for a in other.values]
 
     def clear(self) -> None:
         """Give the memory back."""

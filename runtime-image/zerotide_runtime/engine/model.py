@@ -14,29 +14,8 @@ from torch.nn import functional as F
 
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.kv import KVCache
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One block's weights; query, key and value are one matrix, gate and up another."""
-
-    attention_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    output: Tensor
-    mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A whole model's weights."""
-
-    embedding: Tensor
-    layers: list[Layer]
-    norm: Tensor
-    head: Tensor
+from zerotide_runtime.engine.layers import Layer, Weights
+from zerotide_runtime.engine.rotary import rotary_frequencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +33,7 @@ class Step:
 class Llama:
     """A model ready to run."""
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights[Tensor]) -> None:
         self.config = config
         self.weights = weights
         self._cos, self._sin = rotary_tables(config, weights.embedding.device, weights.embedding.dtype)
@@ -92,7 +71,7 @@ class Llama:
     def _attend(
         self,
         hidden: Tensor,
-        layer: Layer,
+        layer: Layer[Tensor],
         number: int,
         cos: Tensor,
         sin: Tensor,
@@ -128,13 +107,6 @@ def rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotary_tables(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return cosines and sines, [context, head_dim / 2]."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    frequencies = 1.0 / (config.rope_theta**exponents)
-    scaling = config.rope_scaling
-    if scaling is not None:
-        wavelengths = 2 * math.pi / frequencies
-        low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-        smooth = ((scaling.original_context / wavelengths - low) / (high - low)).clamp(0, 1)
-        frequencies = frequencies * (smooth + (1 - smooth) / scaling.factor)
+    frequencies = torch.from_numpy(rotary_frequencies(config))
     angles = torch.outer(torch.arange(config.context, dtype=torch.float32), frequencies)
     return angles.cos().to(device, dtype), angles.sin().to(device, dtype)

@@ -6,10 +6,12 @@ import torch
 
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.kv import KVCache
+from zerotide_runtime.engine.layers import Weights, build_weights
 from zerotide_runtime.engine.model import Llama, Step
+from zerotide_runtime.engine.quick import QuickRunner
 from zerotide_runtime.engine.request import Choice, Sequence
 from zerotide_runtime.engine.sampler import sample, score
-from zerotide_runtime.engine.tensors import TensorReader, build_weights
+from zerotide_runtime.engine.tensors import TensorReader
 from zerotide_runtime.weights.mapped import MappedWeights
 
 PROMPT_ODDS_TOKENS = 64  # their logits are a vocabulary wide each
@@ -18,14 +20,33 @@ PROMPT_ODDS_TOKENS = 64  # their logits are a vocabulary wide each
 class Runner:
     """A loaded model and its cache."""
 
-    def __init__(self, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights[torch.Tensor], cache_tokens: int, threads: int) -> None:
         torch.set_num_threads(threads)
+        self.device, dtype = weights.embedding.device, weights.embedding.dtype
+        self.model = Llama(config, weights)
+        self.cache = KVCache(config, cache_tokens, lambda shape: torch.zeros(shape, dtype=dtype, device=self.device))
+
+    @classmethod
+    def load(cls, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int) -> Runner:
+        """Put a model together on the best device there is."""
         # CPUs without bfloat16 arithmetic run it several times slower than float32.
-        self.device, dtype = torch.device("cpu"), torch.float32
+        device, dtype = torch.device("cpu"), torch.float32
         if torch.cuda.is_available():
-            self.device, dtype = torch.device("cuda"), torch.bfloat16
-        self.model = Llama(config, build_weights(config, TensorReader(weights, dtype, self.device)))
-        self.cache = KVCache(config, cache_tokens, dtype, self.device)
+            device, dtype = torch.device("cuda"), torch.bfloat16
+        return cls(config, build_weights(config, TensorReader(weights, dtype, device)), cache_tokens, threads)
+
+    @classmethod
+    def beside(cls, quick: QuickRunner, cache_tokens: int, threads: int) -> Runner:
+        """Put a model together over the arrays of the quick path, without copying any."""
+        return cls(quick.config, quick.weights.map(torch.from_numpy), cache_tokens, threads)
+
+    def adopt(self, cache: KVCache) -> None:
+        """Go on with what the quick path has computed."""
+        self.cache.adopt(cache, torch.from_numpy)
+
+    def takes(self, sequence: Sequence) -> bool:
+        """Tell that every sequence can run here."""
+        return True
 
     def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
