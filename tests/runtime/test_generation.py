@@ -9,15 +9,18 @@ from typing import Any, cast
 import pytest
 
 from zerotide_runtime import errors
+from zerotide_runtime.codec import Codec
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.request import Event, FailureEvent, Finish, Sampling, Sequence, TokenEvent
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 from zerotide_runtime.errors import GenerationFailed, InvalidRequest, NotReady, Overloaded, RequestError, TemplateError
-from zerotide_runtime.server import openai_api, openai_errors, tgi_answer, tgi_errors
+from zerotide_runtime.server import openai_answer, openai_errors, tgi_answer, tgi_errors
 from zerotide_runtime.server.accounting import Account
 from zerotide_runtime.server.generation import Generation
 from zerotide_runtime.server.message import Request, Response, StreamBroken
-from zerotide_runtime.server.openai_params import ContextTooLong, read_options
+from zerotide_runtime.server.openai_choice import ChatChoice
+from zerotide_runtime.server.openai_limits import ContextTooLong
+from zerotide_runtime.server.openai_params import read_chat_options
 from zerotide_runtime.server.routes import Routes
 from zerotide_runtime.server.service import Loaded, Service
 from zerotide_runtime.server.telemetry import Telemetry
@@ -99,8 +102,9 @@ async def collect(stream: Any) -> list[bytes]:
 
 async def test_a_failure_in_an_openai_stream_is_its_last_event(telemetry: Telemetry) -> None:
     stand = Stand()
-    options = read_options({"model": "m", "stream": True}, 1, lambda: 0)
-    answer = openai_api.Answer(openai_api.CHAT, options, [[1]], stand.generation(), Account(telemetry))
+    options = read_chat_options({"model": "m", "stream": True}, 1, lambda: 0)
+    choice = ChatChoice(cast(Codec, None), options, None)
+    answer = openai_answer.Answer(openai_answer.CHAT, options, stand.generation(), Account(telemetry), lambda _: choice)
     stand.sequences[0].sink(token("A"))
     stand.sequences[0].sink(FailureEvent("boom"))
     *_, last = await collect(answer.stream())

@@ -172,7 +172,6 @@ BAD_CHATS = [
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "must be one of"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "must be a string"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", "type text"),
-    ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls", "not supported"),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, None, "surrogate"),
     ({"model": None}, "model", "must provide"),
     ({"temperature": 2.1}, "temperature", "between 0 and 2"),
@@ -186,14 +185,22 @@ BAD_CHATS = [
     ({"stop": ["a"] * 5}, "stop", "at most 4"),
     ({"stop": 7}, "stop", "list of strings"),
     ({"seed": "x"}, "seed", "must be an integer"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls", "by name"),
+    ({"messages": [{"role": "assistant", "tool_calls": "x"}]}, "messages[0].tool_calls", "must be a list"),
     ({"stream": "yes"}, "stream", "true or false"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed when"),
-    ({"tools": [{"type": "function"}]}, "tools", "not supported"),
-    ({"tool_choice": "required"}, "tool_choice", "not supported"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "not supported"),
-    ({"logprobs": True}, "logprobs", "not supported"),
-    ({"top_logprobs": 3}, "top_logprobs", "not supported"),
-    ({"logit_bias": {"5": 1}}, "logit_bias", "not supported"),
+    ({"functions": [{"name": "f"}]}, "functions", "not supported"),
+    ({"modalities": ["audio"]}, "modalities", "not supported"),
+    ({"echo": True}, "echo", "not supported"),
+    ({"logprobs": 2}, "logprobs", "true or false"),
+    ({"top_logprobs": 3}, "top_logprobs", "only allowed when `logprobs` is true"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "between 0 and 20"),
+    ({"logit_bias": {"x": 1}}, "logit_bias", "token ids as its keys"),
+    ({"logit_bias": {"5": 101}}, "logit_bias", "between -100 and 100"),
+    ({"logit_bias": {"49152": 1}}, "logit_bias", "the vocabulary has 49152"),
+    ({"response_format": {"type": "xml"}}, "response_format.type", "must be text, json_object or json_schema"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "is missing"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name", "1 to 64"),
 ]
 
 
@@ -213,10 +220,12 @@ def test_bad_parameters_are_named(server: RuntimeProcess, change: dict[str, Any]
         ({"prompt": ""}, "must not be empty"),
         ({"prompt": [1, 99999]}, "outside the vocabulary"),
         ({"prompt": [True]}, "must be a string"),
-        ({"suffix": "x"}, "not supported"),
-        ({"echo": True}, "not supported"),
-        ({"best_of": 2}, "not supported"),
-        ({"logprobs": 2}, "not supported"),
+        ({"suffix": "x"}, "`suffix` is not supported"),
+        ({"tools": [{}]}, "`tools` is not supported"),
+        ({"logprobs": 6}, "between 0 and 5"),
+        ({"best_of": 1, "n": 2}, "must not be less than `n`"),
+        ({"best_of": 2, "stream": True}, "cannot be streamed"),
+        ({"max_tokens": 0}, "at least 1"),
     ],
 )
 def test_bad_completions_are_named(server: RuntimeProcess, change: dict[str, Any], said: str) -> None:
@@ -253,7 +262,7 @@ def test_what_is_no_json_is_refused_in_json(server: RuntimeProcess, body: bytes)
 
 
 def test_unknown_routes_and_methods(server: RuntimeProcess) -> None:
-    status, body = server.call("POST", "/v1/embeddings", {})
+    status, body = server.call("POST", "/v1/audio/speech", {})
     assert (status, body["error"]["code"]) == (404, "route_not_found")
     with server.send("GET", "/v1/chat/completions") as response:
         assert (response.status, response.headers["allow"]) == (405, "POST")

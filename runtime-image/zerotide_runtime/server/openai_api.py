@@ -1,68 +1,28 @@
-"""OpenAI's routes: chat completions, plain completions and the list of models."""
+"""OpenAI's routes: chat completions, plain completions, embeddings and the list of models."""
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from zerotide_runtime import __version__
-from zerotide_runtime.engine.request import Finish, TokenEvent
-from zerotide_runtime.errors import InvalidRequest, RequestError
+from zerotide_runtime.engine.request import Report
+from zerotide_runtime.errors import GrammarInvalid, GrammarUnsupported, InvalidRequest, RequestError
 from zerotide_runtime.server import sse
 from zerotide_runtime.server.accounting import Account
-from zerotide_runtime.server.fields import Object, parse_object
-from zerotide_runtime.server.generation import Generation
-from zerotide_runtime.server.message import Request, Response, StreamBroken, StreamResponse, json_response
-from zerotide_runtime.server.openai_errors import ModelUnknown, error_content, error_response
+from zerotide_runtime.server.fields import Object, parse_object, text
+from zerotide_runtime.server.message import Request, Response, StreamResponse, json_response
+from zerotide_runtime.server.openai_answer import CHAT, PLAIN, Answer
+from zerotide_runtime.server.openai_choice import ChatChoice, PlainChoice
+from zerotide_runtime.server.openai_errors import EmbeddingsUnsupported, ModelUnknown, error_response
+from zerotide_runtime.server.openai_limits import answer_length, check_biases
 from zerotide_runtime.server.openai_messages import read_messages, render
-from zerotide_runtime.server.openai_params import Options, answer_length, read_options
-from zerotide_runtime.server.openai_prompts import read_prompts
-from zerotide_runtime.server.service import PING_SECONDS, Loaded, Service, Task, random_seed
+from zerotide_runtime.server.openai_params import Options, read_chat_options, read_plain_options
+from zerotide_runtime.server.openai_prompts import encode_prompts, read_prompts
+from zerotide_runtime.server.service import Loaded, Service, Task, random_seed
+from zerotide_runtime.server.tool_calls import CallParser
+from zerotide_runtime.tool_formats import HERMES, Format
 
-FINGERPRINT = f"zerotide-{__version__}"
-
-
-@dataclass(frozen=True)
-class Form:
-    """How chat and plain completions name things."""
-
-    id_prefix: str
-    object: str
-    chunk_object: str
-    whole: Callable[[str], Object]
-    piece: Callable[[str], Object]
-    opening: Object | None
-    closing: Object
-
-
-CHAT = Form(
-    id_prefix="chatcmpl-",
-    object="chat.completion",
-    chunk_object="chat.completion.chunk",
-    whole=lambda text: {"message": {"role": "assistant", "content": text}},
-    piece=lambda text: {"delta": {"content": text}},
-    opening={"delta": {"role": "assistant", "content": ""}},
-    closing={"delta": {}},
-)
-PLAIN = Form(
-    id_prefix="cmpl-",
-    object="text_completion",
-    chunk_object="text_completion",
-    whole=lambda text: {"text": text},
-    piece=lambda text: {"text": text},
-    opening=None,
-    closing={"text": ""},
-)
-
-
-def finish_reason(finish: Finish) -> str:
-    """Return OpenAI's word for why an answer ended."""
-    return "stop" if finish.end_token or finish.stop_string is not None else "length"
-
-
-Prompts = Callable[[Object, Loaded], list[list[int]]]
+Begin = Callable[[Request, Object, Account], Awaitable[Answer]]
 
 
 class OpenAI:
@@ -73,16 +33,27 @@ class OpenAI:
 
     async def chat(self, request: Request) -> Response | StreamResponse:
         """Answer POST /v1/chat/completions."""
-
-        return await self._complete(request, CHAT, chat_prompts)
+        return await self._complete(request, self._begin_chat)
 
     async def completions(self, request: Request) -> Response | StreamResponse:
         """Answer POST /v1/completions."""
-        return await self._complete(request, PLAIN, plain_prompts)
+        return await self._complete(request, self._begin_plain)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Answer POST /v1/embeddings: this engine's models generate only."""
+        try:
+            model = text(parse_object(request.body), "model")
+            if model is None:
+                raise InvalidRequest("you must provide a `model`", "model")
+            if not self._service.names(model):
+                raise ModelUnknown(model)
+            raise EmbeddingsUnsupported(model)
+        except RequestError as error:
+            return error_response(error)
 
     async def text(self, request: Request, source: Object, account: Account) -> str:
         """Return the text that answers a conversation; raise a RequestError where there is none."""
-        answer = await self._begin(request, {**source, "stream": False}, CHAT, chat_prompts, account)
+        answer = await self._begin_chat(request, {**source, "stream": False}, account)
         return await answer.text()
 
     async def models(self, request: Request) -> Response:
@@ -99,10 +70,10 @@ class OpenAI:
     def _card(self, name: str) -> Object:
         return {"id": name, "object": "model", "created": self._service.created, "owned_by": "zerotide"}
 
-    async def _complete(self, request: Request, form: Form, prompts: Prompts) -> Response | StreamResponse:
+    async def _complete(self, request: Request, begin: Begin) -> Response | StreamResponse:
         account = Account(self._service.telemetry)
         try:
-            answer = await self._begin(request, parse_object(request.body), form, prompts, account)
+            answer = await begin(request, parse_object(request.body), account)
             if not answer.options.stream:
                 return await answer.whole()
             await answer.begun()
@@ -111,135 +82,68 @@ class OpenAI:
             account.failed(error)
             return error_response(error)
 
-    async def _begin(self, request: Request, source: Object, form: Form, prompts: Prompts, account: Account) -> Answer:
-        """Start to generate what a body asks for; raise a RequestError where that cannot be."""
-        options = read_options(source, self._service.settings.max_concurrent, random_seed)
+    async def _begin_chat(self, request: Request, source: Object, account: Account) -> Answer:
+        """Start to answer a conversation; raise a RequestError where that cannot be."""
+        options = read_chat_options(source, self._service.settings.max_concurrent, random_seed)
+        messages = read_messages(source)
+        model = await self._admit(request, options)
+        # The template writes the special tokens itself.
+        prompt = model.assets.codec.encode(render(model, messages, options.tools), add_special_tokens=False)
+        form = (model.assets.template and model.assets.template.tool_format) or HERMES
+        tasks = await _constrained(_tasks(options, [prompt], model), options, form, model)
+        account.validated([prompt], max(task.max_new_tokens for task in tasks))
+        generation = self._service.generate(request, model, tasks)
+        tools = options.tools
+
+        def parser() -> CallParser | None:
+            return None if tools is None else CallParser(form, tools.names, parallel=tools.parallel)
+
+        return Answer(CHAT, options, generation, account, lambda _: ChatChoice(model.assets.codec, options, parser()))
+
+    async def _begin_plain(self, request: Request, source: Object, account: Account) -> Answer:
+        """Start to complete prompts; raise a RequestError where that cannot be."""
+        options = read_plain_options(source, self._service.settings.max_concurrent, random_seed)
+        prompts = read_prompts(source)
+        model = await self._admit(request, options)
+        tokens = encode_prompts(prompts, model)
+        tasks = _tasks(options, tokens, model)
+        account.validated(tokens, max(task.max_new_tokens for task in tasks))
+        generation = self._service.generate(request, model, tasks)
+        return Answer(
+            PLAIN, options, generation, account, lambda sequence: PlainChoice(model.assets.codec, options, sequence)
+        )
+
+    async def _admit(self, request: Request, options: Options) -> Loaded:
+        """Return the model that a request names, once there is room for the request."""
         if not self._service.names(options.model):
             raise ModelUnknown(options.model)
         self._service.admit(request)
         model = await self._service.model()
-        tokens = prompts(source, model)
-        tasks = _tasks(options, tokens, model.max_total_tokens)
-        account.validated(tokens, max(task.max_new_tokens for task in tasks))
-        generation = self._service.generate(request, model, tasks)
-        return Answer(form, options, tokens, generation, account)
+        check_biases(options, model.assets.config.vocabulary)
+        return model
 
 
-def chat_prompts(source: Object, model: Loaded) -> list[list[int]]:
-    """Return the tokens of a conversation."""
-    # The template writes the special tokens itself.
-    return [model.assets.codec.encode(render(model, read_messages(source)), add_special_tokens=False)]
-
-
-def plain_prompts(source: Object, model: Loaded) -> list[list[int]]:
-    """Return the tokens of each prompt of a plain completion."""
-    size, codec = model.assets.config.vocabulary, model.assets.codec
-    tokens = []
-    for prompt in read_prompts(source):
-        ids = codec.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
-        if not ids:
-            raise InvalidRequest("`prompt` must not be empty", "prompt")
-        if not all(0 <= token < size for token in ids):
-            raise InvalidRequest(f"`prompt` has tokens outside the vocabulary of {size}", "prompt")
-        tokens.append(ids)
-    return tokens
-
-
-def _tasks(options: Options, prompts: list[list[int]], total: int) -> list[Task]:
-    """Return one task for each answer: `n` to each prompt, each with a seed of its own."""
+def _tasks(options: Options, prompts: list[list[int]], model: Loaded) -> list[Task]:
+    """Return one task for each answer: `best_of` to each prompt, each with a seed of its own."""
+    report = options.report or Report(raw=options.best_of > options.count)
     tasks = []
     for prompt in prompts:
-        length = answer_length(prompt, options.max_tokens, total)
-        for number in range(options.count):
+        length = answer_length(prompt, options.max_tokens, model.max_total_tokens)
+        for number in range(options.best_of):
             sampling = replace(options.sampling, seed=options.sampling.seed + number)
-            tasks.append(Task(prompt, length, sampling, options.stops))
+            tasks.append(Task(prompt, length, sampling, options.stops, report=report))
     return tasks
 
 
-class Answer:
-    """One request's answer in OpenAI's form, whole or as a stream."""
-
-    def __init__(
-        self, form: Form, options: Options, prompts: list[list[int]], generation: Generation, account: Account
-    ) -> None:
-        self._form = form
-        self.options = options
-        self._prompt_tokens = sum(len(prompt) for prompt in prompts)
-        self._generation = generation
-        self._account = account
-        self._id = form.id_prefix + secrets.token_hex(12)
-        self._created = int(time.time())
-
-    async def begun(self) -> None:
-        """Wait for the first token, or the first silence; raise GenerationFailed where there will be none."""
-        await self._generation.begun(PING_SECONDS)
-
-    async def text(self) -> str:
-        """Wait for the first answer and return its text alone."""
-        answers = await self._generation.collect()
-        self._account.finished(self._generation.sequences)
-        return "".join(event.visible for event in answers[0])
-
-    async def whole(self) -> Response:
-        """Wait for all answers and return them in one piece."""
-        answers = await self._generation.collect()
-        choices = []
-        for index, events in enumerate(answers):
-            finish = events[-1].finish
-            assert finish is not None
-            choices.append(self._choice(index, self._form.whole("".join(e.visible for e in events)), finish))
-        self._account.finished(self._generation.sequences)
-        return json_response(200, {**self._envelope(self._form.object, choices), "usage": self._usage()})
-
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the answer's events; an error that comes now is the last of them."""
-        opened: set[int] = set()
-        try:
-            async for item in self._generation.events(PING_SECONDS):
-                yield sse.PING if item is None else b"".join(self._events(*item, opened))
-        except RequestError as error:
-            self._account.failed(error)
-            yield sse.event(error_content(error))
-            raise StreamBroken from error
-        self._account.finished(self._generation.sequences)
-        if self.options.include_usage:
-            yield sse.event({**self._envelope(self._form.chunk_object, []), "usage": self._usage()})
-        yield sse.DONE
-
-    def _events(self, index: int, event: TokenEvent, opened: set[int]) -> Iterator[bytes]:
-        """Return the events that one token makes: none, where its text is held back."""
-        if index not in opened and self._form.opening is not None:
-            yield self._chunk(self._choice(index, self._form.opening, None))
-        opened.add(index)
-        if event.visible:
-            yield self._chunk(self._choice(index, self._form.piece(event.visible), None))
-        if event.finish is not None:
-            yield self._chunk(self._choice(index, self._form.closing, event.finish))
-
-    def _chunk(self, choice: Object) -> bytes:
-        content = self._envelope(self._form.chunk_object, [choice])
-        if self.options.include_usage:
-            content["usage"] = None
-        return sse.event(content)
-
-    def _choice(self, index: int, content: Object, finish: Finish | None) -> Object:
-        reason = None if finish is None else finish_reason(finish)
-        return {"index": index, **content, "logprobs": None, "finish_reason": reason}
-
-    def _envelope(self, kind: str, choices: list[Object]) -> Object:
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": self.options.model,
-            "system_fingerprint": FINGERPRINT,
-            "choices": choices,
-        }
-
-    def _usage(self) -> Object:
-        completion = sum(len(sequence.answer) for sequence in self._generation.sequences)
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": completion,
-            "total_tokens": self._prompt_tokens + completion,
-        }
+async def _constrained(tasks: list[Task], options: Options, form: Format, model: Loaded) -> list[Task]:
+    """Return the tasks held to the grammar of a forced call or of the format asked for."""
+    forced = options.tools and options.tools.grammar(form)
+    grammar, param = (forced, "tools") if forced else (options.grammar, "response_format")
+    if grammar is None:
+        return tasks
+    try:
+        bound = await model.grammars.bind(grammar, len(tasks))
+    except (GrammarInvalid, GrammarUnsupported) as error:
+        error.param = param
+        raise
+    return [replace(task, constraint=constraint) for task, constraint in zip(tasks, bound, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zerotide_runtime.errors import GenerationFailed, InvalidRequest, NotReady, Overloaded, RequestError
 from zerotide_runtime.server.message import Response, json_response
-from zerotide_runtime.server.openai_params import ContextTooLong
+from zerotide_runtime.server.openai_limits import ContextTooLong
 
 
 class ModelUnknown(InvalidRequest):
@@ -14,10 +14,18 @@ class ModelUnknown(InvalidRequest):
         super().__init__(f"The model `{model}` does not exist on this server.", "model")
 
 
+class EmbeddingsUnsupported(InvalidRequest):
+    """The model generates text and makes no embeddings."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model `{model}` generates text; it does not support embeddings.", "model")
+
+
 # Status, type, code; the first class that fits counts.
 KINDS: tuple[tuple[type[RequestError], int, str, str | None], ...] = (
     (ModelUnknown, 404, "invalid_request_error", "model_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (EmbeddingsUnsupported, 400, "invalid_request_error", "embeddings_not_supported"),
     (InvalidRequest, 400, "invalid_request_error", None),
     (Overloaded, 429, "rate_limit_error", "overloaded"),
     (NotReady, 503, "service_unavailable", "not_ready"),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from zerotide_runtime.errors import InvalidRequest
 from zerotide_runtime.server.fields import Object
+from zerotide_runtime.server.openai_tools import Tools
 from zerotide_runtime.server.service import Loaded
+from zerotide_runtime.server.taught_tools import teach
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
-def render(model: Loaded, messages: list[Object]) -> str:
+def render(model: Loaded, messages: list[Object], tools: Tools | None = None) -> str:
     """Return the prompt for the assistant's next turn; raise InvalidRequest where the model cannot chat."""
-    if model.assets.template is None:
+    template = model.assets.template
+    if template is None:
         raise InvalidRequest("this model has no chat template; use /v1/completions", "messages")
-    return model.assets.template.render(messages)
+    offered = [] if tools is None else list(tools.offered)
+    if template.tool_format is None:
+        return template.render(teach(messages, offered))
+    return template.render(messages, offered or None)
 
 
 def read_messages(source: Object) -> list[Object]:
@@ -32,10 +39,39 @@ def _message(message: Any, place: str) -> Object:
     role = message.get("role")
     if role not in ROLES:
         raise InvalidRequest(f"`{place}.role` must be one of {', '.join(ROLES)}", f"{place}.role")
-    if message.get("tool_calls"):
-        raise InvalidRequest(f"`{place}.tool_calls` is not supported by this server", f"{place}.tool_calls")
+    calls = message.get("tool_calls")
+    if calls and role == "assistant":
+        content = message.get("content")
+        read = _calls(calls, f"{place}.tool_calls")
+        return {"role": role, "content": "" if content is None else _content(content, place), "tool_calls": read}
     # Templates predate the name "developer".
-    return {"role": "system" if role == "developer" else role, "content": _content(message.get("content"), place)}
+    kept: Object = {
+        "role": "system" if role == "developer" else role,
+        "content": _content(message.get("content"), place),
+    }
+    for name in ("name", "tool_call_id"):
+        if isinstance(message.get(name), str):
+            kept[name] = message[name]
+    return kept
+
+
+def _calls(calls: Any, place: str) -> list[Object]:
+    """Return earlier calls with their arguments decoded, as templates want them."""
+    if not isinstance(calls, list):
+        raise InvalidRequest(f"`{place}` must be a list", place)
+    read = []
+    for call in calls:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InvalidRequest(f"`{place}` may only have calls of functions by name", place)
+        arguments = function.get("arguments") or "{}"
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments)
+            except ValueError:
+                raise InvalidRequest(f"`{place}` has arguments that are not JSON", place) from None
+        read.append({**call, "type": "function", "function": {"name": function["name"], "arguments": arguments}})
+    return read
 
 
 def _content(content: Any, place: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from zerotide_runtime.errors import InvalidRequest
 from zerotide_runtime.server.fields import Object
+from zerotide_runtime.server.service import Loaded
 
 
 def read_prompts(source: Object) -> list[str | list[int]]:
@@ -25,3 +26,17 @@ def read_prompts(source: Object) -> list[str | list[int]]:
 
 def _is_tokens(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+
+
+def encode_prompts(prompts: list[str | list[int]], model: Loaded) -> list[list[int]]:
+    """Return the tokens of each prompt; raise InvalidRequest for what the model cannot read."""
+    size, codec = model.assets.config.vocabulary, model.assets.codec
+    tokens = []
+    for prompt in prompts:
+        ids = codec.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
+        if not ids:
+            raise InvalidRequest("`prompt` must not be empty", "prompt")
+        if not all(0 <= token < size for token in ids):
+            raise InvalidRequest(f"`prompt` has tokens outside the vocabulary of {size}", "prompt")
+        tokens.append(ids)
+    return tokens

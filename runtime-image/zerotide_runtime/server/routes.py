@@ -31,6 +31,7 @@ class Routes:
         self._table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {"POST": openai.chat},
             "/v1/completions": {"POST": openai.completions},
+            "/v1/embeddings": {"POST": openai.embeddings},
             "/v1/models": {"GET": openai.models},
             "/generate": {"POST": tgi.generate},
             "/generate_stream": {"POST": tgi.generate_stream},

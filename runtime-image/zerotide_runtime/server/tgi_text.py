@@ -6,6 +6,7 @@ from zerotide_runtime.errors import RequestError
 from zerotide_runtime.server.fields import Object, boolean, integer, nested, parse_object
 from zerotide_runtime.server.message import Request, Response, json_response
 from zerotide_runtime.server.openai_messages import read_messages, render
+from zerotide_runtime.server.openai_tools import read_tools
 from zerotide_runtime.server.service import Loaded, Service
 from zerotide_runtime.server.tgi_errors import error_response
 from zerotide_runtime.server.tgi_params import read_inputs
@@ -34,7 +35,7 @@ class Tokenization:
         try:
             source = parse_object(request.body)
             model = await self._service.model()
-            text = render(model, read_messages(source))
+            text = render(model, read_messages(source), read_tools(source))
             # The template writes the special tokens itself.
             tokens = _tokens(model, text, special=False)
             return json_response(200, {"tokenize_response": tokens, "templated_text": text})
