@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from zerotide.api.errors import ErrorCode, Rejection
@@ -13,7 +12,7 @@ from zerotide.api.errors import ErrorCode, Rejection
 _SPACE = re.compile(r"[ \t\n\r]*")
 _USAGE_PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
 _READ = ("model", "stream", "stream_options")
-_NAMES = tuple(b'"%b"' % name.encode() for name in _READ)
+_MODEL, _STREAM, _OPTIONS = (b'"%b"' % name.encode() for name in _READ)
 _ASK = b'"stream_options":{"include_usage":true},'
 
 
@@ -25,8 +24,7 @@ class Member(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What of a body matters here; `body` is what goes to the replica."""
 
     body: bytes
@@ -91,7 +89,8 @@ def glance(body: bytes) -> Glance | None:
 
     A name may be given twice, or in escapes: then the places have to be known, and `members` reads it.
     """
-    if any(body.count(name) > 1 for name in _NAMES) or b"\\u006" in body or b"\\u007" in body:
+    count = body.count
+    if count(_MODEL) > 1 or count(_STREAM) > 1 or count(_OPTIONS) > 1 or b"\\u006" in body or b"\\u007" in body:
         return None
     try:
         content = _DECODER.decode(body.decode("utf-8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zerotide.activator.access.trust import Trust, trust_of
 from zerotide.activator.admission.affinity import Routing
@@ -69,11 +69,11 @@ class Profile:
     """Whether the newest wake request was acted upon, or there is none."""
     starts_us: tuple[int, ...]
     """How long the newest starts took, over all activators."""
+    key: str = field(init=False)
+    """`namespace/name`."""
 
-    @property
-    def key(self) -> str:
-        """Return `namespace/name`."""
-        return f"{self.namespace}/{self.name}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.namespace}/{self.name}")
 
 
 def profile_of(endpoint: InferenceEndpoint) -> Profile:

@@ -90,9 +90,18 @@ class Seats(Generic[R]):
     def move(self, seat: Seat[R], change: int) -> None:
         """Count requests that come to a replica, or end there."""
         if seat.open:
-            self._unlist(seat)
+            # Written out here, for this happens twice for every request; else as in `away`.
+            levels, at = self._levels, seat.in_flight - seat.elsewhere
+            if seat.in_flight < seat.limit:
+                del levels[at][seat]
             seat.in_flight += change
-            self._list(seat)
+            if seat.in_flight < seat.limit:
+                at += change
+                while len(levels) <= at:
+                    levels.append({})
+                levels[at][seat] = None
+                if at < self._least:
+                    self._least = at
         else:
             seat.in_flight += change
             if not seat.in_flight:

@@ -103,14 +103,16 @@ class Pools:
         account.used -= 1
         if account.keeper == self._me or account.keeper not in self._linked:
             account.lent = account.used
-            self._pursue(name, account)
+            if account.waiting or name in self._books:
+                self._pursue(name, account)
         elif account.waiting and account.used < account.lent:
             account.used += 1
             account.waiting.popleft()(True)
         elif account.fetched:
             account.lent -= 1
             self._say(account.keeper, Return(name, account.turn, 1, False))
-        self._tidy(name)
+        if not account.used:
+            self._tidy(name)
 
     def count(self, name: str) -> int:
         """Return how many requests a name has here."""
@@ -226,7 +228,7 @@ class Pools:
         if self._apart:
             most = share_of_limit(account.limit, self._me, self._names)
         elif account.keeper == self._me and self._settled:
-            most = account.limit - self._lent(name, account.limit)
+            most = account.limit - (self._lent(name, account.limit) if self._books or self._lost else 0)
         elif account.keeper != self._me and account.keeper in self._linked:
             most = account.lent
         elif not self._talks or account.keeper in self._lost:

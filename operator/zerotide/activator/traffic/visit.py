@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from zerotide.activator.traffic.way import Way
 
 
+_UNREAD = Payload(b"")
+
+
 class Visit:
     """One request; times in seconds of the monotonic clock, `…_us` in microseconds since the epoch."""
 
@@ -56,7 +59,7 @@ class Visit:
         self.protocol = Protocol.TGI
         self.caller: Caller | None = None
         self.endpoint: Endpoint | None = None
-        self.payload = Payload(b"")
+        self.payload = _UNREAD
         self.longest = 0.0
         """For how long it may be held by what it says itself."""
         self.affinity = 0

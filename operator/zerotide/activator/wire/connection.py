@@ -28,7 +28,7 @@ from zerotide.activator.wire.h2.connection import H2Connection
 from zerotide.activator.wire.h2.engine import after_preface
 from zerotide.activator.wire.host import Host
 from zerotide.activator.wire.limits import MIB
-from zerotide.activator.wire.memo import Cut, cut
+from zerotide.activator.wire.memo import UNCUT, cut
 from zerotide.activator.wire.message import Headers, Request
 from zerotide.activator.wire.request_line import RequestLines
 from zerotide.activator.wire.strict import read_head, without_upgrade
@@ -92,7 +92,8 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._limits = host.limits
         self._transport: asyncio.Transport | None = None
-        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser: Any = None
+        """Made when bytes are to be parsed, and dropped between requests: it is large, and most connections wait."""
         self._peer = peer
         self._since = 0.0
         self._phase = Phase.IDLE
@@ -188,28 +189,26 @@ class Connection(asyncio.Protocol):
 
     def _receive_first(self, data: bytes) -> None:
         """Take what begins with a head: one that is known, of a request that is whole, needs no parsing."""
-        head = cut(data)
-        if head is None or len(data) - head.body_at != head.length:
+        key, length, body_at = cut(data) or UNCUT
+        if len(data) - body_at != length:
             self._enter(Phase.HEAD, self._limits.head_time)
             self._receive(data)
             return
-        request = self._host.heads.get(head.key)
+        request = self._host.heads.get(key)
         if request is not None:
             exchange = Exchange(request, self._peer or NOBODY, self, self._limits.unread_bytes)
-            if head.length:
-                exchange.feed(data[head.body_at :])
-            exchange.finish_body()
+            exchange.take_whole(data[body_at:])
             self._fresh = False
             self._begin(exchange)
             return
         self._read_head = None
         self._receive(data)
-        self._remember(head)
+        self._remember(key, length)
 
-    def _remember(self, head: Cut) -> None:
+    def _remember(self, key: bytes, length: int) -> None:
         read = self._read_head
-        if read is not None and not self._broken and read.is_plain and (read.length or 0) == head.length:
-            self._host.heads.add(head.key, read)
+        if read is not None and not self._broken and read.is_plain and (read.length or 0) == length:
+            self._host.heads.add(key, read)
 
     def _receive(self, data: bytes) -> None:
         if self._in_head:
@@ -223,10 +222,14 @@ class Connection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         self._lines.fed(data, in_head=self._in_head, in_body=self._receiving is not None)
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
             if not self._in_head:
                 self._lines.clear()
+                if self._receiving is None and self._read_head is not None and self._read_head.keep_alive:
+                    self._parser = None
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             if self._early is not None:

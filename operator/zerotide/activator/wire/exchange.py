@@ -249,6 +249,16 @@ class Exchange:
         else:
             self._carrier.body_progressed(len(data))
 
+    def take_whole(self, body: bytes) -> None:
+        """Take a body that came with its head, and all of it."""
+        self._complete = True
+        if body and self._carrier is not None:
+            size = self._received = len(body)
+            if self._carrier.reserve(size):
+                self._reserved, self._chunks = size, [body]
+            else:
+                self.fail(BuffersFull("too many request bodies are in memory: try again"))
+
     def finish_body(self) -> None:
         """Note that the body is complete."""
         self._complete = True

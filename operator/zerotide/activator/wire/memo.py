@@ -28,6 +28,10 @@ class Cut(NamedTuple):
     body_at: int
 
 
+UNCUT = Cut(b"", -1, 0)
+"""In the place of a head that cannot be cut off: no body is as long as that."""
+
+
 def cut(data: bytes) -> Cut | None:
     """Cut the head off that data begins with, None where it is not whole, too long or has an odd length.
 

@@ -11,7 +11,7 @@ import httptools
 
 from zerotide.activator.failures import MalformedResponse, ResponseLost, ResponseTruncated, UpstreamFault
 from zerotide.activator.wire.limits import Limits
-from zerotide.activator.wire.memo import Cut, Memo, cut
+from zerotide.activator.wire.memo import UNCUT, Memo, cut
 from zerotide.activator.wire.message import Headers
 
 log = logging.getLogger(__name__)
@@ -195,24 +195,24 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _receive_first(self, sink: QuickSink, data: bytes) -> None:
         """Take what begins with a head: one that is known, of an answer that is whole, needs no parsing."""
-        piece = cut(data)
-        if piece is None or len(data) - piece.body_at != piece.length:
+        key, length, body_at = cut(data) or UNCUT
+        if len(data) - body_at != length:
             self._receive(data)
             return
-        known = self._heads.get(piece.key)
+        known = self._heads.get(key)
         if known is not None:
             self._sink, self._keep = None, known.keep
             self._release()
-            sink.whole(known, data[piece.body_at :])
+            sink.whole(known, data[body_at:])
             return
         self._length = None
         self._receive(data)
-        self._remember(piece)
+        self._remember(key, length)
 
-    def _remember(self, piece: Cut) -> None:
-        framed = self._length == piece.length and not self._until_close and self._status not in (204, 304)
+    def _remember(self, key: bytes, length: int) -> None:
+        framed = self._length == length and not self._until_close and self._status not in (204, 304)
         if self._complete and framed:
-            self._heads.add(piece.key, ResponseHead(self._status, self._headers, self._keep))
+            self._heads.add(key, ResponseHead(self._status, self._headers, self._keep))
 
     def _receive(self, data: bytes) -> None:
         self._parser = self._parser or httptools.HttpResponseParser(self)
