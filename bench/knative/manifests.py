@@ -74,14 +74,18 @@ def _read(files: Iterable[Path]) -> Iterator[Json]:
 
 
 def _settled(each: Json, version: str) -> Json:
-    """Set what the operator of a cluster has to set; everything else keeps Knative's defaults."""
-    if each["kind"] == "ConfigMap" and each["metadata"]["name"] == "config-deployment":
-        own = {
+    """Set what who runs a cluster has to set; everything else keeps Knative's defaults."""
+    own = {
+        "config-deployment": {
             "queue-sidecar-image": image("queue", version),
             "registries-skipping-tag-resolving": LOCAL_REGISTRIES,
-        }
-        return {**each, "data": {**each["data"], **own}}
-    return each
+        },
+        # It only bounds how soon a revision sleeps again; a wake is the same.
+        "config-autoscaler": {"scale-to-zero-grace-period": "1s"},
+    }
+    if each["kind"] != "ConfigMap" or each["metadata"]["name"] not in own:
+        return each
+    return {**each, "data": {**each["data"], **own[each["metadata"]["name"]]}}
 
 
 def _with_images(value: Any, version: str) -> Any:

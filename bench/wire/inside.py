@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.knative import activator as knative
 from bench.knative.install import programs
@@ -22,14 +23,13 @@ from bench.wire.world import MOST, NAMESPACE, World, world
 from e2e.cluster.layout import NODE_ADDRESS
 
 
-def ours_command(port: int, admin_port: int, usage: Path, **more: object) -> list[str]:
+def ours_command(port: int, admin_port: int, **more: object) -> list[str]:
     """Return the activator's command line: keys are checked, usage is written; `more` are flags."""
     flags = {
         "listen": "127.0.0.1",
         "port": port,
         "admin-port": admin_port,
         "exporter-url": "none",
-        "usage-dir": usage,
         "pod-name": "activator-0",
         "pod-namespace": NAMESPACE,
         **more,
@@ -45,11 +45,11 @@ def start_backend(stack: contextlib.ExitStack, folder: Path) -> int:
     return port
 
 
-def start_ours(stack: contextlib.ExitStack, folder: Path, **flags: object) -> tuple[Running, int, int]:
+def start_ours(stack: contextlib.ExitStack, folder: Path, name: str = "ours", **flags: Any) -> tuple[Running, int, int]:
     """Run the activator with further flags; return it, its port and its admin port."""
     port, admin = free_port(), free_port()
-    command = ours_command(port, admin, folder / "usage", **flags)
-    process = stack.enter_context(running("ours", command, PROXY_CORE, folder, cwd=ROOT))
+    command = ours_command(port, admin, **{"usage-dir": folder / "usage", **flags})
+    process = stack.enter_context(running(name, command, PROXY_CORE, folder, cwd=ROOT))
     process.wait_listening(port, timeout=60)
     return process, port, admin
 

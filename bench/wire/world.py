@@ -11,7 +11,10 @@ from typing import Any
 
 import yaml
 
+from zerotide.activator.endpoints.peers import PROCESSES
 from zerotide.api.apikey import SECRET_BYTES, digest, format_key
+from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT
+from zerotide.api.names import SERVICE_ACCOUNT_ACTIVATOR as ACTIVATOR
 from zerotide.kube import AlreadyExists, Client, load_credentials
 from zerotide.kube.resources import (
     API_KEYS,
@@ -19,6 +22,7 @@ from zerotide.kube.resources import (
     INFERENCE_ENDPOINTS,
     NAMESPACES,
     PODS,
+    SERVICE_ACCOUNTS,
 )
 
 Json = dict[str, Any]
@@ -61,15 +65,30 @@ class World:
         spec = {"containers": [container], "schedulerName": "nobody", "automountServiceAccountToken": False}
         await self.client.apply(PODS, {"metadata": metadata, "spec": spec}, MANAGER)
 
-    async def address(self, name: str, address: str) -> None:
-        """Give a replica its address, as the kubelet does."""
+    async def address(self, name: str, address: str, space: str = NAMESPACE) -> None:
+        """Give a pod its address, as the kubelet does."""
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
-        await self.client.patch(PODS, name, NAMESPACE, {"status": status}, subresource="status")
+        await self.client.patch(PODS, name, space, {"status": status}, subresource="status")
 
     async def gone(self, name: str) -> None:
         """Delete a replica at once."""
         await self.client.delete(PODS, name, NAMESPACE, grace_seconds=0)
+
+    async def activators(self, space: str, processes: int, address: str) -> str:
+        """Have an activator's pod in a namespace of its own, and return a token by which its processes know each other.
+
+        Its API object is all that there is of the pod: the processes find each other by it.
+        """
+        await namespace(self.client, space)
+        await self.client.apply(SERVICE_ACCOUNTS, {"metadata": {"namespace": space, "name": ACTIVATOR}}, MANAGER)
+        variable = {"name": PROCESSES, "value": str(processes)}
+        container = {"name": "activator", "image": "localhost/none:1", "env": [variable]}
+        metadata = {"namespace": space, "name": "activator-0", "labels": {LABEL_COMPONENT: COMPONENT_ACTIVATOR}}
+        spec = {"containers": [container], "schedulerName": "nobody", "automountServiceAccountToken": False}
+        await self.client.apply(PODS, {"metadata": metadata, "spec": spec}, MANAGER)
+        await self.address("activator-0", address, space)
+        return await self.client.token(ACTIVATOR, space, AUDIENCE_ACTIVATOR)
 
 
 @asynccontextmanager

@@ -11,18 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.bench_hold import ROOMY
+from bench.hold.holders import ROOMY
+from bench.hold.table import Bounded, Outcome, result, table
+from bench.hold.waiting import gauge, until_gauge, until_holding, until_quiet
 from bench.wire import requests
-from bench.wire.held import (
-    Bounded,
-    Outcome,
-    gauge,
-    result,
-    table,
-    until_gauge,
-    until_holding,
-    until_quiet,
-)
 from bench.wire.inside import ours_command
 from bench.wire.load import Load, LoadFailed, Spread
 from bench.wire.processes import LOAD_CORE, free_port, running
@@ -91,7 +83,7 @@ async def test_what_answers_does_not_hold(tmp_path: Path) -> None:
     with running("backend", [str(compiled("backend")), "--port", str(port)], LOAD_CORE, tmp_path) as process:
         process.wait_listening(port)
         with pytest.raises(TimeoutError, match="still answers"):
-            await until_holding(port, requests.chat("k"), timeout=0.1)
+            await until_holding(port, requests.chat("k"), timeout=0.1, patience=10)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         await until_holding(silent.getsockname()[1], requests.chat("k"), patience=0.05)
 
@@ -112,21 +104,26 @@ def test_the_result_has_the_agreed_keys() -> None:
     for last in (9_000, 12_000, 90_000):
         ours.released(load_of({200: 200}, first=3_000, last=last), appeared_us=1_000)
         knative.released(load_of({200: 200}, first=5_000, last=2 * last), appeared_us=1_000)
-    said = result(ours, knative)
+    said = result({"ours": ours, "knative": knative})
     assert said == {
         "held": 12_000,
         "bytes_per_held": 5000,
         "first_ms": 2.0,
         "last_ms": 11.0,
+        "knative_bytes_per_held": None,
         "knative_first_ms": 4.0,
         "knative_last_ms": 23.0,
+        "council_bytes_per_held": None,
+        "council_first_ms": None,
+        "council_last_ms": None,
     }
+    assert result({"ours": ours, "knative": knative, "council": ours})["council_bytes_per_held"] == 5000
     text = table({"ours": ours, "knative": knative})
     assert "12,000" in text and "1 closed, 2 502" in text and "none" in text
 
 
 def test_the_activator_knows_the_flags(tmp_path: Path) -> None:
     """What the benchmark raises is what the activator reads."""
-    given = settings.parse(ours_command(1, 2, tmp_path, **ROOMY)[3:], {})
+    given = settings.parse(ours_command(1, 2, **{"usage-dir": tmp_path}, **ROOMY)[3:], {})
     assert given.hold_caps.consumer.requests == given.hold_caps.namespace.requests == 100_000
     assert given.limits.connections == 100_000
