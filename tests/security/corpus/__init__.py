@@ -1,7 +1,6 @@
 """Hostile requests, each as its bytes, by what is wrong with them.
 
 GROUPS hold what must never reach a replica, and must be answered with an error, or with the end of the connection.
-TIMED are those of them that only the clock tells from good ones: they announce more than they bring.
 NORMALISED reach one, as a request that can be read in one way only.
 """
 
@@ -14,7 +13,7 @@ from tests.security.corpus.lines import LINES, SIZES
 from tests.security.corpus.parts import BODY
 from tests.security.corpus.places import HOSTS, METHODS, PROTOCOLS, TARGETS, VERSIONS
 
-__all__ = ["BODY", "GROUPS", "NORMALISED", "TIMED"]
+__all__ = ["BODY", "GROUPS", "NORMALISED"]
 
 GROUPS: dict[str, dict[str, bytes]] = {
     "first": FIRST,
@@ -29,4 +28,3 @@ GROUPS: dict[str, dict[str, bytes]] = {
     "versions": VERSIONS,
     "protocols": PROTOCOLS,
 }
-TIMED = frozenset(("size of all bits", "size of a sign bit", "body of a chunk larger than allowed"))

@@ -22,6 +22,7 @@ from zerotide.activator.failures import (
     PeerFault,
     RequestTooOld,
 )
+from zerotide.activator.wire.chunks import ChunkSizes
 from zerotide.activator.wire.door import Peer
 from zerotide.activator.wire.exchange import Exchange
 from zerotide.activator.wire.h2.connection import H2Connection
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_receiving",
         "_since",
+        "_sizes",
         "_target",
         "_task",
         "_transport",
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._phase = Phase.IDLE
         self.deadline = 0.0
         self._lines = RequestLines()
+        self._sizes: ChunkSizes | None = None
         self._in_head = False
         self._head_size = self._head_fed = 0
         self._target = b""
@@ -224,6 +227,8 @@ class Connection(asyncio.Protocol):
         self._lines.fed(data, in_head=self._in_head, in_body=self._receiving is not None)
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
+        if self._sizes is not None and self._receiving is not None:
+            self._receiving.announce(self._sizes.feed(data))
         try:
             self._parser.feed_data(data)
             if not self._in_head:
@@ -299,6 +304,9 @@ class Connection(asyncio.Protocol):
             self._fault = fault
             raise
         self._accept(request)
+        self._sizes = ChunkSizes() if request.chunked else None
+        if self._sizes is not None and self._receiving is not None:
+            self._receiving.announce(self._sizes.feed(self._lines.behind()))
         # Whatever becomes of it, nothing that follows an upgrade is a request.
         self._broken = self._broken or self._early is not None
 
@@ -309,7 +317,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
-        exchange, self._receiving = self._receiving, None
+        exchange, self._receiving, self._sizes = self._receiving, None, None
         if exchange is not None:
             exchange.finish_body()
             if exchange is self._current and self._phase is Phase.BODY:

@@ -85,6 +85,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_announced",
         "_carrier",
         "_chunked",
         "_chunks",
@@ -118,6 +119,7 @@ class Exchange:
         self._chunked = False
         self._chunks: list[bytes] = []
         self._received = 0
+        self._announced = request.length or 0
         self._reserved = 0
         self._limit = -unread
         self._complete = not request.has_body
@@ -136,9 +138,9 @@ class Exchange:
 
         Raises BodyTooLarge beyond `limit` bytes, BodyStalled, BuffersFull or MalformedRequest.
         """
-        expected = self._received if self._complete else max(self.request.length or 0, self._received)
+        expected = self._received if self._complete else max(self._announced, self._received)
         if self._fault is None and expected > limit:
-            self.fail(BodyTooLarge(f"the body is larger than {limit} bytes"))
+            self._outgrown(limit)
         self._limit = limit
         if not self._complete and self._fault is None and self._carrier is not None:
             if self.request.expects_continue and not self._received:
@@ -245,7 +247,7 @@ class Exchange:
             if self._received > -self._limit:
                 self._carrier.hold_unread()
         elif self._received > self._limit:
-            self.fail(BodyTooLarge(f"the body is larger than {self._limit} bytes"))
+            self._outgrown(self._limit)
         else:
             self._carrier.body_progressed(len(data))
 
@@ -259,6 +261,12 @@ class Exchange:
             else:
                 self.fail(BuffersFull("too many request bodies are in memory: try again"))
 
+    def announce(self, size: int) -> None:
+        """Note how large the body will be at least."""
+        self._announced = size
+        if 0 <= self._limit < size and self._fault is None and not self.ended:
+            self._outgrown(self._limit)
+
     def finish_body(self) -> None:
         """Note that the body is complete."""
         self._complete = True
@@ -271,6 +279,9 @@ class Exchange:
         if self._carrier is not None:
             self._carrier.noted(fault)
         self._wake()
+
+    def _outgrown(self, limit: int) -> None:
+        self.fail(BodyTooLarge(f"the body is larger than {limit} bytes"))
 
     def surrender(self) -> int:
         """Return the bytes of memory that were taken, and take them no longer."""

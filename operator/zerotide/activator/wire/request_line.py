@@ -33,6 +33,10 @@ class RequestLines:
         """Forget what holds no part of an open head."""
         self._pieces = []
 
+    def behind(self) -> bytes:
+        """Return what came behind the head that was checked last, where that has no length."""
+        return self._pieces[0][self._at :]
+
     def check(self, method: str, target: bytes, length: int | None, *, chunked: bool) -> None:
         """Raise MalformedRequest unless the line of a head that is complete has its one form; go on behind the body."""
         raw = b"".join(self._pieces)
