@@ -128,6 +128,19 @@ async def test_a_warm_request_asks_nobody(fleet: Fleet, replica: Replica) -> Non
     assert not said
 
 
+async def test_who_waits_for_nothing_is_answered_where_it_came(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing serves: no other activator is asked, one that does not answer least of all; the endpoint wakes."""
+    await fleet.endpoint(access={"maxInFlightPerConsumer": 1})
+    said: list[Any] = []
+    for stack in fleet.stacks:
+        monkeypatch.setattr(stack.registry.council, "send", lambda name, message: said.append(message))
+    for stack in fleet.stacks:
+        answer = await stack.post(prefer="wait=0")
+        assert (answer.status, answer.code) == (503, "endpoint_cold")
+    assert said == []
+    await until(lambda: fleet.api.applied)
+
+
 async def test_an_affinity_leads_to_one_replica_over_all(fleet: Fleet) -> None:
     """Whichever activator a request comes to, one beginning leads to one replica, within the bound of load of all."""
     async with AsyncExitStack() as exits:

@@ -220,7 +220,8 @@ class Gateway:
         profile = plan.endpoint.profile
         if profile.blocked is not None:
             raise profile.blocked.rejection(self._now_us())
-        for name, limit in plan.claims:
+        # Who waits for nothing while nothing serves is answered here and now: no other activator need be asked.
+        for name, limit in () if visit.at_once and plan.endpoint.gate.cold else plan.claims:
             if not (self._pools.take(name, limit) or await self._pool(name, limit)):
                 raise Rejection(
                     ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
