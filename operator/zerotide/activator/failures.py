@@ -20,7 +20,6 @@
     │   ├── TooManyFromAddress  open ones, from one address
     │   ├── MalformedProxyHeader   a trusted proxy that does not begin with its header
     │   └── HandshakeFailed     no TLS
-    ├── PeerGone                the client closed the connection
     ├── MalformedTalk           another activator's message that makes no sense
     ├── TokenRefused            a token that opens nothing; `reason` is its word in the metrics
     │   ├── TokenMalformed      no signed token, or larger than any that is taken
@@ -171,10 +170,6 @@ class HandshakeFailed(PeerFault):
 
 class MalformedTalk(ActivatorError):
     """A message of another activator that makes no sense; the connection to it ends."""
-
-
-class PeerGone(ActivatorError):
-    """The client closed its connection."""
 
 
 class TokenRefused(ActivatorError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 
@@ -137,6 +139,9 @@ async def test_slow_loris() -> None:
 
 async def test_half_open_peers() -> None:
     """A peer that vanished without a word is noticed while its request is held, and its handler is cancelled."""
+    if not may_vanish():
+        with_rights_of_its_own("test_half_open_peers")
+        return
     ended = asyncio.Event()
 
     async def handler(exchange: Exchange) -> None:
@@ -145,20 +150,39 @@ async def test_half_open_peers() -> None:
         finally:
             ended.set()
 
-    with closing(socket.socket()) as probe:
-        try:
-            probe.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
-        except PermissionError:
-            pytest.skip("only root can make a peer vanish without a word")
     async with serving(handler, PATIENT, silence=1.0) as (server, port):
         client = socket.create_connection(("127.0.0.1", port))
         client.sendall(GET)
         await until(lambda: server.connections)
         client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
         client.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await ended.wait()
         assert not server.connections
+
+
+def may_vanish() -> bool:
+    """Tell whether a socket may be closed here without a word to its peer."""
+    with closing(socket.socket()) as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
+        except PermissionError:
+            return False
+    return True
+
+
+def with_rights_of_its_own(test: str) -> None:
+    """Run a test in a network of its own, whose root anybody may be where the kernel lets them."""
+    inside = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-m", "pytest", "-q"]
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--net", *inside, "-p", "no:cacheprovider", f"{__file__}::{test}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.stderr.startswith("unshare:"):
+        pytest.skip(f"neither root nor a network namespace of one's own: {done.stderr.strip()}")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 async def test_a_taken_port_is_told() -> None:
