@@ -40,7 +40,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("name", help="the endpoint")
     parser.add_argument("prompt", help="the message; - reads stdin")
-    parser.add_argument("--key", metavar="KEY", help="API key; default: $ZEROTIDE_API_KEY")
+    parser.add_argument("--key", metavar="KEY", help="API key or token; default: $ZEROTIDE_API_KEY")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument("--model", metavar="NAME", help="model to name in the request; default: the endpoint's")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer")

@@ -146,7 +146,7 @@ def _intent(endpoint: InferenceEndpoint) -> list[tuple[str, str]]:
         ("Engine", f"{spec.runtime.engine.value}{f' in {spec.runtime.image}' if spec.runtime.image else ''}"),
         ("Accelerators", f"{gpus.count} × {gpus.class_name or 'GPU'} per replica" if gpus else "none, CPU"),
         ("Scaling", f"{scaling.min_replicas} to {scaling.max_replicas}{pinned}, idle after {scaling.idle.timeout}"),
-        ("Access", spec.access.auth),
+        ("Access", f"JWT of {spec.access.jwt.issuer}" if spec.access.jwt is not None else spec.access.auth),
         ("Suspended", "yes: `zerotide resume` ends it" if spec.suspend else ""),
     ]
 

@@ -174,13 +174,27 @@ async def test_a_withdrawn_key_opens_nothing(held: Stack, replica: Replica, monk
     for _ in range(2):
         assert (await call(held, token)).status == 200
     held.api.config_maps[CONFIG_MAP] = {"jwks.json": key_set(ec())}
-    monkeypatch.setitem(pace.REFRESH, True, 0.0)
+    monkeypatch.setattr(pace, "GAP", 3600.0)
+    keys, monotonic = held.registry.tokens._keys_of(_source(held)), held.service.clock.monotonic
+    keys._now = lambda: monotonic() + 1.5 * pace.REFRESH[True]
     shift = RECHECK_US
     assert (await call(held, token)).status == 200  # this one starts the reading
     await until(lambda: held.registry.tokens.loads["loaded"] == 2, 30)
-    monkeypatch.setitem(pace.REFRESH, True, 3600.0)
     shift = 2 * RECHECK_US
-    monkeypatch.setattr(pace, "GAP", 3600.0)
+    assert (await call(held, token)).status == 401
+    assert (await call(held, ec().sign())).status == 200
+
+
+async def test_a_key_that_was_withdrawn_while_nobody_called(held: Stack, replica: Replica) -> None:
+    """Its token is refused at once: the keys are read before it is believed again."""
+    await held.awake(replica, access=HELD)
+    token = rsa().sign()
+    for _ in range(2):
+        assert (await call(held, token)).status == 200
+    held.api.config_maps[CONFIG_MAP] = {"jwks.json": key_set(ec())}
+    keys, real = held.registry.tokens._keys_of(_source(held)), held.service.clock.monotonic
+    keys._now = lambda: real() + 3 * pace.REFRESH[True]
+    held.registry.version += 1  # as a minute makes it that has passed
     assert (await call(held, token)).status == 401
     assert (await call(held, ec().sign())).status == 200
 

@@ -67,6 +67,27 @@ async def test_keys_are_read_when_they_are_asked_for() -> None:
     assert world.most == 1
 
 
+async def test_keys_that_nobody_asked_for_in_a_long_while() -> None:
+    """They are worth waiting for, but not where their source fails: then the last good ones serve."""
+    world = World()
+    assert not world.keys.overdue()
+    world.keys.current()
+    await world.settled()
+    for pause, overdue in ((REFRESH[False], False), (REFRESH[False] * 3, True)):
+        world.time += pause
+        assert world.keys.current() is not None
+        assert world.keys.overdue() is overdue
+        await world.settled()
+        assert not world.keys.overdue()
+    world.failure = KeysUnreachable("no")
+    world.time += REFRESH[False] * 3
+    world.keys.current()
+    assert world.keys.overdue()
+    await world.settled()
+    world.time += LAST_RETRY
+    assert world.keys.current() is not None and not world.keys.overdue()
+
+
 async def test_unknown_keys_are_looked_for_at_a_bounded_rate() -> None:
     """A flood of tokens with keys that do not exist reads the source once in ten seconds."""
     world = World()

@@ -49,6 +49,14 @@ class Keys:
             self._begin()
         return self._set if now - self._loaded < LONGEST_KEPT else None
 
+    def overdue(self) -> bool:
+        """Tell whether the keys are old because nobody asked for them, and are being read right now.
+
+        Who waits for that does not believe in a key that was withdrawn long ago.
+        """
+        old = self._now() - self._loaded > 2 * REFRESH[isinstance(self.source, KeysConfigMap)]
+        return old and self._loading is not None and not self._failures
+
     def look_again(self) -> bool:
         """Look for keys that are new, unless that was done a moment ago; tell whether any are on their way."""
         pause = GAP if not self._failures else self._pause()

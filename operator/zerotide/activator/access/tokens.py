@@ -49,7 +49,10 @@ class Tokens:
     def recall(self, text: str, trust: Trust, now_us: int) -> Caller | None:
         """Return who calls where that is remembered; None where the token has to be looked at."""
         known = self._proven.get(_mark(text, trust))
-        if known is None or now_us >= known.until_us or known.keys is not self._keys_of(trust.source).current():
+        if known is None or now_us >= known.until_us:
+            return None
+        keys = self._keys_of(trust.source)
+        if known.keys is not keys.current() or keys.overdue():
             return None
         return replace(known.caller, until_us=min(known.until_us, now_us + RECHECK_US))
 
@@ -83,6 +86,8 @@ class Tokens:
         until_us = token.check(trust, now_us)
         keys = self._keys_of(trust.source)
         known = keys.current()
+        if patient and keys.overdue():
+            raise KeysAwaited(keys.ready)
         if known is None:
             if patient and keys.look_again():
                 raise KeysAwaited(keys.ready)
