@@ -26,6 +26,34 @@ async def test_without_a_good_key_nothing_wakes(system: System) -> None:
     assert status["state"] == "Asleep" and "wakeRequest" not in status and not system.pods(namespace, "closed")
 
 
+async def test_a_workload_s_own_token_opens_an_endpoint(system: System) -> None:
+    """The cluster as issuer, its keys in a ConfigMap: a ServiceAccount's token for us wakes, others do not."""
+    namespace = system.namespace()
+    issuer = json.loads(system.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
+    keys = {"jwks.json": system.kubectl("get", "--raw", "/openid/v1/jwks")}
+    metadata = {"namespace": namespace, "name": "cluster-keys"}
+    system.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": keys})
+    for name, source in (("trusting", "cluster-keys"), ("lost", "no-such-keys")):
+        jwt = {"issuer": issuer, "audiences": ["zerotide"], "jwksConfigMap": {"name": source}}
+        system.endpoint(namespace, name, trivial(access={"auth": "JWT", "jwt": jwt}))
+        system.wait_state(namespace, name, "Asleep")
+    url = system.url(namespace, "trusting", "/v1/chat/completions")
+
+    def token(audience: str) -> str:
+        return system.kubectl("create", "token", "default", "-n", namespace, f"--audience={audience}").strip()
+
+    good = token("zerotide")
+    for text in (token("others"), good[:-8] + "AAAAAAAA", system.key(namespace, "k")):
+        refused = await traffic.once(url, text, chat(), timeout=30)
+        assert refused.status in (401, 403), refused
+    lost = await traffic.once(system.url(namespace, "lost", "/v1/chat/completions"), good, chat(), timeout=30)
+    assert (lost.status, lost.code) == (500, "credentials_missing"), lost
+    for name in ("trusting", "lost"):
+        assert not system.pods(namespace, name) and "wakeRequest" not in system.status(namespace, name)
+    answer = await traffic.once(url, good, chat())
+    assert answer.status == 200, answer
+
+
 async def test_two_namespaces_do_not_disturb_each_other(system: System) -> None:
     """The same name twice: each key opens its own, each wakes alone."""
     first, second = system.namespace(), system.namespace()
