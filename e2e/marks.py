@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # The fixtures of the real cluster, for every test that asks for them.
 pytest_plugins = ["e2e.fixtures"]
@@ -18,6 +19,10 @@ pytest_plugins = ["e2e.fixtures"]
 LOCAL = {"local_cluster", "operator_cluster", "exporter_cluster"}
 """The fixtures that are clusters of this machine."""
 LEFT_OUT = pytest.StashKey[list[str]]()
+
+# A busy machine makes no law untrue: only what an example proves counts, not how long it took.
+settings.register_profile("steady", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ from zerotide.api.scalars import HOUR, SECOND, format_micro_time, parse_time
 from zerotide.billing.errors import InvalidPriceBook, OverlappingPrices, PriceBookError
 from zerotide.billing.fold import Phase
 from zerotide.billing.prices import Meter, PriceBookSpec, PriceIndex, multiplier, read_price_book
+from zerotide.exporter.pricefile import load_market
 
 
 def price(name: str = "cpu", **fields: Any) -> dict[str, Any]:
@@ -125,3 +126,13 @@ def test_two_prices_from_the_same_instant_are_refused() -> None:
 
 def test_a_whole_object_is_read_like_its_spec() -> None:
     assert read_price_book({"kind": "PriceBook", "spec": {"currency": "USD"}}) == book()
+
+
+def test_the_market_s_prices_all_say_where_they_come_from() -> None:
+    books = load_market()
+    vendors = " ".join(sorted({name.partition("-")[0] for name in books}))
+    assert vendors == "bedrock fireworks groq modal replicate runpod together vertex"
+    for name, each in books.items():
+        assert each.prices, name
+        assert all(entry.source and parse_time(entry.valid_from) for entry in each.prices), name
+        PriceIndex(each)

@@ -19,7 +19,6 @@ from zerotide.billing.reports import (
     TokenCost,
     WakeCost,
 )
-from zerotide.cli.bill import month_start
 from zerotide.cli.bill_text import cost_lines, cost_table, money, monies, segment_lines, wake_lines
 
 NOW = parse_time("2026-11-22T18:00:00Z")
@@ -196,8 +195,3 @@ def test_wakes() -> None:
     assert lines[2].split()[-1] == "-"
     assert [line.split()[0] for line in lines[3:]] == ["median", "p90"]
     assert len(wake_lines(report.model_copy(update={"wakes": (wake(3, "0.001"),)}), NOW)) == 2
-
-
-def test_the_month_begins_in_utc() -> None:
-    """The default period."""
-    assert month_start(NOW) == parse_time("2026-11-01T00:00:00Z")

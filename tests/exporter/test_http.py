@@ -16,6 +16,7 @@ from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND, format_micro_time
 from zerotide.billing.reports import ColdStartReport, CostReport, SegmentReport
+from zerotide.billing.statements import Explanation, LineReport, RateReport, Verification
 from zerotide.exporter.access import Access
 from zerotide.exporter.http import Interface
 from zerotide.exporter.intake import MAX_BODY
@@ -187,3 +188,29 @@ async def test_metrics_come_in_both_forms(world: World) -> None:
         assert "zerotide_build_info" in await answer.text()
     async with world.http.get("/metrics", headers={"Accept": "application/openmetrics-text"}) as answer:
         assert (await answer.text()).endswith("# EOF\n")
+
+
+async def test_statements_are_served_and_verified(world: World) -> None:
+    query = {"namespace": "demo", "to": str(T0 + 3600 * SECOND)}
+    async with world.http.get("/api/v1/lines", params=query, headers=READER) as answer:
+        lines = LineReport.model_validate(await answer.json())
+    async with world.http.get("/api/v1/explain", params=query, headers=READER) as answer:
+        explained = Explanation.model_validate(await answer.json())
+    async with world.http.get("/api/v1/verify", params=query, headers=READER) as answer:
+        verified = Verification.model_validate(await answer.json())
+    assert lines.total == explained.total == "0.084000"
+    assert explained.pods[0].pod_uid == "u1"
+    assert (verified.differences, len(verified.checks)) == (0, 6)
+
+
+async def test_usage_is_rated_by_books_of_the_market(world: World) -> None:
+    query = {"namespace": "demo", "to": str(T0 + 3600 * SECOND)}
+    async with world.http.get("/api/v1/rate", params=query, headers=READER) as answer:
+        found = RateReport.model_validate(await answer.json())
+    assert {"ours", "replicate", "modal", "runpod", "together-70b"} <= {book.book for book in found.books}
+    as_of = {**query, "book": "replicate,modal", "asOf": "2026-05-01T00:00:00Z"}
+    async with world.http.get("/api/v1/rate", params=as_of, headers=READER) as answer:
+        found = RateReport.model_validate(await answer.json())
+    assert [(book.book, book.total) for book in found.books] == [("replicate", "0.084000"), ("modal", "0.065520")]
+    async with world.http.get("/api/v1/rate", params={**query, "book": "aws"}, headers=READER) as answer:
+        assert (answer.status, "no price book aws" in (await answer.json())["message"]) == (404, True)

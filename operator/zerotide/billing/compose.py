@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from zerotide.api.scalars import SECOND
+from zerotide.billing.bills import endpoint_bill
 from zerotide.billing.fold import Lifetime, Phase
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import Meter, PriceIndex
@@ -16,8 +17,6 @@ from zerotide.billing.rating import (
     Line,
     LineKey,
     Period,
-    bill_lifetime,
-    bill_tokens,
     rates_of,
     round_lines,
     round_money,
@@ -34,7 +33,6 @@ from zerotide.billing.reports import (
     TokenCost,
 )
 from zerotide.billing.split import apportion
-from zerotide.billing.starters import starters
 from zerotide.billing.usage import Attempt
 from zerotide.billing.wakes import summarize, wake_costs
 
@@ -87,14 +85,8 @@ def segment_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
 def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> EndpointCost:
     """Return what one endpoint cost within a period."""
     records = ledger.records
-    bill = Bill(index, index.book.increment_us)
-    starting = starters(ledger)
-    for life in ledger.lifetimes:
-        flights = ledger.flights.get(life.pod_uid, ())
-        payers = starting.get(life.pod_uid)
-        bill_lifetime(bill, life, flights, records.owner, period, index.book.default_class, payers)
+    bill = endpoint_bill(ledger, index, period)
     done = [attempt for attempt in records.attempts if attempt.finished_in(*period)]
-    bill_tokens(bill, done, period)
     lines = bill.lines()
     amounts = round_lines({key: line.amount for key, line in lines.items()})
     total = sum(amounts.values(), Decimal(0))

@@ -3,6 +3,8 @@
     BillingError
     ├── InvalidFact          a recorded fact whose key cannot be read back
     ├── InvalidPeriod        a period that ends before it starts
+    ├── UnknownPeriod        a name of a period that means none
+    ├── UnknownZone          a time zone that nobody knows
     └── PriceBookError
         ├── InvalidPriceBook     a price file that does not have the shape of a price book; names each field
         └── OverlappingPrices    two prices for the same thing that begin at the same instant
@@ -23,6 +25,14 @@ class InvalidFact(BillingError):
 
 class InvalidPeriod(BillingError, ValueError):
     """A period that ends before it starts."""
+
+
+class UnknownPeriod(BillingError, ValueError):
+    """A name of a period that means none."""
+
+
+class UnknownZone(BillingError, ValueError):
+    """A time zone that nobody knows."""
 
 
 class PriceBookError(BillingError):

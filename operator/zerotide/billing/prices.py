@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from zerotide.api.base import describe
 from zerotide.api.pricebook import Meter, Per, Price, PriceBookSpec
-from zerotide.api.scalars import parse_time
+from zerotide.api.scalars import format_time, parse_time
 from zerotide.billing.errors import InvalidPriceBook, OverlappingPrices
 from zerotide.billing.fold import Phase
 
-__all__ = ["Meter", "Per", "Piece", "Price", "PriceBookSpec", "PriceIndex", "multiplier", "read_price_book"]
+__all__ = ["Meter", "Per", "Piece", "Price", "PriceBookSpec", "PriceIndex", "as_of", "multiplier", "read_price_book"]
 
 
 _NAMES: Mapping[Phase, tuple[str, ...]] = {
@@ -78,6 +78,14 @@ class PriceIndex:
                 return price
         return None
 
+    def named(self, name: str) -> Price | None:
+        """Return the price of that name."""
+        return next((price for price in self.book.prices if price.name == name), None)
+
+    def multiplier_of(self, phase: str) -> Fraction:
+        """Return the weight of a line's phase; 1 for lines that have none."""
+        return self._multipliers[Phase(phase)] if phase else Fraction(1)
+
     def priced(self, meter: Meter) -> bool:
         """Tell whether the book has any price of a meter that has no classes."""
         return (meter, "") in self._by_meter
@@ -105,6 +113,15 @@ class PriceIndex:
             else:
                 cut.append(Piece(low, high, price))
         return cut
+
+
+def as_of(book: PriceBookSpec, t_us: int) -> PriceBookSpec:
+    """Return a book in which what held at an instant holds always."""
+    index = PriceIndex(book)
+    held = {index.at(price.meter, price.accelerator_class_name, t_us) for price in book.prices}
+    kept = [price for price in book.prices if price in held]
+    always = {"valid_from": format_time(0), "valid_to": None}
+    return book.model_copy(update={"prices": tuple(price.model_copy(update=always) for price in kept)})
 
 
 def read_price_book(document: Any) -> PriceBookSpec:

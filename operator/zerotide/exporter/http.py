@@ -11,22 +11,35 @@ from prometheus_client.registry import CollectorRegistry
 
 from zerotide.api.failures import InvalidTime
 from zerotide.api.scalars import parse_time
+from zerotide.billing.audit import verification
+from zerotide.billing.bills import explanation, line_report
 from zerotide.billing.compose import coldstart_report, cost_report, segment_report
 from zerotide.billing.errors import InvalidPeriod
 from zerotide.billing.ledger import Ledger, folded
-from zerotide.billing.prices import PriceIndex
+from zerotide.billing.prices import PriceIndex, as_of
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
+from zerotide.billing.whatif import rate_report
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
 from zerotide.exporter.intake import MAX_BODY, read_delivery
+from zerotide.exporter.pricefile import load_market
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube.clock import Clock
 
 Compose = Callable[[list[Ledger], PriceIndex, Period, int], Report]
 
-REPORTS: Mapping[str, Compose] = {"cost": cost_report, "coldstarts": coldstart_report, "segments": segment_report}
+REPORTS: Mapping[str, Compose] = {
+    "cost": cost_report,
+    "coldstarts": coldstart_report,
+    "segments": segment_report,
+    "lines": line_report,
+    "explain": explanation,
+    "verify": verification,
+}
+OURS = "ours"
+"""The name of the cluster's own price book among those that usage is rated by."""
 
 
 class Interface:
@@ -57,6 +70,7 @@ class Interface:
         app.router.add_post("/internal/usage", self._take_usage)
         for name, compose in REPORTS.items():
             app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
+        app.router.add_get("/api/v1/rate", self._rate)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", partial(self._health, self._alive))
         app.router.add_get("/readyz", partial(self._health, self._ready))
@@ -79,6 +93,20 @@ class Interface:
                 "message": "refused lines are kept in the ledger's table `refused`: do not send them again",
             }
         )
+
+    async def _rate(self, request: web.Request) -> web.Response:
+        """Rate by the books that are asked for (absent: all), with the prices that held `asOf` (absent: as dated)."""
+        books = {OURS: self._prices().book, **load_market()}
+        wanted = request.query["book"].split(",") if request.query.get("book") else list(books)
+        if unknown := [name for name in wanted if name not in books]:
+            raise Refusal(404, "NotFound", f"no price book {', '.join(unknown)}: there are {', '.join(books)}")
+        instant = _instant(request, "asOf", -1)
+        rated = {name: PriceIndex(books[name] if instant < 0 else as_of(books[name], instant)) for name in wanted}
+
+        def compose(ledgers: list[Ledger], _: PriceIndex, period: Period, now_us: int) -> Report:
+            return rate_report(ledgers, rated, period, now_us)
+
+        return await self._report(compose, request)
 
     async def _report(self, compose: Compose, request: web.Request) -> web.Response:
         namespace, endpoint = request.query.get("namespace", ""), request.query.get("endpoint", "")

@@ -1,4 +1,4 @@
-"""Load the price file: the installation's own, or the one that ships with the package."""
+"""Load price files: those of others to compare with; the installation's own, or the one that ships with the package."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from pathlib import Path
 import yaml
 
 from zerotide.billing.errors import PriceBookError
-from zerotide.billing.prices import PriceIndex, read_price_book
+from zerotide.billing.prices import PriceBookSpec, PriceIndex, read_price_book
 from zerotide.exporter.errors import PriceFileError
+
+
+def load_market() -> dict[str, PriceBookSpec]:
+    """Return the price books of others that ship with the package, by name."""
+    text = files("zerotide.billing").joinpath("market.yaml").read_text()
+    books = (document for document in yaml.safe_load_all(text) if document)
+    return {document["metadata"]["name"]: read_price_book(document) for document in books}
 
 
 def load_prices(path: Path | None) -> PriceIndex:

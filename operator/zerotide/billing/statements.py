@@ -1,0 +1,129 @@
+"""Answers that go into detail: every line of a bill, what a charge is made of, what the laws say, what-ifs.
+
+As in `reports`, times are microseconds and amounts decimal strings; amounts of lines add up to the total.
+"""
+
+from __future__ import annotations
+
+from zerotide.billing.reports import Amount, Report, SegmentView, Us
+
+
+class BilledLine(Report):
+    """One line: everything of an endpoint that shares consumer, meter, class, phase and price.
+
+    `quantity` is in `unit` (device-seconds, core-seconds, GiB-seconds, tokens, requests), `unit_price` what `per` of
+    them cost as quoted, `multiplier` the weight of the phase. `price` is empty where the book has none.
+    """
+
+    namespace: str
+    endpoint: str
+    consumer: str
+    meter: str
+    class_name: str
+    phase: str
+    price: str
+    unit_price: str
+    per: str
+    multiplier: str
+    quantity: str
+    unit: str
+    amount: Amount
+
+
+class LineReport(Report):
+    """All lines of a period."""
+
+    currency: str
+    from_us: Us
+    to_us: Us
+    as_of_us: Us
+    lines: tuple[BilledLine, ...]
+    total: Amount
+
+
+class FactView(Report):
+    """A recorded fact about a pod."""
+
+    kind: str
+    key: str
+    time_us: Us
+
+
+class Evidence(Report):
+    """What is known of a pod: its facts, and the segments that follow from them."""
+
+    namespace: str
+    endpoint: str
+    pod: str
+    pod_uid: str
+    ended: str
+    flags: tuple[str, ...]
+    requests: int
+    segments: tuple[SegmentView, ...]
+    facts: tuple[FactView, ...]
+
+
+class Contribution(Report):
+    """What one pod adds to one line."""
+
+    pod_uid: str
+    consumer: str
+    meter: str
+    class_name: str
+    phase: str
+    price: str
+    quantity: str
+    unit: str
+    amount: Amount
+
+
+class Explanation(Report):
+    """The charges for replicas' time in a period, each back to its facts; contributions add up to the total."""
+
+    currency: str
+    from_us: Us
+    to_us: Us
+    as_of_us: Us
+    contributions: tuple[Contribution, ...]
+    pods: tuple[Evidence, ...]
+    total: Amount
+
+
+class Check(Report):
+    """One law, on how many things it was checked, and each that breaks it."""
+
+    law: str
+    checked: int
+    differences: tuple[str, ...]
+
+
+class Verification(Report):
+    """All laws on live data."""
+
+    from_us: Us
+    to_us: Us
+    as_of_us: Us
+    checks: tuple[Check, ...]
+
+    @property
+    def differences(self) -> int:
+        """Return how many things break a law."""
+        return sum(len(check.differences) for check in self.checks)
+
+
+class WhatIf(Report):
+    """What the same usage costs by one price book; `unpriced` names what the book has no price for."""
+
+    book: str
+    currency: str
+    total: Amount
+    unpriced: tuple[str, ...]
+
+
+class RateReport(Report):
+    """One usage, by several price books."""
+
+    from_us: Us
+    to_us: Us
+    as_of_us: Us
+    books: tuple[WhatIf, ...]

@@ -1,0 +1,243 @@
+"""`zerotide bill invoice`, `explain`, `verify` and `rate`: who owes what, why, whether it is right, and what if."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from zerotide.api.base import format_time, parse_time
+from zerotide.billing.statements import BilledLine, Evidence, Explanation, LineReport, RateReport, Verification
+from zerotide.cli.bill_csv import rows
+from zerotide.cli.bill_period import add_period, checked, query_of
+from zerotide.cli.bill_text import money, monies
+from zerotide.cli.commands import Subparsers, declare
+from zerotide.cli.output import count, format_number, format_span, format_table
+from zerotide.cli.reports import fetch
+from zerotide.cli.session import Session
+
+DIFFERENCES = 7
+"""The exit code of `verify` when a law is broken."""
+CENT = Decimal("0.01")
+
+
+def add(bills: Subparsers) -> None:
+    """Declare the commands."""
+    parser = declare(
+        bills,
+        "invoice",
+        invoice,
+        "print what each consumer owes",
+        examples="""zerotide bill invoice -A --for "last month" --time-zone Europe/Rome
+            zerotide bill invoice --consumer demo/team-a --for 2026-10 --csv""",
+    )
+    add_period(parser, named=False)
+    parser.add_argument("--consumer", metavar="NAMESPACE/NAME", help="only this one's")
+    parser.add_argument("--csv", action="store_true", help="print the lines as CSV")
+    parser = declare(
+        bills,
+        "explain",
+        explain,
+        "print what the charges for replicas are made of, back to the recorded facts",
+        examples="""zerotide bill explain smollm2 --since 2h
+            zerotide bill explain smollm2 --for yesterday --phase loading --json""",
+    )
+    add_period(parser)
+    parser.add_argument("--consumer", metavar="NAMESPACE/NAME", help="only what this one pays")
+    parser.add_argument("--phase", help="only this phase, such as loading")
+    parser = declare(
+        bills,
+        "verify",
+        verify,
+        "fold all facts anew and check every law of the ledger on them",
+        text="Fold all facts anew and check every law of the ledger on them; exit 7 when one is broken.",
+        examples='zerotide bill verify -A --for "this year"',
+    )
+    add_period(parser)
+    parser = declare(
+        bills,
+        "rate",
+        rate,
+        "print what the same usage costs by other price books",
+        text="Print what the same usage costs by other price books: the market's, or ours (the cluster's) as it was.",
+        examples="""zerotide bill rate smollm2 --for "last month"
+            zerotide bill rate -A --book ours --as-of 2026-01-01""",
+    )
+    add_period(parser)
+    parser.add_argument("--book", action="append", default=[], metavar="NAME", help="only this book; may be repeated")
+    parser.add_argument("--as-of", type=checked(parse_time), metavar="TIME", help="by the prices that held then")
+
+
+async def invoice(session: Session, args: argparse.Namespace) -> None:
+    """Print an invoice for each consumer."""
+    printer = session.printer
+    report = await fetch(session, LineReport, "lines", await query_of(session, args))
+    consumers = sorted({line.consumer for line in report.lines} & ({args.consumer} if args.consumer else _all(report)))
+    if args.csv:
+        for row in rows(report, [line for line in report.lines if line.consumer in consumers]):
+            printer.data(row)
+        return
+    if printer.as_json:
+        printer.json([invoice_of(report, consumer) for consumer in consumers])
+        return
+    if not consumers:
+        printer.prose(f"Nobody owes anything in {await session.where()} for that period.")
+    for number, consumer in enumerate(consumers):
+        for line in [*([""] if number else []), *invoice_lines(report, consumer)]:
+            printer.data(line)
+
+
+def _all(report: LineReport) -> set[str]:
+    return {line.consumer for line in report.lines}
+
+
+def payable(lines: Sequence[BilledLine]) -> tuple[Decimal, Decimal]:
+    """Return the exact sum of lines, and what is to be paid: whole cents, half to even."""
+    total = sum((Decimal(line.amount) for line in lines), Decimal(0))
+    return total, total.quantize(CENT, ROUND_HALF_EVEN)
+
+
+def invoice_of(report: LineReport, consumer: str) -> dict[str, object]:
+    """Return a consumer's invoice as JSON."""
+    lines = [line for line in report.lines if line.consumer == consumer]
+    total, due = payable(lines)
+    return {
+        "consumer": consumer,
+        "from": format_time(report.from_us),
+        "to": format_time(report.to_us),
+        "currency": report.currency,
+        "lines": [line.model_dump(mode="json", by_alias=True) for line in lines],
+        "sum": f"{total:f}",
+        "rounding": f"{due - total:f}",
+        "payable": f"{due:f}",
+    }
+
+
+def invoice_lines(report: LineReport, consumer: str) -> list[str]:
+    """Return a consumer's invoice as people read it."""
+    lines = [line for line in report.lines if line.consumer == consumer]
+    total, due = payable(lines)
+    header = ["ENDPOINT", "WHAT", "PHASE", "QUANTITY", "UNIT", "PRICE", report.currency]
+    *amounts, whole = monies([*(line.amount for line in lines), f"{total:f}"])
+    body = [
+        [
+            f"{line.namespace}/{line.endpoint}",
+            line.class_name or line.meter,
+            line.phase or " ",
+            format_number(Decimal(line.quantity), 2),
+            line.unit,
+            f"{line.unit_price} per {line.per}" if line.price else "none",
+            amount,
+        ]
+        for line, amount in zip(lines, amounts, strict=True)
+    ]
+    body.append(["sum", " ", " ", " ", " ", " ", whole])
+    return [
+        f"Invoice for {consumer}, {format_time(report.from_us)} to {format_time(report.to_us)}",
+        "",
+        *format_table(header, body, right=["QUANTITY", report.currency]),
+        "",
+        f"Payable: {report.currency} {due} (rounded by {due - total:f}).",
+    ]
+
+
+async def explain(session: Session, args: argparse.Namespace) -> None:
+    """Print contributions and, below them, the facts of each pod that contributed."""
+    printer = session.printer
+    report = await fetch(session, Explanation, "explain", await query_of(session, args))
+    chosen = tuple(
+        each
+        for each in report.contributions
+        if args.consumer in (None, each.consumer) and args.phase in (None, each.phase)
+    )
+    uids = {each.pod_uid for each in chosen}
+    total = sum((Decimal(each.amount) for each in chosen), Decimal(0))
+    shown = report.model_copy(
+        update={
+            "contributions": chosen,
+            "pods": tuple(pod for pod in report.pods if pod.pod_uid in uids),
+            "total": f"{total:f}",
+        }
+    )
+    if printer.as_json:
+        printer.json(shown.model_dump(mode="json", by_alias=True))
+        return
+    if not shown.pods:
+        printer.prose(f"No replica of {await session.where()} is charged for in that period.")
+        return
+    for pod in shown.pods:
+        for line in explained(shown, pod):
+            printer.data(line)
+    printer.prose(f"{count(len(shown.pods), 'replica')}, {report.currency} {money(shown.total)}.")
+
+
+def explained(report: Explanation, pod: Evidence) -> list[str]:
+    """Return one pod's charges and the facts behind them."""
+    mine = [each for each in report.contributions if each.pod_uid == pod.pod_uid]
+    amounts = monies([each.amount for each in mine])
+    charges = [
+        [
+            each.phase,
+            each.consumer,
+            each.class_name or each.meter,
+            each.quantity,
+            each.unit,
+            each.price or "none",
+            amount,
+        ]
+        for each, amount in zip(mine, amounts, strict=True)
+    ]
+    header = ["PHASE", "CONSUMER", "WHAT", "QUANTITY", "UNIT", "PRICE", report.currency]
+    segments = [
+        [each.phase, format_time(each.from_us), format_time(each.to_us), format_span(each.to_us - each.from_us)]
+        for each in pod.segments
+    ]
+    facts = [[format_time(fact.time_us), fact.kind, fact.key or " "] for fact in pod.facts]
+    flags = f", {', '.join(flag.replace('_', ' ') for flag in pod.flags)}" if pod.flags else ""
+    return [
+        f"{pod.namespace}/{pod.pod} ({pod.pod_uid}), {count(pod.requests, 'request')}, {pod.ended or 'lives'}{flags}",
+        *format_table(header, charges, right=["QUANTITY", report.currency]),
+        "",
+        *format_table(["SEGMENT", "FROM", "TO", "TIME"], segments, right=["TIME"]),
+        "",
+        *format_table(["TIME", "FACT", "WHAT IT SAYS"], facts),
+        "",
+    ]
+
+
+async def verify(session: Session, args: argparse.Namespace) -> int:
+    """Print each law and what breaks it; 7 when anything does."""
+    printer = session.printer
+    report = await fetch(session, Verification, "verify", await query_of(session, args))
+    if printer.as_json:
+        printer.json(report.model_dump(mode="json", by_alias=True))
+    else:
+        rows_ = [[check.law, str(check.checked), str(len(check.differences))] for check in report.checks]
+        for line in format_table(["LAW", "CHECKED", "BROKEN"], rows_, right=["CHECKED", "BROKEN"]):
+            printer.data(line)
+        for check in report.checks:
+            for difference in check.differences:
+                printer.data(f"{check.law}: {difference}")
+        found = report.differences
+        printer.prose(f"{count(found, 'difference')}." if found else "Every law holds.")
+    return DIFFERENCES if report.differences else 0
+
+
+async def rate(session: Session, args: argparse.Namespace) -> None:
+    """Print a line for each book."""
+    printer, query = session.printer, await query_of(session, args)
+    if args.as_of is not None:
+        query["asOf"] = str(args.as_of)
+    if args.book:
+        query["book"] = ",".join(args.book)
+    report = await fetch(session, RateReport, "rate", query)
+    if printer.as_json:
+        printer.json(report.model_dump(mode="json", by_alias=True))
+        return
+    totals = monies([book.total for book in report.books])
+    body = [
+        [book.book, book.currency, total, ", ".join(book.unpriced) or " "]
+        for book, total in zip(report.books, totals, strict=True)
+    ]
+    for line in format_table(["BOOK", "CURRENCY", "TOTAL", "NO PRICE FOR"], body, right=["TOTAL"]):
+        printer.data(line)

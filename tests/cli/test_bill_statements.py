@@ -1,0 +1,134 @@
+"""Invoices, explanations and CSV as people and spreadsheets read them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from decimal import Decimal
+
+import pytest
+
+from zerotide.api.scalars import format_time, parse_time
+from zerotide.billing.reports import SegmentView
+from zerotide.billing.statements import (
+    BilledLine,
+    Contribution,
+    Evidence,
+    Explanation,
+    FactView,
+    LineReport,
+)
+from zerotide.cli.bill_csv import COLUMNS, line_rows
+from zerotide.cli.bill_period import add_period, period_of
+from zerotide.cli.bill_statements import explained, invoice_lines, invoice_of
+from zerotide.cli.errors import UsageError
+
+NOW = parse_time("2026-11-25T12:00:00Z")
+
+
+def line(consumer: str = "demo/a", amount: str = "0.021000", endpoint: str = "smollm2") -> BilledLine:
+    """Return a line of fifteen seconds."""
+    return BilledLine(
+        namespace="demo",
+        endpoint=endpoint,
+        consumer=consumer,
+        meter="AcceleratorTime",
+        class_name="nvidia-l4",
+        phase="loading",
+        price="l4",
+        unit_price="0.0014",
+        per="Second",
+        multiplier="1",
+        quantity="15.000000",
+        unit="device-seconds",
+        amount=amount,
+    )
+
+
+def report(*lines: BilledLine) -> LineReport:
+    """Return a report of October."""
+    total = sum((Decimal(each.amount) for each in lines), Decimal(0))
+    start, end = parse_time("2026-10-01T00:00:00Z"), parse_time("2026-11-01T00:00:00Z")
+    return LineReport(currency="USD", from_us=start, to_us=end, as_of_us=NOW, lines=lines, total=f"{total:f}")
+
+
+def test_an_invoice_is_one_consumers_and_rounds_once() -> None:
+    made = report(line(), line(amount="0.004999"), line("demo/b", "9.000000"))
+    found = invoice_of(made, "demo/a")
+    assert (found["sum"], found["payable"], found["rounding"]) == ("0.025999", "0.03", "0.004001")
+    text = invoice_lines(made, "demo/a")
+    assert text[0] == "Invoice for demo/a, 2026-10-01T00:00:00Z to 2026-11-01T00:00:00Z"
+    assert text[-1] == "Payable: USD 0.03 (rounded by 0.004001)."
+    assert sum("nvidia-l4" in each for each in text) == 2
+    assert "0.0014 per Second" in text[3]
+
+
+def test_csv_is_read_back_as_it_was_and_starts_no_formula() -> None:
+    odd = line(endpoint="=cmd", consumer='demo/"x",y')
+    rows = list(csv.DictReader(io.StringIO("\n".join(line_rows(report(line(), odd))))))
+    assert list(rows[0]) == COLUMNS.split(",")
+    assert (rows[0]["amount"], rows[0]["currency"], rows[0]["from"]) == ("0.021000", "USD", "2026-10-01T00:00:00Z")
+    assert (rows[1]["endpoint"], rows[1]["consumer"]) == ("'=cmd", 'demo/"x",y')
+
+
+def test_an_explanation_shows_charges_segments_and_facts() -> None:
+    pod = Evidence(
+        namespace="demo",
+        endpoint="smollm2",
+        pod="p1",
+        pod_uid="u1",
+        ended="gone",
+        flags=("end_estimated",),
+        requests=2,
+        segments=(SegmentView(from_us=NOW, to_us=NOW + 15_000_000, phase="loading"),),
+        facts=(FactView(kind="scheduled", key="node-1", time_us=NOW),),
+    )
+    charge = Contribution(
+        pod_uid="u1",
+        consumer="demo/a",
+        meter="AcceleratorTime",
+        class_name="nvidia-l4",
+        phase="loading",
+        price="l4",
+        quantity="15.000000",
+        unit="device-seconds",
+        amount="0.021000",
+    )
+    whole = Explanation(
+        currency="USD", from_us=NOW, to_us=NOW, as_of_us=NOW, contributions=(charge,), pods=(pod,), total="0.021000"
+    )
+    text = "\n".join(explained(whole, pod))
+    assert text.startswith("demo/p1 (u1), 2 requests, gone, end estimated")
+    for words in ("0.021", "15.000000", "2026-11-25T12:00:15Z", "node-1"):
+        assert words in text
+
+
+def asked(*words: str) -> list[str]:
+    """Return the edges of the period that these arguments mean."""
+    parser = argparse.ArgumentParser()
+    add_period(parser)
+    return [format_time(edge) for edge in period_of(parser.parse_args(list(words)), NOW)]
+
+
+def test_periods_are_the_month_unless_said_otherwise() -> None:
+    assert asked() == ["2026-11-01T00:00:00Z", "2026-11-25T12:00:00Z"]
+    assert asked("--for", "last month", "--time-zone", "Europe/Rome") == [
+        "2026-09-30T22:00:00Z",
+        "2026-10-31T23:00:00Z",
+    ]
+    assert asked("--since", "12h") == ["2026-11-25T00:00:00Z", "2026-11-25T12:00:00Z"]
+    assert asked("--from", "2026-11-02", "--to", "2026-11-03") == ["2026-11-02T00:00:00Z", "2026-11-03T00:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--for", "someday"], "no period 'someday'"),
+        (["--for", "today", "--to", "2026-11-03"], "leave --to out"),
+        (["--from", "2026-11-03", "--to", "2026-11-02"], "swap from and to"),
+    ],
+)
+def test_what_means_no_period_is_a_usage_error(words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        asked(*words)
