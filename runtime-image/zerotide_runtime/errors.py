@@ -10,6 +10,8 @@ RuntimeFailure
 │   │   └── GGUFError
 │   ├── UnsupportedModel           UnsupportedModel
 │   ├── OutOfMemory                OutOfMemory
+│   ├── NoModel                    NoModel: an order that needs a model came to a process that stands by
+│   ├── ModelTaken                 ModelTaken: an order to take in a second one
 │   └── ListenError                ListenFailed
 └── RequestError               ends one request; the protocols turn it into their own shape
     ├── InvalidRequest             the client's fault, `param` names the field
@@ -78,6 +80,18 @@ class OutOfMemory(StartError):
     """The model does not fit into this process's memory."""
 
     reason = "OutOfMemory"
+
+
+class NoModel(StartError):
+    """There is nothing to put to sleep or to wake up yet."""
+
+    reason = "NoModel"
+
+
+class ModelTaken(StartError):
+    """The process has a model already."""
+
+    reason = "ModelTaken"
 
 
 class ListenError(StartError):

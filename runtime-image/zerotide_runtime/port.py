@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from zerotide_runtime.errors import ListenError
 
@@ -20,3 +21,17 @@ def open_port(host: str, port: int) -> socket.socket:
         return socket.create_server(("", port), backlog=BACKLOG)
     except OSError as error:
         raise ListenError(f"cannot listen on {host or '*'} port {port}: {error}") from None
+
+
+def open_socket(path: Path) -> socket.socket:
+    """Listen on a Unix socket that only this user may connect to; raise ListenError."""
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)  # left by a process that was killed
+        made.bind(str(path))
+        path.chmod(0o600)
+        made.listen(BACKLOG)
+    except OSError as error:
+        made.close()
+        raise ListenError(f"cannot listen on {path}: {error}") from None
+    return made

@@ -8,106 +8,32 @@ it pays: for a second sequence beside the first, or while nobody asks for anythi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-import os
 import signal
 import socket
-import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zerotide_runtime.engine.engine import Engine
-from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit
-from zerotide_runtime.locate import parse_location, resolve
+from zerotide_runtime.engine.limits import cpu_threads
+from zerotide_runtime.errors import ModelTaken, NoModel
+from zerotide_runtime.loading import Loading, import_ahead
+from zerotide_runtime.locate import parse_location
+from zerotide_runtime.port import open_socket
+from zerotide_runtime.server.admin import Admin, Order
 from zerotide_runtime.server.routes import Routes
 from zerotide_runtime.server.service import Service
 from zerotide_runtime.server.wire import HTTPServer, Limits
-from zerotide_runtime.settings import Settings
+from zerotide_runtime.settings import Settings, name_of
 from zerotide_runtime.startup import Startup
-from zerotide_runtime.weights.mapped import MappedWeights
 
 if TYPE_CHECKING:
-    from zerotide_runtime.assets import Assets
     from zerotide_runtime.engine.execution import Execution, Succession
-    from zerotide_runtime.engine.quick import QuickRunner
-    from zerotide_runtime.engine.runner import Runner
 
 log = logging.getLogger(__name__)
-
-GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
-SWITCH_SECONDS = 0.0002
-
-
-class Loading:
-    """The steps that lead to a running model, each on a thread of its own."""
-
-    def __init__(self, settings: Settings, startup: Startup) -> None:
-        self._settings = settings
-        self._startup = startup
-        location = parse_location(settings.model_uri)
-        pool = ThreadPoolExecutor(4, thread_name_prefix="load")
-        self.threads = settings.threads or cpu_threads()
-        self.device = "cpu"
-        self.folder: Future[Path] = pool.submit(resolve, location, Path(settings.cache_dir))
-        self.weights: Future[MappedWeights] = pool.submit(lambda: MappedWeights(self.folder.result()))
-        self.pages: Future[None] = pool.submit(self._read)
-        self.assets: Future[Assets] = pool.submit(self._load_assets)
-
-    def _load_assets(self) -> Assets:
-        # Imported here, because the tokenizer and template libraries would delay the opening of the port.
-        from zerotide_runtime.assets import load_assets
-
-        return load_assets(self.folder.result())
-
-    def _read(self) -> None:
-        self.weights.result().populate()
-        self._startup.mark("read")
-
-    def cache_tokens(self) -> int:
-        """Return the room for keys and values."""
-        config, nbytes = self.assets.result().config, self.weights.result().nbytes
-        # Counted for float32, the widest type that the cache is kept in.
-        return cache_tokens(memory_limit(), nbytes, config.kv_bytes_per_token(4), self._settings.kv_cache_bytes)
-
-    def total_tokens(self) -> int:
-        """Return how long prompt and answer may be together."""
-        config = self.assets.result().config
-        return min(self._settings.max_total_tokens or config.context, config.context, self.cache_tokens())
-
-    def run(self) -> tuple[Execution, Succession | None]:
-        """Put the model together, and say what is to follow; called on the engine's thread."""
-        # A waiting thread must not spin: the cores are shared, and the quota counts spinning.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        for library in ("OMP", "OPENBLAS"):
-            os.environ.setdefault(f"{library}_NUM_THREADS", str(self.threads))
-        if not any(Path(device).exists() for device in GPU_DEVICES):
-            from zerotide_runtime.engine.execution import Succession
-            from zerotide_runtime.engine.quick import QuickRunner, quick_can_run
-
-            if quick_can_run(self.weights.result()):
-                self._startup.mark("import")
-                quick = QuickRunner(self.assets.result().config, self.weights.result(), self.cache_tokens())
-                self._startup.mark("device")
-                self.pages.result()
-                # Else a step waits up to 5 ms after each of its products for an import to let go of the interpreter.
-                sys.setswitchinterval(SWITCH_SECONDS)
-                return quick, Succession(lambda: self._succeed(quick))
-        from zerotide_runtime.engine.runner import Runner
-
-        self._startup.mark("import")
-        runner = Runner.load(self.assets.result().config, self.weights.result(), self.cache_tokens(), self.threads)
-        self._startup.mark("device")
-        self.pages.result()
-        self.device = runner.device.type
-        return runner, None
-
-    def _succeed(self, quick: QuickRunner) -> Runner:
-        """Import torch, and put the model together once more over the same arrays."""
-        from zerotide_runtime.engine.runner import Runner
-
-        return Runner.beside(quick, self.cache_tokens(), self.threads)
 
 
 class Process:
@@ -119,33 +45,68 @@ class Process:
         self._settings = settings
         self._startup = startup
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._loading = Loading(settings, startup)
-        self._engine = Engine(self._loading.run, settings.max_batch, self, time.monotonic)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: Loading | None = None
+        self._engine = Engine(self._load, settings.max_batch, self, time.monotonic, self._release)
         self._service = Service(settings, self._engine, startup)
-        self._server = HTTPServer(Routes(self._service), Limits(max_body=settings.max_body_bytes))
+        admin = Admin(self, settings.admin_token)
+        limits = Limits(max_body=settings.max_body_bytes)
+        self._server = HTTPServer(Routes(self._service, admin), limits)
+        self._keepers_server = HTTPServer(admin.trusted, limits)
+        self._asleep = 0
+        self._changed = asyncio.Condition()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raise the StartError that prevents it."""
         await self._server.start(self._listening)
+        if self._settings.admin_socket is not None:
+            await self._keepers_server.start(open_socket(Path(self._settings.admin_socket)))
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, None)
-        self._engine.start()
-        providing = self._loop.create_task(self._provide())
+        if self._settings.model_uri:
+            self._begin()
+        else:
+            self._start_task(self._stand_by())
         try:
             await self._ended
         finally:
-            providing.cancel()
+            for task in self._tasks:
+                task.cancel()
             await self._stop()
 
-    async def _provide(self) -> None:
-        """Hand the tokenizer to the waiting requests as soon as it is there, well before torch is."""
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _begin(self) -> None:
+        """Start to load the model."""
+        self._loading = Loading(self._settings, self._startup)
+        self._engine.start()
+        self._start_task(self._provide(self._loading))
+
+    async def _stand_by(self) -> None:
+        """Import what any model will need, and wait for one."""
+        await asyncio.to_thread(import_ahead, self._settings.threads or cpu_threads())
+        log.info("standing by for a model")
+
+    async def _provide(self, loading: Loading) -> None:
+        """Hand the tokenizer to the waiting requests as soon as it is there."""
         try:
-            assets = await asyncio.wrap_future(self._loading.assets)
-            total = await asyncio.to_thread(self._loading.total_tokens)
+            assets = await asyncio.wrap_future(loading.assets)
+            total = await asyncio.to_thread(loading.total_tokens)
         except Exception as error:
             self._end(error)
         else:
             self._service.provide(assets, total)
+
+    def _load(self) -> tuple[Execution, Succession | None]:
+        assert self._loading is not None
+        return self._loading.run()
+
+    def _release(self, level: int) -> None:
+        assert self._loading is not None
+        self._loading.release(level)
 
     def _end(self, error: BaseException | None) -> None:
         if self._ended.done():
@@ -161,8 +122,55 @@ class Process:
         grace = self._settings.grace if self._service.ready else 0.0
         self._service.draining = True
         self._server.stop_listening()
+        self._keepers_server.stop_listening()
         await self._server.drain(grace)
         self._engine.stop()
+
+    # What the keeper orders.
+
+    @property
+    def asleep(self) -> int:
+        """The level at which the process sleeps, 0 while it does not."""
+        return self._asleep
+
+    async def sleep(self, level: int) -> None:
+        """Let running answers finish, then give memory back; requests that come meanwhile wait."""
+        if self._loading is None:
+            raise NoModel("there is no model to put to sleep yet; order one with POST /admin/load")
+        self._service.ready = False
+        self._engine.sleep(level)
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._asleep >= level or self._service.ready)
+
+    async def wake_up(self) -> None:
+        """Return when requests are answered again."""
+        if self._loading is None:
+            raise NoModel("there is no model to wake up yet; order one with POST /admin/load")
+        self._engine.wake_up()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._service.ready)
+
+    async def adopt(self, order: Order) -> None:
+        """Take a model in, and return when it answers; raise SettingsError or ModelTaken."""
+        if self._loading is not None:
+            raise ModelTaken(f"this process has {self._settings.model_name} already; a second model needs a second one")
+        parse_location(order.uri)
+        self._settings = self._service.settings = dataclasses.replace(
+            self._settings, model_uri=order.uri, model_name=order.name or name_of(order.uri), aliases=order.aliases
+        )
+        self._startup.begin_again()
+        self._startup.mark("listen")
+        self._begin()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._service.ready)
+
+    async def _now(self, level: int) -> None:
+        """Note that the engine is awake, or asleep at a level."""
+        if level == 0 and self._loading is not None:
+            self._service.start_answering(self._loading.device)
+        self._asleep = level
+        async with self._changed:
+            self._changed.notify_all()
 
     # What the engine reports, from its own thread.
 
@@ -170,7 +178,11 @@ class Process:
         """Tell the world that requests run now."""
         self._startup.mark("ready")
         log.info("ready after %.0f ms", self._startup.stages()["ready"])
-        self._loop.call_soon_threadsafe(self._service.start_answering, self._loading.device)
+        self._loop.call_soon_threadsafe(lambda: self._start_task(self._now(0)))
+
+    def slept(self, level: int) -> None:
+        """Tell the world that the engine sleeps."""
+        self._loop.call_soon_threadsafe(lambda: self._start_task(self._now(level)))
 
     def failed(self, error: BaseException) -> None:
         """End the process: the model cannot be loaded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zerotide_runtime.errors import SettingsError
 
@@ -45,6 +46,8 @@ class Settings:
     prefill_logprobs: bool
     grammars: bool
     api_key: str | None
+    admin_token: str | None
+    admin_socket: str | None
     grace: float
     log_level: str
 
@@ -60,7 +63,7 @@ class _Option:
 
 
 OPTIONS = (
-    _Option("model-uri", "ZEROTIDE_MODEL_URI", "", "where the model lies; see below (required)"),
+    _Option("model-uri", "ZEROTIDE_MODEL_URI", "", "where the model lies; see below (required without --standby)"),
     _Option("model-name", "ZEROTIDE_MODEL_NAME", "", "its name in requests (default: the last part of its location)"),
     _Option("aliases", "ZEROTIDE_MODEL_ALIASES", "", "further names, separated by commas"),
     _Option("host", "ZEROTIDE_HOST", "", "address to listen on (default: all)"),
@@ -80,6 +83,9 @@ OPTIONS = (
     _Option("prefill-logprobs", "ENABLE_PREFILL_LOGPROBS", "false", "tell a prompt's odds in `prefill`, as TGI may"),
     _Option("grammars", "ZEROTIDE_GRAMMARS", "true", "hold answers to grammars and schemas on request"),
     _Option("api-key", "API_KEY", "", "what every POST must bring as a bearer token, but /chat_tokenize"),
+    _Option("standby", "ZEROTIDE_STANDBY", "false", "start without a model, and wait for POST /admin/load"),
+    _Option("admin-token", "ZEROTIDE_ADMIN_TOKEN", "", "bearer token of /sleep, /wake_up and /admin/load"),
+    _Option("admin-socket", "ZEROTIDE_ADMIN_SOCKET", "", "path of a Unix socket on which these need no token"),
     _Option("grace", "ZEROTIDE_GRACE_SECONDS", "900", "seconds that running requests get after SIGTERM"),
     _Option("log-level", "LOG_LEVEL", "info", "debug, info, warning or error"),
 )
@@ -95,7 +101,11 @@ def parser() -> argparse.ArgumentParser:
     )
     for option in OPTIONS:
         default = f", default {option.default}" if option.default else ""
-        made.add_argument(f"--{option.flag}", metavar="VALUE", help=f"{option.meaning} [{option.variable}{default}]")
+        # A truth that is named without a value is meant.
+        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if option.default in ("true", "false") else {}
+        made.add_argument(
+            f"--{option.flag}", metavar="VALUE", **bare, help=f"{option.meaning} [{option.variable}{default}]"
+        )
     return made
 
 
@@ -107,16 +117,19 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         flag = given[option.flag.replace("-", "_")]
         values[option.flag] = flag if flag is not None else environment.get(option.variable) or option.default
     uri = values["model-uri"]
-    if not uri:
+    standby = _truth(values, "standby")
+    if not uri and not standby:
         raise SettingsError(
             "no model is named; set --model-uri or ZEROTIDE_MODEL_URI, for example image:///models/smollm2"
         )
+    if standby and not (values["admin-token"] or values["admin-socket"]):
+        raise SettingsError("--standby needs --admin-token or --admin-socket, or nobody could order a model")
     level = values["log-level"].lower()
     if level not in ("debug", "info", "warning", "error"):
         raise SettingsError(f"--log-level is {level!r}; it must be debug, info, warning or error")
     return Settings(
-        model_uri=uri,
-        model_name=values["model-name"] or _name_of(uri),
+        model_uri="" if standby else uri,
+        model_name=values["model-name"] or name_of(uri),
         aliases=tuple(alias.strip() for alias in values["aliases"].split(",") if alias.strip()),
         host=values["host"],
         port=_number(values, "port", 0, 65535),
@@ -133,12 +146,15 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         prefill_logprobs=_truth(values, "prefill-logprobs"),
         grammars=_truth(values, "grammars"),
         api_key=values["api-key"] or None,
+        admin_token=values["admin-token"] or None,
+        admin_socket=values["admin-socket"] or None,
         grace=float(_number(values, "grace", 0, 86_400)),
         log_level=level,
     )
 
 
-def _name_of(uri: str) -> str:
+def name_of(uri: str) -> str:
+    """Return the last part of a model's location, which names it where nothing else does."""
     return uri.rstrip("/").rsplit("/", 1)[-1].split("@")[0]
 
 

@@ -31,6 +31,12 @@ class Startup:
     def _elapsed(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self._origin
 
+    def begin_again(self) -> None:
+        """Count from now on: the process stood by, and is given a model."""
+        with self._lock:
+            self._origin = time.clock_gettime(time.CLOCK_BOOTTIME)
+            self._stages.clear()
+
     def mark(self, stage: str) -> None:
         """Note that a stage is reached; later marks of the same stage are ignored."""
         with self._lock:

@@ -30,6 +30,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.ready = threading.Event()
+        self.asleep = threading.Event()
         self.error: BaseException | None = None
         self.steps: list[tuple[str, int]] = []
 
@@ -39,6 +40,10 @@ class Recorder:
     def failed(self, error: BaseException) -> None:
         self.error = error
         self.ready.set()
+
+    def slept(self, level: int) -> None:
+        self.steps.append(("sleep", level))
+        self.asleep.set()
 
     def succeeded(self) -> None:
         self.steps.append(("succession", 0))

@@ -16,6 +16,7 @@ from zerotide_runtime.engine.text import Detokeniser, StopStrings
 from zerotide_runtime.errors import GenerationFailed, InvalidRequest, NotReady, Overloaded, RequestError, TemplateError
 from zerotide_runtime.server import openai_answer, openai_errors, tgi_answer, tgi_errors
 from zerotide_runtime.server.accounting import Account
+from zerotide_runtime.server.admin import Admin, Keeper
 from zerotide_runtime.server.generation import Generation
 from zerotide_runtime.server.message import Request, Response, StreamBroken
 from zerotide_runtime.server.openai_choice import ChatChoice
@@ -173,7 +174,7 @@ async def test_a_fault_of_our_own_is_said_to_be_one(caplog: pytest.LogCaptureFix
 
         settings = SimpleNamespace(api_key=None)
 
-    routes = Routes(cast(Service, Broken()))
+    routes = Routes(cast(Service, Broken()), Admin(cast(Keeper, Broken()), None))
     answer = await routes(Request("GET", "/v1/models", {}))
     assert isinstance(answer, Response)
     assert (answer.status, json.loads(answer.body)["error"]["type"]) == (500, "server_error")

@@ -31,6 +31,9 @@ class Observer(Protocol):
     def failed(self, error: BaseException) -> None:
         """The model could not be loaded; the thread ends."""
 
+    def slept(self, level: int) -> None:
+        """The engine sleeps; `loaded` tells when it is awake again."""
+
     def succeeded(self) -> None:
         """The quick path has given way to the whole engine."""
 
@@ -47,11 +50,15 @@ class Engine:
         max_rows: int,
         observer: Observer,
         clock: Callable[[], float],
+        release: Callable[[int], None] = lambda level: None,
     ) -> None:
         self._load = load
         self._succession: Succession | None = None
         self._observer = observer
         self._clock = clock
+        self._release = release
+        self._level = 0  # at which it is to sleep
+        self._sleeping = False
         self._batch = Batch(max_rows)
         self._changed = threading.Condition()
         self._stopping = False
@@ -82,6 +89,20 @@ class Engine:
             self._stopping = True
             self._changed.notify()
 
+    def sleep(self, level: int) -> None:
+        """Sleep once nothing runs: without a cache at level 1, and without weights at level 2."""
+        with self._changed:
+            self._level = max(level, self._level)
+            self._changed.notify()
+
+    def wake_up(self) -> None:
+        """Run again what waits."""
+        with self._changed:
+            awake, self._level = not self._sleeping, 0
+            self._changed.notify()
+        if awake:
+            self._observer.loaded()
+
     def join(self, timeout: float) -> None:
         """Wait for the thread's end, at most `timeout` seconds."""
         self._thread.join(timeout)
@@ -92,20 +113,44 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            runner, self._succession = self._load()
+            while not self._stopping:
+                # Named nowhere here, so that nothing of it outlives its service.
+                self._serve(self._loaded())
+                self._sleep()
         except BaseException as error:  # whatever it is, someone waits for the outcome
             self._observer.failed(error)
-            return
+
+    def _loaded(self) -> Execution:
+        runner, self._succession = self._load()
         self._observer.loaded()
+        return runner
+
+    def _serve(self, runner: Execution) -> None:
+        """Step until it is time to sleep or to end."""
         while self._wait(runner):
-            try:
-                runner = self._succeeded(runner)
-            except BaseException as error:
-                self._observer.failed(error)
-                return
+            runner = self._succeeded(runner)
             self._admit(runner)
             self._prefill(runner)
             self._decode(runner)
+
+    def _sleep(self) -> None:
+        """Give memory back until someone wakes the engine."""
+        self._succession = None
+        depth = 0
+        with self._changed:
+            while self._level and not self._stopping:
+                self._sleeping = True
+                if self._level > depth:
+                    depth = self._level
+                    self._changed.release()  # it may take a while
+                    try:
+                        self._release(depth)
+                        self._observer.slept(depth)
+                    finally:
+                        self._changed.acquire()
+                else:
+                    self._changed.wait()
+            self._sleeping = False
 
     def _wait(self, runner: Execution) -> bool:
         """Sleep until there is work; return False when it is time to end."""
@@ -113,11 +158,11 @@ class Engine:
             self._drop_cancelled(runner)
             if not (self._batch.running or self._batch.waiting):
                 runner.cache.clear()
-            while not (self._stopping or self._batch.running or self._batch.waiting):
+            while not (self._stopping or self._level or self._batch.running or self._batch.waiting):
                 calm = None if self._succession is None or self._succession.begun else CALM_SECONDS
                 if not self._changed.wait(calm) and self._succession is not None:
                     self._succession.begin()
-            return not self._stopping
+            return not (self._stopping or (self._level and not self._batch.running))
 
     def _succeeded(self, runner: Execution) -> Execution:
         """Return who is to compute from now on: the successor once it is there, or cannot be done without."""
@@ -154,6 +199,8 @@ class Engine:
         with self._changed:
             while not runner.cache.reserve(len(self._batch.running), self._batch.positions):
                 self._move(runner, self._batch.preempt())
+            if self._level:
+                return  # who waits, waits until it wakes up
             for sequence in self._batch.admit(runner.cache.reserve):
                 sequence.started = sequence.started or self._clock()
 

@@ -39,6 +39,7 @@ class Request:
     headers: dict[str, str]
     body: bytes = b""
     keep_alive: bool = True
+    query: str = ""
     _cleanups: list[Callable[[], None]] = field(default_factory=list)
 
     def on_finish(self, cleanup: Callable[[], None]) -> None:
@@ -154,8 +155,8 @@ class RequestParser:
             raise BadMessage(400, "the Host header is missing")
         connection = headers.get("connection", "").lower()
         keep_alive = "close" not in connection and (match[3] == b"1" or "keep-alive" in connection)
-        path = unquote(match[2].decode("ascii").partition("?")[0])
-        return Request(match[1].decode("ascii"), path, headers, keep_alive=keep_alive)
+        path, _, query = match[2].decode("ascii").partition("?")
+        return Request(match[1].decode("ascii"), unquote(path), headers, keep_alive=keep_alive, query=query)
 
     def _body_length(self, headers: dict[str, str]) -> int | None:
         length, encoding = headers.get("content-length"), headers.get("transfer-encoding")

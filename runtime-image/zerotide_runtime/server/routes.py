@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from zerotide_runtime import __version__
+from zerotide_runtime.server.admin import Admin
 from zerotide_runtime.server.api_key import ApiKey, unauthorised
 from zerotide_runtime.server.message import Handler, Request, Response, StreamResponse, json_response
 from zerotide_runtime.server.openai_api import OpenAI
@@ -22,7 +23,7 @@ KEYLESS = "/chat_tokenize"  # as in TGI
 class Routes:
     """The server's one handler."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, admin: Admin) -> None:
         self._service = service
         openai, tgi, text = OpenAI(service), TGI(service), Tokenization(service)
         clouds = Clouds(service, tgi, openai)
@@ -46,7 +47,9 @@ class Routes:
             "/docs": {"GET": self._docs},
             "/metrics": {"GET": self._metrics},
             "/startup": {"GET": self._startup},
+            **admin.table,
         }
+        self._keyless = {KEYLESS, *admin.table}
 
     async def __call__(self, request: Request) -> Response | StreamResponse:
         """Answer a request."""
@@ -60,7 +63,7 @@ class Routes:
             allowed = ", ".join(sorted(methods))
             message = f"{request.path} takes {allowed}, not {request.method}."
             return _shaped(request, 405, message, "method_not_allowed", {"allow": allowed})
-        if request.method == "POST" and request.path != KEYLESS and not self._key.fits(request):
+        if request.method == "POST" and request.path not in self._keyless and not self._key.fits(request):
             return unauthorised(request)
         try:
             return await handler(request)

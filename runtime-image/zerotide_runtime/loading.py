@@ -1,0 +1,140 @@
+"""The steps that lead to a running model, each on a thread of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit
+from zerotide_runtime.locate import parse_location, resolve
+from zerotide_runtime.settings import Settings
+from zerotide_runtime.startup import Startup
+from zerotide_runtime.weights.mapped import MappedWeights
+
+if TYPE_CHECKING:
+    from zerotide_runtime.assets import Assets
+    from zerotide_runtime.engine.execution import Execution, Succession
+    from zerotide_runtime.engine.quick import QuickRunner
+    from zerotide_runtime.engine.runner import Runner
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
+SWITCH_SECONDS = 0.0002
+
+
+class Loading:
+    """A model on its way into this process, and on its way out when it sleeps."""
+
+    def __init__(self, settings: Settings, startup: Startup) -> None:
+        self._settings = settings
+        self._startup = startup
+        location = parse_location(settings.model_uri)
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="load")
+        self.threads = settings.threads or cpu_threads()
+        self.device = "cpu"
+        self.folder: Future[Path] = self._pool.submit(resolve, location, Path(settings.cache_dir))
+        self._weights: Future[MappedWeights] | None = self._pool.submit(self._map)
+        self._pages: Future[None] = self._pool.submit(self._read, self._weights)
+        self.assets: Future[Assets] = self._pool.submit(self._load_assets)
+        self.nbytes: Future[int] = self._pool.submit(lambda weights: weights.result().nbytes, self._weights)
+
+    def _map(self) -> MappedWeights:
+        return MappedWeights(self.folder.result())
+
+    def _load_assets(self) -> Assets:
+        # Imported here, because the tokenizer and template libraries would delay the opening of the port.
+        from zerotide_runtime.assets import load_assets
+
+        return load_assets(self.folder.result())
+
+    def _read(self, weights: Future[MappedWeights]) -> None:
+        weights.result().populate()
+        self._startup.mark("read")
+
+    def cache_tokens(self) -> int:
+        """Return the room for keys and values."""
+        config = self.assets.result().config
+        # Counted for float32, the widest type that the cache is kept in.
+        per_token = config.kv_bytes_per_token(4)
+        return cache_tokens(memory_limit(), self.nbytes.result(), per_token, self._settings.kv_cache_bytes)
+
+    def total_tokens(self) -> int:
+        """Return how long prompt and answer may be together."""
+        config = self.assets.result().config
+        return min(self._settings.max_total_tokens or config.context, config.context, self.cache_tokens())
+
+    def run(self) -> tuple[Execution, Succession | None]:
+        """Put the model together, and say what is to follow; called on the engine's thread, again after each sleep."""
+        set_threads(self.threads)
+        if self._weights is None:
+            self._weights = self._pool.submit(self._map)
+            self._pages = self._pool.submit(self._read, self._weights)
+        # What is imported already is used at once.
+        if not has_gpu() and "torch" not in sys.modules:
+            from zerotide_runtime.engine.execution import Succession
+            from zerotide_runtime.engine.quick import QuickRunner, quick_can_run
+
+            if quick_can_run(self._weights.result()):
+                self._startup.mark("import")
+                quick = QuickRunner(self.assets.result().config, self._weights.result(), self.cache_tokens())
+                self._startup.mark("device")
+                self._pages.result()
+                # Else a step waits up to 5 ms after each of its products for an import to let go of the interpreter.
+                sys.setswitchinterval(SWITCH_SECONDS)
+                return quick, Succession(lambda: self._succeed(quick))
+        from zerotide_runtime.engine.runner import Runner
+
+        self._startup.mark("import")
+        runner = Runner.load(self.assets.result().config, self._weights.result(), self.cache_tokens(), self.threads)
+        self._startup.mark("device")
+        self._pages.result()
+        self.device = runner.device.type
+        return runner, None
+
+    def _succeed(self, quick: QuickRunner) -> Runner:
+        """Import torch, and put the model together once more over the same arrays."""
+        from zerotide_runtime.engine.runner import Runner
+
+        return Runner.beside(quick, self.cache_tokens(), self.threads)
+
+    def release(self, level: int) -> None:
+        """Give memory back after the execution is gone: at level 2 the weights too, at level 1 they stay mapped."""
+        if level >= 2:
+            self._weights = None
+        gc.collect()  # threads and what they run refer to each other
+        if "torch" in sys.modules and self.device != "cpu":
+            sys.modules["torch"].cuda.empty_cache()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
+        if trim is not None:
+            trim(0)
+
+
+def has_gpu() -> bool:
+    """Tell whether there is a GPU to compute on, as far as one can tell without torch."""
+    return any(Path(device).exists() for device in GPU_DEVICES)
+
+
+def set_threads(threads: int) -> None:
+    """Set what the computing libraries read when they are imported."""
+    # A waiting thread must not spin: the cores are shared, and the quota counts spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for library in ("OMP", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", str(threads))
+
+
+def import_ahead(threads: int) -> None:
+    """Import what any model will need, for a process that waits for one."""
+    set_threads(threads)
+    import zerotide_runtime.assets
+    import zerotide_runtime.engine.quick
+
+    if has_gpu():
+        import torch
+
+        import zerotide_runtime.engine.runner  # noqa: F401
+
+        torch.cuda.init()  # type: ignore[no-untyped-call]
