@@ -18,6 +18,7 @@ from zerotide.cli import (
     endpoints,
     keys,
     logs,
+    plan,
     state,
     version,
     wait,
@@ -48,7 +49,7 @@ def build() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (endpoints, deploy, wait, call, logs, state, keys, bill, doctor, version, completion):
+    for module in (endpoints, deploy, wait, call, logs, state, keys, bill, plan, doctor, version, completion):
         module.add(commands)
     parser.set_defaults(parser=parser)
     return parser

@@ -1,0 +1,135 @@
+"""`zerotide plan replay`: what rules for falling asleep would have cost on recorded arrivals."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+from zerotide.api.scalars import SECOND, parse_duration
+from zerotide.cli.commands import Subparsers, declare, group
+from zerotide.cli.errors import CliError, UsageError
+from zerotide.cli.output import format_span
+from zerotide.cli.session import Session
+from zerotide.scaling.replay.rules import FIXED_S
+from zerotide.scaling.replay.score import Cell, cells
+from zerotide.scaling.replay.simulate import Outcome, Prices
+from zerotide.scaling.replay.synthetic import KINDS, make
+from zerotide.scaling.replay.trace import COLUMNS, Thinning, Trace, read, thin
+from zerotide.scaling.replay.verdict import verdict
+
+
+def add(commands: Subparsers) -> None:
+    """Declare the commands."""
+    plans = group(commands, "plan", "find out what scaling costs, and what would be cheaper")
+    parser = declare(
+        plans,
+        "replay",
+        replay,
+        "replay a trace under fixed timeouts, other systems' rules and the learned one",
+        text="Replay a trace under fixed timeouts, Knative's and KubeAI's defaults and the learned policy. Rules\n"
+        "learn on the first two thirds and are priced on the last one, beside one who knows all requests.",
+        examples="""zerotide plan replay --trace requests.csv
+            zerotide plan replay --trace requests.csv --endpoints 30 --run 15 --stretch 24 --seed 2
+            zerotide plan replay --synthetic on-off --cold-start 1m --json""",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--trace", type=Path, metavar="FILE", help=f"CSV with the columns {', '.join(COLUMNS)}")
+    source.add_argument("--synthetic", choices=list(KINDS), help="a made-up trace of this kind")
+    thinning = Thinning()
+    parser.add_argument(
+        "--endpoints",
+        type=_whole,
+        default=thinning.endpoints,
+        metavar="N",
+        help="endpoints that there are; they share a trace's requests",
+    )
+    parser.add_argument(
+        "--run", type=_whole, default=thinning.run, metavar="N", help="mean length of runs that stay together"
+    )
+    parser.add_argument(
+        "--stretch", type=_positive, default=thinning.stretch, metavar="X", help="slow the trace down so many times"
+    )
+    parser.add_argument("--seed", type=int, default=thinning.seed, metavar="N", help="of everything random")
+    parser.add_argument("--cold-start", default="30s", metavar="TIME", help="length of a cold start; %(default)s")
+    prices = Prices()
+    parser.add_argument(
+        "--gpu-second", type=_positive, default=prices.gpu, metavar="USD", help="price of a replica; %(default)s"
+    )
+    parser.add_argument(
+        "--waiting-second",
+        type=_positive,
+        default=prices.waiting,
+        metavar="USD",
+        help="what it is worth that a request waits a second less; %(default)s",
+    )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+async def replay(session: Session, args: argparse.Namespace) -> None:
+    """Print what each rule costs on the held-out third."""
+    trace, printer = _trace(args), session.printer
+    cold_us = parse_duration(args.cold_start)
+    if not cold_us:
+        raise UsageError("--cold-start must be longer than 0s: without it nothing has to be decided")
+    before, after = trace.held_out()
+    prices = Prices(args.gpu_second, args.waiting_second)
+    (cell,) = cells(before, after, [cold_us / SECOND], [prices])
+    if printer.as_json:
+        rules = {name: {**asdict(outcome), "cost": outcome.cost(prices)} for name, outcome in _rules(cell)}
+        told = {"trace": trace.name, "requests": after.requests, "rules": rules, "optimum": cell.optimum}
+        printer.json({**told, "chosenFixedSeconds": cell.chosen_s, **asdict(verdict([cell]))})
+        return
+    rows = [_row(name, outcome, cell) for name, outcome in _rules(cell)]
+    rows.append(["optimum", f"{cell.optimum:.2f}", "1.00", "", "", "", "", ""])
+    header = ["RULE", "USD", "OF-OPTIMUM", "COLD-STARTS", "LOAD", "ACTIVE", "IDLE", "WAITED"]
+    printer.table(header, rows, right=" ".join(header[1:]))
+    printer.prose(
+        f"{trace.name}: {after.requests} requests to {len(after.endpoints)} endpoints in its last third. "
+        f"The learned policy costs {cell.vs_chosen:.2f} of {cell.chosen_s:g} s, the fixed timeout that was best before."
+    )
+
+
+def _trace(args: argparse.Namespace) -> Trace:
+    source = random.Random(args.seed)
+    if args.synthetic:
+        return make(args.synthetic, source, args.endpoints)
+    how = Thinning(args.endpoints, args.run, args.stretch, args.seed)
+    try:
+        with args.trace.open(newline="", encoding="utf-8") as lines:
+            rows = read(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{args.trace} cannot be read: {error}") from error
+    return thin(f"{args.trace.stem} ({how})", rows, how, source)
+
+
+def _rules(cell: Cell) -> list[tuple[str, Outcome]]:
+    fixed = [(f"fixed {timeout} s", cell.fixed[timeout]) for timeout in FIXED_S]
+    return [*fixed, ("Knative", cell.knative), ("KubeAI", cell.kubeai), ("learned", cell.ours)]
+
+
+def _row(name: str, outcome: Outcome, cell: Cell) -> list[str]:
+    cost = outcome.cost(cell.prices)
+    spans = (outcome.load_s, outcome.active_s, outcome.idle_s, outcome.waited_s)
+    return [
+        name,
+        f"{cost:.2f}",
+        f"{cost / cell.optimum:.2f}",
+        str(outcome.cold_starts),
+        *(format_span(int(span * SECOND)) for span in spans),
+    ]

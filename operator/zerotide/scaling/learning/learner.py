@@ -1,0 +1,67 @@
+"""One endpoint's learner: its silences, how many wait when it is cold, and the timeout that follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerotide.scaling.learning.choice import WEIGHT, Choice, choose
+from zerotide.scaling.learning.gaps import Gaps
+from zerotide.scaling.learning.prior import Prior
+
+_WAKES = 20
+_LEAST_COLD_S = 0.1
+
+
+@dataclass(slots=True)
+class Waiting:
+    """The mean over the last wakes of all that waited, as a multiple of the first one's wait."""
+
+    mean: float = 1.0
+    wakes: int = 0
+
+    def add(self, multiple: float) -> None:
+        """Take in one wake; the first request alone is 1, which also counts as two wakes before the first."""
+        self.wakes = min(self.wakes + 1, _WAKES - 2)
+        self.mean += (max(multiple, 1.0) - self.mean) / (self.wakes + 2)
+
+
+class Learner:
+    """Learn online, and choose anew when there is enough news; `worth` is idle seconds per second of waiting."""
+
+    def __init__(
+        self,
+        prior: Prior,
+        cold_s: float,
+        worth: float,
+        *,
+        gaps: Gaps | None = None,
+        waiting: Waiting | None = None,
+        weight: float = WEIGHT,
+    ) -> None:
+        self.prior, self.cold_s, self.worth, self._weight = prior, max(cold_s, _LEAST_COLD_S), worth, weight
+        self.gaps = gaps or Gaps()
+        self.waiting = waiting or Waiting()
+        self._choice: Choice | None = None
+        self._stale_in = 0
+
+    @property
+    def break_even_s(self) -> float:
+        """Return what a cold start costs: its own GPU-seconds, and the waiting of all that come meanwhile."""
+        return self.cold_s * (1 + self.worth * self.waiting.mean)
+
+    @property
+    def choice(self) -> Choice:
+        """Return the timeout that is best by now; a long history is looked at again after a twentieth more."""
+        if self._choice is None or self._stale_in <= 0:
+            self._choice = choose(self.gaps, self.prior, self.break_even_s, self._weight)
+            self._stale_in = min(int(self.gaps.seen) // 20, 20) + 1
+        return self._choice
+
+    def silence(self, gap_s: float) -> None:
+        """Learn of a silence that ended."""
+        self.gaps.add(gap_s)
+        self._stale_in -= 1
+
+    def woke(self, waited_s: float) -> None:
+        """Learn how long all the requests together waited for a cold start."""
+        self.waiting.add(waited_s / self.cold_s)

@@ -1,0 +1,94 @@
+"""The rules that are compared: a fixed timeout, Knative's and KubeAI's defaults, and ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from zerotide.scaling.learning.choice import WEIGHT
+from zerotide.scaling.learning.gaps import Gaps
+from zerotide.scaling.learning.learner import Learner
+from zerotide.scaling.learning.prior import Prior, fit
+from zerotide.scaling.replay.simulate import Prices, Rule, busy
+from zerotide.scaling.replay.trace import Arrivals
+
+FIXED_S = (30, 60, 120, 300, 600, 900, 1200)
+"""The timeouts among which somebody would choose one."""
+KNATIVE_S = 60.0
+"""Knative's default: nothing in a stable window of 60 s (`stable-window`, no `scale-to-zero-pod-retention-period`)."""
+
+
+class Fixed:
+    """One timeout, always."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    def timeout_s(self, began_s: float, ended_s: float) -> float:
+        """Return it."""
+        return self._timeout
+
+    def silence(self, gap_s: float) -> None:
+        """Learn nothing."""
+
+    def woke(self, waited_s: float) -> None:
+        """Learn nothing."""
+
+
+class KubeAI(Fixed):
+    """KubeAI's rule by its defaults: every 10 s it looks at what is active.
+
+    When 60 looks in a row saw nothing, and three more, the last replica goes; a request that comes and ends between
+    two looks is not seen, but a model that was just asked for is not taken away within those three.
+    """
+
+    INTERVAL_S, WINDOW_S, DELAY_S = 10.0, 600.0, 30.0
+
+    def __init__(self) -> None:
+        super().__init__(self.DELAY_S)
+        self._seen_s = -math.inf
+
+    def timeout_s(self, began_s: float, ended_s: float) -> float:
+        """Return the time from the end of the busy period until the look that takes the replica away."""
+        look = math.floor(ended_s / self.INTERVAL_S) * self.INTERVAL_S
+        if look >= began_s:
+            self._seen_s = look
+        return max(self._seen_s + self.WINDOW_S + self.DELAY_S - ended_s, self.DELAY_S)
+
+
+class Learned:
+    """Ours: the operator's own learner."""
+
+    def __init__(self, prior: Prior, load_s: float, prices: Prices, weight: float = WEIGHT) -> None:
+        self.learner = Learner(prior, load_s, prices.worth, weight=weight)
+
+    def timeout_s(self, began_s: float, ended_s: float) -> float:
+        """Return the timeout of least expected cost."""
+        return self.learner.choice.timeout_s
+
+    def silence(self, gap_s: float) -> None:
+        """Learn it."""
+        self.learner.silence(gap_s)
+
+    def woke(self, waited_s: float) -> None:
+        """Learn it."""
+        self.learner.woke(waited_s)
+
+
+MakeRule = Callable[[], Rule]
+
+
+def silences(arrivals: Arrivals) -> Gaps:
+    """Return the silences of an endpoint that never sleeps."""
+    gaps, index, times = Gaps(), 0, arrivals.times
+    while index < len(times):
+        period = busy(arrivals, index, None)
+        index = period.following
+        if index < len(times):
+            gaps.add(times[index] - period.ended_s)
+    return gaps
+
+
+def prior_of(endpoints: Sequence[Arrivals]) -> Prior:
+    """Return the prior that a trace's endpoints speak for."""
+    return fit([silences(arrivals) for arrivals in endpoints])

@@ -1,0 +1,138 @@
+"""Traces: when the requests of some endpoints came and how long each was served."""
+
+from __future__ import annotations
+
+import csv
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from zerotide.scaling.replay.failures import EmptyHoldout, InvalidTrace
+
+COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+PREFILL_S, DECODE_S = 0.0002, 0.02
+"""Seconds of service for each token of the context, and for each that is generated."""
+
+
+class Uniform(Protocol):
+    """A source of random numbers from 0 to 1, such as random.Random(seed)."""
+
+    def random(self) -> float:
+        """Return the next number, 1 excluded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """One endpoint's requests, oldest first: seconds since the trace began, and seconds of service."""
+
+    times: tuple[float, ...]
+    services: tuple[float, ...]
+
+    def between(self, begin_s: float, end_s: float) -> Arrivals:
+        """Return the requests that came from one time up to another."""
+        first, last = bisect_left(self.times, begin_s), bisect_left(self.times, end_s)
+        return Arrivals(self.times[first:last], self.services[first:last])
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Some endpoints' requests over a time; the name says how it was made."""
+
+    name: str
+    begin_s: float
+    end_s: float
+    endpoints: tuple[Arrivals, ...]
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests there are."""
+        return sum(len(endpoint.times) for endpoint in self.endpoints)
+
+    def between(self, begin: float, end: float) -> Trace:
+        """Return a part; `begin` and `end` are shares of the whole time."""
+        span = self.end_s - self.begin_s
+        low, high = self.begin_s + begin * span, self.begin_s + end * span
+        return Trace(self.name, low, high, tuple(endpoint.between(low, high) for endpoint in self.endpoints))
+
+    def held_out(self) -> tuple[Trace, Trace]:
+        """Return the first two thirds and the last one. Raises EmptyHoldout where no request came in the last."""
+        rest = self.between(2 / 3, 1)
+        if not rest.requests:
+            raise EmptyHoldout(
+                f"trace {self.name}: no request in its last third, on which policies are judged: take a longer one"
+            )
+        return self.between(0, 2 / 3), rest
+
+
+def read(lines: Iterable[str]) -> list[tuple[float, float]]:
+    """Read a CSV of COLUMNS; return (seconds since the first request, seconds of service), sorted.
+
+    Raises InvalidTrace, which names the line.
+    """
+    reader = csv.DictReader(lines)
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise InvalidTrace(
+            f"the trace has no column {', '.join(missing)}: its first line must name {','.join(COLUMNS)}"
+        )
+    rows = []
+    for row in reader:
+        try:
+            # 100 ns stamps have one digit more than datetime reads.
+            time = datetime.fromisoformat(row["TIMESTAMP"][:26]).replace(tzinfo=UTC).timestamp()
+            context, generated = int(row["ContextTokens"]), int(row["GeneratedTokens"])
+        except (TypeError, ValueError) as error:
+            raise InvalidTrace(f"line {reader.line_num} of the trace cannot be read: {error}") from error
+        rows.append((time, context * PREFILL_S + generated * DECODE_S))
+    if len(rows) < 3:
+        raise InvalidTrace(f"the trace has {len(rows)} requests: nothing can be learned from fewer than 3")
+    rows.sort()
+    return [(time - rows[0][0], service) for time, service in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Thinning:
+    """How one dense trace becomes several sparse endpoints."""
+
+    endpoints: int = 10
+    run: int = 50
+    """Mean length of a run of requests that stays together: single ones would make the bursts vanish."""
+    stretch: float = 24.0
+    """Times that the time between requests grows."""
+    seed: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.endpoints} endpoints, runs of {self.run}, ×{self.stretch:g}, seed {self.seed}"
+
+
+def thin(name: str, rows: Sequence[tuple[float, float]], how: Thinning, uniform: Uniform) -> Trace:
+    """Assign runs of requests to endpoints by a Zipf law, and stretch time. Raises InvalidTrace."""
+    if how.endpoints < 1 or how.run < 1 or how.stretch <= 0:
+        raise InvalidTrace(f"a trace cannot be thinned to {how}: endpoints, runs and stretch must be positive")
+    weights = [1 / rank for rank in range(1, how.endpoints + 1)]
+    times: list[list[float]] = [[] for _ in weights]
+    services: list[list[float]] = [[] for _ in weights]
+    index = 0
+    while index < len(rows):
+        chosen = _pick(weights, uniform.random())
+        length = 1 + int(-math.log(1 - uniform.random()) * how.run)
+        for time, service in rows[index : index + length]:
+            times[chosen].append(time * how.stretch)
+            services[chosen].append(service)
+        index += length
+    endpoints = tuple(Arrivals(tuple(t), tuple(s)) for t, s in zip(times, services, strict=True))
+    # The last request is a part of the trace.
+    return Trace(name, 0.0, math.nextafter(rows[-1][0] * how.stretch, math.inf), endpoints)
+
+
+def _pick(weights: Sequence[float], at: float) -> int:
+    rest = at * sum(weights)
+    for index, weight in enumerate(weights):
+        rest -= weight
+        if rest < 0:
+            return index
+    return len(weights) - 1

@@ -1,0 +1,142 @@
+"""What is learned of silences, and the timeout that follows from it."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotide.scaling.learning.choice import choose, expect
+from zerotide.scaling.learning.gaps import EDGES, MOST, Gaps
+from zerotide.scaling.learning.learner import Learner
+from zerotide.scaling.learning.prior import Prior, fit
+
+silences = st.lists(st.floats(0, 200_000), max_size=60)
+priors = st.builds(Prior, st.floats(0.3, 10), st.floats(1, 100_000))
+break_evens = st.floats(0.01, 50_000)
+
+
+def learned(lengths: list[float]) -> Gaps:
+    """Return the gaps of these lengths."""
+    gaps = Gaps()
+    for length in lengths:
+        gaps.add(length)
+    return gaps
+
+
+@given(lengths=silences, prior=priors, break_even=break_evens)
+def test_no_other_timeout_is_expected_to_cost_less(lengths: list[float], prior: Prior, break_even: float) -> None:
+    """Among the ends of all bins up to break-even, and sleeping at once, whose cost is break-even itself."""
+    gaps = learned(lengths)
+    choice = choose(gaps, prior, break_even)
+    assert 0 <= choice.timeout_s <= break_even and choice.cost_s <= break_even
+    assert 0 <= choice.cold_share <= 1 + 1e-9 and choice.idle_s >= 0
+    for edge in EDGES:
+        if edge <= break_even:
+            other = expect(gaps, prior, break_even, edge)
+            assert choice.cost_s <= other.cost_s * (1 + 1e-9)
+            assert other.idle_s <= edge * (1 + 1e-9)
+
+
+@given(lengths=silences, prior=priors, break_even=break_evens)
+def test_no_silence_costs_more_than_twice_its_price(lengths: list[float], prior: Prior, break_even: float) -> None:
+    """Whatever comes: the timeout never exceeds break-even, so the worst case is twice what one who knows would pay."""
+    timeout = choose(learned(lengths), prior, break_even).timeout_s
+    for gap in (0.0, timeout, math.nextafter(timeout, math.inf), 10 * break_even + 1):
+        paid = min(gap, timeout) + (break_even if gap > timeout else 0)
+        known = min(gap, break_even)
+        if gap > timeout and timeout:
+            assert paid <= 2 * max(known, break_even)
+        else:
+            assert paid <= max(known, break_even) + 1e-9
+
+
+@given(lengths=silences)
+def test_a_restart_forgets_nothing_that_matters(lengths: list[float]) -> None:
+    """Bins and their counts are all that is kept; lengths come back to within a bin."""
+    gaps = learned(lengths)
+    again = Gaps(gaps.filled())
+    assert again.counts == gaps.counts and again.seen == gaps.seen
+    for index in range(1, len(EDGES) - 1):
+        low, high = EDGES[index - 1] * again.counts[index], EDGES[index] * again.counts[index]
+        assert low <= again.totals[index] <= high and low * 0.999 <= gaps.totals[index] <= high * 1.001
+
+
+def test_memory_is_bounded_and_what_is_old_fades() -> None:
+    """After a change of habits as many silences again are enough to follow it."""
+    gaps = learned([10.0] * int(MOST + 1))
+    assert gaps.seen <= MOST / 2 + 1
+    for _ in range(3 * int(MOST)):
+        gaps.add(1_000.0)
+    assert gaps.seen <= MOST + 1 and gaps.longer_than(100) > 0.9 * gaps.seen
+    assert math.isclose(gaps.total_s, sum(gaps.totals)) and math.isclose(gaps.seen, sum(gaps.counts))
+
+
+def test_bad_input_counts_as_nothing() -> None:
+    """A clock that was set back, a status that somebody edited."""
+    gaps = Gaps([(-1, 5.0), (10_000, 5.0), (3, -2.0), (4, 1.0)])
+    gaps.add(-3.0)
+    assert gaps.filled() == [(4, 1.0)]
+
+
+def test_a_timer_is_waited_for_or_slept_through() -> None:
+    """By what a cold start is worth; waiting for a part of the period is never worth anything."""
+    gaps = learned([300.0 + step % 7 for step in range(100)])
+    patient = choose(gaps, Prior(), 2_000)
+    assert patient.timeout_s >= 306 and patient.cost_s < 345
+    assert choose(gaps, Prior(), 200).timeout_s == 0
+
+
+def test_of_silences_without_memory_all_or_nothing_is_learned() -> None:
+    """For Poisson arrivals no timeout between the two is best."""
+    source = random.Random(7)
+    gaps = learned([source.expovariate(1 / 100) for _ in range(3_000)])
+    assert choose(gaps, Prior(), 50).timeout_s < 1.5
+    patient = choose(gaps, Prior(), 1_000)
+    assert patient.cold_share < 0.01 and 80 < patient.cost_s < 125
+
+
+@given(prior=priors, break_even=break_evens)
+def test_without_history_the_base_decides(prior: Prior, break_even: float) -> None:
+    """And it is finite, also where the base has no mean."""
+    choice = choose(Gaps(), prior, break_even)
+    assert math.isfinite(choice.cost_s) and choice.timeout_s <= break_even
+
+
+def test_a_new_endpoint_is_believed_to_be_like_the_others() -> None:
+    """One busy endpoint among them does not rule the prior, and one alone gives none."""
+    quiet = [learned([2_000.0] * 5), learned([1_000.0] * 9), learned([4_000.0] * 3)]
+    busy = learned([2.0] * 1_000)
+    assert fit([busy]) == Prior() == fit([])
+    prior = fit(quiet)
+    assert 1_000 < prior.scale_s / prior.shape < 4_000
+    mixed = fit([*quiet, busy])
+    assert mixed.shape < prior.shape and mixed.scale_s / mixed.shape > 100
+    assert fit([learned([10.0, 10.0]), learned([10.0, 10.0])]).shape == 10.0
+
+
+def test_the_learner_pays_for_all_that_wait() -> None:
+    """Many that come during a load make a cold start dearer, so more idle time is worth it."""
+    learner = Learner(Prior(), 30.0, 2.0)
+    before = learner.break_even_s
+    assert before == 30 * 3
+    for _ in range(100):
+        learner.woke(30 * 11)
+    assert 30 * 19 < learner.break_even_s < 30 * 23
+    learner.woke(0.0)
+    assert learner.waiting.mean >= 1
+
+
+def test_the_learner_changes_its_mind() -> None:
+    """At once while it knows little; seldom, but surely, once it knows much."""
+    learner = Learner(Prior(), 10.0, 4.0)
+    first = learner.choice
+    assert learner.choice is first
+    for _ in range(500):
+        learner.silence(40.0)
+    assert 40 <= learner.choice.timeout_s <= 50
+    for _ in range(2_000):
+        learner.silence(5_000.0)
+    assert learner.choice.timeout_s == 0
