@@ -95,10 +95,11 @@ class Process:
         try:
             assets = await asyncio.wrap_future(loading.assets)
             total = await asyncio.to_thread(loading.total_tokens)
+            room = await asyncio.to_thread(loading.cache_tokens)
         except Exception as error:
             self._end(error)
         else:
-            self._service.provide(assets, total)
+            self._service.provide(assets, total, room)
 
     def _load(self) -> tuple[Execution, Succession | None]:
         assert self._loading is not None
@@ -196,4 +197,13 @@ class Process:
         """Count a forward pass."""
         if tokens:
             self._startup.mark("first_token")
-        self._loop.call_soon_threadsafe(self._service.telemetry.stepped, kind, rows, seconds)
+        joined = kind == "prefill" and tokens > 0 and self._engine.queue_sizes()[1] > 1
+        self._loop.call_soon_threadsafe(self._service.telemetry.stepped, kind, rows, seconds, joined)
+
+    def told(self, kind: str, seconds: float) -> None:
+        """Note how long it took to make text of a pass's tokens; here, since the loop has enough wake-ups."""
+        self._service.telemetry.batch_decoding.observe(seconds, kind)
+
+    def broke(self, kind: str) -> None:
+        """Count a failed pass."""
+        self._loop.call_soon_threadsafe(self._service.telemetry.broke, kind)

@@ -51,6 +51,12 @@ class Recorder:
     def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
         self.steps.append((kind, rows))
 
+    def told(self, kind: str, seconds: float) -> None:
+        assert seconds >= 0
+
+    def broke(self, kind: str) -> None:
+        self.steps.append((f"broken {kind}", 0))
+
 
 def make(prompt: list[int], count: int, sampling: Sampling | None = None) -> tuple[Sequence, Queue[Event]]:
     events: Queue[Event] = Queue()
@@ -190,6 +196,20 @@ def test_a_cancelled_sequence_frees_its_row(tiny: Path) -> None:
         assert len(endless.answer) < 4000
 
 
+def test_who_leaves_takes_part_in_one_more_step_at_most(tiny: Path) -> None:
+    with Running(tiny) as running:
+        staying, events = make([1, 2], 200)
+        leaving, others = make([3, 4], 4000)
+        running.engine.submit(leaving)
+        others.get(timeout=WAIT)
+        running.engine.submit(staying)
+        events.get(timeout=WAIT)
+        running.engine.cancel(leaving)
+        before = len(running.recorder.steps)
+        assert len(collect(events)) == 199, "the other one goes on"
+        assert running.recorder.steps[before:].count(("decode", 2)) <= 1
+
+
 def test_a_sequence_that_waits_can_be_cancelled(tiny: Path) -> None:
     with Running(tiny, rows=1) as running:
         first, events = make([1, 2], 300)
@@ -218,6 +238,7 @@ def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pyte
         running.engine.submit(doomed)
         assert doom.get(timeout=WAIT) == FailureEvent("MemoryError: no room")
         assert len(collect(events)) == 400
+        assert running.recorder.steps.count(("broken prefill", 0)) == 1
 
 
 def test_a_model_that_cannot_be_loaded_is_reported() -> None:

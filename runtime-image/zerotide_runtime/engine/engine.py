@@ -40,6 +40,12 @@ class Observer(Protocol):
     def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
         """One forward pass of `kind` prefill or decode brought `tokens` new tokens to `rows` sequences."""
 
+    def told(self, kind: str, seconds: float) -> None:
+        """The tokens of a pass of `kind` have become text and gone to whoever waits for them."""
+
+    def broke(self, kind: str) -> None:
+        """A forward pass of `kind` failed, and its sequences with it."""
+
 
 class Engine:
     """Generate for many sequences at once on a thread of its own."""
@@ -110,6 +116,10 @@ class Engine:
     def queue_sizes(self) -> tuple[int, int]:
         """Return how many sequences wait and how many run."""
         return len(self._batch.waiting), len(self._batch.running)
+
+    def committed_tokens(self) -> int:
+        """Return how many tokens the running sequences may come to, prompts and answers together."""
+        return sum(len(sequence.prompt) + sequence.max_new_tokens for sequence in list(self._batch.running))
 
     def _run(self) -> None:
         try:
@@ -211,11 +221,11 @@ class Engine:
             try:
                 choice = runner.prefill(row, sequence, budget)
             except Exception as error:
-                self._fail(runner, [sequence], error)
+                self._fail(runner, "prefill", [sequence], error)
                 return
             self._observer.stepped("prefill", 1, int(choice is not None), self._clock() - started)
             budget -= sequence.cached - before
-            self._accept(runner, [(sequence, choice)])
+            self._accept(runner, "prefill", [(sequence, choice)])
 
     def _decode(self, runner: Execution) -> None:
         running = list(self._batch.running)
@@ -227,23 +237,26 @@ class Engine:
         try:
             choices = runner.decode(running)
         except Exception as error:
-            self._fail(runner, running, error)
+            self._fail(runner, "decode", running, error)
             return
         tokens = sum(choice is not None for choice in choices)
         self._observer.stepped("decode", len(running), tokens, self._clock() - started)
-        self._accept(runner, list(zip(running, choices, strict=True)))
+        self._accept(runner, "decode", list(zip(running, choices, strict=True)))
 
-    def _accept(self, runner: Execution, choices: list[tuple[Sequence, Choice | None]]) -> None:
+    def _accept(self, runner: Execution, kind: str, choices: list[tuple[Sequence, Choice | None]]) -> None:
+        started = self._clock()
         for sequence, choice in choices:
             if choice is not None:
                 event = sequence.accept(choice)
                 if isinstance(event, FailureEvent) or event.finish is not None:
                     self._leave(runner, sequence)
                 sequence.sink(event)
+        self._observer.told(kind, self._clock() - started)
 
-    def _fail(self, runner: Execution, sequences: list[Sequence], error: Exception) -> None:
+    def _fail(self, runner: Execution, kind: str, sequences: list[Sequence], error: Exception) -> None:
         """End the sequences that a failed pass was made for; the others go on."""
         log.error("a forward pass failed: %s", error, exc_info=error)
+        self._observer.broke(kind)
         for sequence in sequences:
             self._leave(runner, sequence)
             sequence.sink(FailureEvent(f"{type(error).__name__}: {error}"))

@@ -45,6 +45,7 @@ class Account:
         self._telemetry.validation.observe(self._validated - self._began)
         for prompt in prompts:
             self._telemetry.input_length.observe(len(prompt))
+            self._telemetry.skipped.observe(0)  # no prompt's beginning is taken from an earlier one's
         self._telemetry.max_new.observe(max_new_tokens)
 
     def failed(self, error: RequestError) -> None:

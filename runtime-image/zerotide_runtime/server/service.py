@@ -55,7 +55,8 @@ class Service:
     def __init__(self, settings: Settings, engine: Engine, startup: Startup) -> None:
         self.settings = settings
         self.startup = startup
-        self.telemetry = Telemetry(startup, engine.queue_sizes)
+        self._cache_tokens = 0
+        self.telemetry = Telemetry(startup, engine.queue_sizes, lambda: (engine.committed_tokens(), self._cache_tokens))
         self.created = int(time.time())
         self.ready = False
         self.compute_type = "cpu"
@@ -64,8 +65,9 @@ class Service:
         self._in_hand = 0
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
 
-    def provide(self, assets: Assets, max_total_tokens: int) -> None:
-        """Hand over the model's small files; requests that wait for them go on."""
+    def provide(self, assets: Assets, max_total_tokens: int, cache_tokens: int) -> None:
+        """Hand over the model's small files and its bounds; requests that wait for them go on."""
+        self._cache_tokens = cache_tokens
         grammars = Grammars(assets, enabled=self.settings.grammars)
         self._loaded.set_result(Loaded(assets, max_total_tokens, grammars))
 
