@@ -12,6 +12,7 @@ from typing import Any
 from e2e.images.load import digest_in_cluster
 from e2e.images.table import IMAGES
 from e2e.up.errors import StepFailed
+from e2e.up.pending import alone, forget_unfinished
 from e2e.up.progress import Progress, capture
 from e2e.up.target import ROOT, Target
 
@@ -36,8 +37,11 @@ def values(target: Target) -> dict[str, Any]:
 
 
 def install(target: Target, progress: Progress) -> None:
-    """Install or upgrade the chart; say which processes are awaited. Raises StepFailed with Helm's words."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    """Install or upgrade the chart; say which processes are awaited. Raises StepFailed with Helm's words.
+
+    What an installation left that was killed midway is put right first.
+    """
+    with alone(target.state, progress.say) as lock, tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values(target), file)
         file.flush()
         command = ["helm", "upgrade", "--install", RELEASE, str(ROOT / "charts/zerotide"), "-n", NAMESPACE]
@@ -45,8 +49,12 @@ def install(target: Target, progress: Progress) -> None:
         own = os.environ.get(VALUES_VARIABLE)
         command += ["-f", own] if own else []
         environment = target.environment()
+        forget_unfinished(RELEASE, NAMESPACE, environment, progress.say, ours=target.local is not None)
         with tempfile.TemporaryFile("w+") as said:
-            helm = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said, text=True)
+            # Helm outlives a parent that is killed: it keeps the lock until it is done.
+            helm = subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=said, text=True, pass_fds=(lock,)
+            )
             _follow(helm, environment, progress)
             if helm.returncode != 0:
                 said.seek(0)
