@@ -22,7 +22,7 @@ from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
 from zerotide.billing.ledger import Wake
 from zerotide.billing.rating import Period
-from zerotide.exporter.http import REPORTS, answer
+from zerotide.exporter.http import REPORTS, Question, answer
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import EndpointRecord
@@ -128,7 +128,8 @@ def main() -> None:
                 wall, processor = [], []
                 for _ in range(given.rounds):
                     began, used = time.monotonic(), time.process_time()
-                    answer(store, REPORTS[name], index, "demo", "busy", period, end)
+                    question = Question("demo", "busy", period, end)
+                    answer(store, index, question, compose=REPORTS[name]).model_dump_json(by_alias=True)
                     wall.append(time.monotonic() - began)
                     processor.append(time.process_time() - used)
                 result[f"{name}_{label}_p50_s"] = round(statistics.median(wall), 3)

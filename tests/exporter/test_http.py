@@ -16,6 +16,7 @@ from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND, format_micro_time
 from zerotide.billing.reports import ColdStartReport, CostReport, SegmentReport
+from zerotide.billing.rollups import UsageReport
 from zerotide.billing.statements import Explanation, LineReport, RateReport, Verification
 from zerotide.exporter.access import Access
 from zerotide.exporter.http import Interface
@@ -200,7 +201,17 @@ async def test_statements_are_served_and_verified(world: World) -> None:
         verified = Verification.model_validate(await answer.json())
     assert lines.total == explained.total == "0.084000"
     assert explained.pods[0].pod_uid == "u1"
-    assert (verified.differences, len(verified.checks)) == (0, 6)
+    assert (verified.differences, len(verified.checks)) == (0, 7)
+
+
+async def test_usage_is_told_by_consumer(world: World) -> None:
+    async with world.http.post("/internal/usage", data=body(1, 2), headers=DELIVERY) as answer:
+        assert answer.status == 204
+    query = {"namespace": "demo", "from": str(T0), "to": str(T0 + 3600 * SECOND)}
+    async with world.http.get("/api/v1/usage", params=query, headers=READER) as answer:
+        (row,) = UsageReport.model_validate(await answer.json()).rows
+    assert (row.endpoint, row.consumer, row.requests) == ("smollm2", "demo/a", 2)
+    assert (row.input_tokens, row.cached_tokens, row.output_tokens) == (14, 6, 10)
 
 
 async def test_usage_is_rated_by_books_of_the_market(world: World) -> None:

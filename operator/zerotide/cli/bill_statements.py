@@ -1,4 +1,4 @@
-"""`zerotide bill invoice`, `explain`, `verify` and `rate`: who owes what, why, whether it is right, and what if."""
+"""`zerotide bill invoice`, `usage`, `explain`, `verify`, `rate`: who owes what, why, is it right, and what if."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from zerotide.api.base import format_time, parse_time
+from zerotide.billing.rollups import UsageReport
 from zerotide.billing.statements import BilledLine, Evidence, Explanation, LineReport, RateReport, Verification
 from zerotide.cli.bill_csv import rows
 from zerotide.cli.bill_period import add_period, checked, query_of
@@ -34,6 +35,14 @@ def add(bills: Subparsers) -> None:
     add_period(parser, named=False)
     parser.add_argument("--consumer", metavar="NAMESPACE/NAME", help="only this one's")
     parser.add_argument("--csv", action="store_true", help="print the lines as CSV")
+    parser = declare(
+        bills,
+        "usage",
+        usage,
+        "print requests and tokens by endpoint and consumer",
+        examples='zerotide bill usage -A --for "this year"',
+    )
+    add_period(parser)
     parser = declare(
         bills,
         "explain",
@@ -139,6 +148,33 @@ def invoice_lines(report: LineReport, consumer: str) -> list[str]:
         "",
         f"Payable: {report.currency} {due} (rounded by {due - total:f}).",
     ]
+
+
+async def usage(session: Session, args: argparse.Namespace) -> None:
+    """Print a line for each endpoint and consumer."""
+    printer = session.printer
+    report = await fetch(session, UsageReport, "usage", await query_of(session, args))
+    if printer.as_json:
+        printer.json(report.model_dump(mode="json", by_alias=True))
+        return
+    if not report.rows:
+        printer.prose(f"No requests were served in {await session.where()} in that period.")
+        return
+    header = ["ENDPOINT", "CONSUMER", "REQUESTS", "IN", "CACHED", "OUT", "ESTIMATED"]
+    body = [
+        [
+            f"{row.namespace}/{row.endpoint}",
+            row.consumer,
+            str(row.requests),
+            str(row.input_tokens),
+            str(row.cached_tokens),
+            str(row.output_tokens),
+            str(row.estimated_output_tokens),
+        ]
+        for row in report.rows
+    ]
+    for line in format_table(header, body, right=header[2:]):
+        printer.data(line)
 
 
 async def explain(session: Session, args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import exposition
@@ -19,6 +20,7 @@ from zerotide.billing.ledger import Ledger, folded
 from zerotide.billing.prices import PriceIndex, as_of
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
+from zerotide.billing.rollups import rollup_check, usage_report
 from zerotide.billing.whatif import rate_report
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
@@ -30,13 +32,24 @@ from zerotide.kube.clock import Clock
 
 Compose = Callable[[list[Ledger], PriceIndex, Period, int], Report]
 
+
+class Question(NamedTuple):
+    """What a report is about (empty names: any), and when it was asked for."""
+
+    namespace: str
+    endpoint: str
+    period: Period
+    now_us: int
+
+
+Answer = Callable[[Store, PriceIndex, Question], Report]
+
 REPORTS: Mapping[str, Compose] = {
     "cost": cost_report,
     "coldstarts": coldstart_report,
     "segments": segment_report,
     "lines": line_report,
     "explain": explanation,
-    "verify": verification,
 }
 OURS = "ours"
 """The name of the cluster's own price book among those that usage is rated by."""
@@ -71,6 +84,8 @@ class Interface:
         for name, compose in REPORTS.items():
             app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
         app.router.add_get("/api/v1/rate", self._rate)
+        app.router.add_get("/api/v1/usage", partial(self._answer, answer_usage))
+        app.router.add_get("/api/v1/verify", partial(self._answer, answer_verify))
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", partial(self._health, self._alive))
         app.router.add_get("/readyz", partial(self._health, self._ready))
@@ -109,13 +124,17 @@ class Interface:
         return await self._report(compose, request)
 
     async def _report(self, compose: Compose, request: web.Request) -> web.Response:
+        return await self._answer(partial(answer, compose=compose), request)
+
+    async def _answer(self, make: Answer, request: web.Request) -> web.Response:
         namespace, endpoint = request.query.get("namespace", ""), request.query.get("endpoint", "")
         await self._access.check_reader(request, namespace)
         now_us = self._clock.now_us()
         start, end = _instant(request, "from", 0), _instant(request, "to", now_us)
 
         def read(store: Store) -> str:
-            return answer(store, compose, self._prices(), namespace, endpoint, Period(start, end), now_us)
+            question = Question(namespace, endpoint, Period(start, end).checked(), now_us)
+            return make(store, self._prices(), question).model_dump_json(by_alias=True)
 
         try:
             return web.Response(text=await self._reader.run(read), content_type="application/json")
@@ -131,12 +150,28 @@ class Interface:
         return web.Response(text=found or "ok", status=503 if found else 200)
 
 
-def answer(
-    store: Store, compose: Compose, index: PriceIndex, namespace: str, endpoint: str, period: Period, now_us: int
-) -> str:
-    """Return a report as JSON; raise InvalidPeriod and StoreError."""
-    ledgers = [folded(records, now_us) for records in store.records(namespace, endpoint, period.checked())]
-    return compose(ledgers, index, period, now_us).model_dump_json(by_alias=True)
+def answer(store: Store, index: PriceIndex, question: Question, *, compose: Compose) -> Report:
+    """Return a report that is composed of folded ledgers; raise StoreError."""
+    return compose(_folded(store, question), index, question.period, question.now_us)
+
+
+def answer_usage(store: Store, index: PriceIndex, question: Question) -> Report:
+    """Return usage from sums; raise StoreError."""
+    found = store.usage(question.namespace, question.endpoint, question.period)
+    return usage_report(found, question.period, question.now_us)
+
+
+def answer_verify(store: Store, index: PriceIndex, question: Question) -> Report:
+    """Return the laws as checked on folded ledgers and on sums; raise StoreError."""
+    report = verification(_folded(store, question), index, question.period, question.now_us)
+    where = (question.namespace, question.endpoint, question.period)
+    check = rollup_check(store.usage(*where), store.usage_raw(*where))
+    return report.model_copy(update={"checks": (*report.checks, check)})
+
+
+def _folded(store: Store, question: Question) -> list[Ledger]:
+    found = store.records(question.namespace, question.endpoint, question.period)
+    return [folded(records, question.now_us) for records in found]
 
 
 def _instant(request: web.Request, name: str, otherwise: int) -> int:

@@ -99,6 +99,20 @@ STEPS: tuple[str, ...] = (
     ALTER TABLE endpoint ADD COLUMN cold_start TEXT NOT NULL DEFAULT 'Owner';
     ALTER TABLE endpoint ADD COLUMN split TEXT NOT NULL DEFAULT 'Equal';
     """,
+    # Sums of usage by day and quarter of an hour, kept in the transaction that makes an attempt complete.
+    """
+    CREATE TABLE usage_sum (
+        span_us INTEGER NOT NULL, start_us INTEGER NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
+        consumer TEXT NOT NULL, requests INTEGER NOT NULL, input INTEGER NOT NULL, cached INTEGER NOT NULL,
+        output INTEGER NOT NULL, estimated INTEGER NOT NULL,
+        PRIMARY KEY (span_us, start_us, namespace, endpoint, consumer)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO usage_sum SELECT span.us, ended_us / span.us * span.us, namespace, endpoint, consumer, count(*),
+            sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(output_tokens * estimated)
+        FROM (SELECT 900000000 AS us UNION ALL SELECT 86400000000) AS span,
+            settlement JOIN intent USING (request_id, attempt)
+        WHERE outcome <> 'lost' GROUP BY 1, 2, 3, 4, 5;
+    """,
 )
 
 

@@ -15,8 +15,9 @@ from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
+from zerotide.billing.rollups import Usage, UsageKey
 from zerotide.billing.usage import Attempt
-from zerotide.exporter import consumers, reading
+from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
@@ -105,6 +106,16 @@ class SQLiteStore:
         with self._snapshot():
             return reading.records(self._db, namespace, endpoint, period)
 
+    def usage(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+        """Return what consumers used of endpoints (empty: any) within a period, from sums."""
+        with self._snapshot():
+            return sums.usage(self._db, namespace, endpoint, period)
+
+    def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+        """Return the same, from the requests themselves."""
+        with self._snapshot():
+            return sums.usage_raw(self._db, namespace, endpoint, period)
+
     def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
         """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
         with self._snapshot():
@@ -167,6 +178,7 @@ class SQLiteStore:
         """Count the tokens of attempts that are complete since one of their two records came, whichever that was."""
         found = (each for key in fresh for each in reading.attempts(self._db, "request_id = ? AND attempt = ?", key))
         delivered = [attempt for attempt in found if attempt.delivered]
+        sums.add(self._db, delivered)
         labels = consumers.labels(self._db, (attempt.consumer for attempt in delivered), now_us)
         counted: dict[Series, Fraction] = {}
         for attempt in delivered:

@@ -14,6 +14,7 @@ from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import Fact
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
+from zerotide.billing.rollups import Usage, UsageKey
 
 Series = tuple[str, tuple[str, ...]]
 """A counter's name and the values of its labels."""
@@ -85,6 +86,12 @@ class Store(Protocol):
 
     def records(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
         """Return what is known of endpoints (empty: any) that bears on a period."""
+
+    def usage(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+        """Return what consumers used of endpoints (empty: any) within a period, from sums."""
+
+    def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+        """Return the same, from the requests themselves."""
 
     def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
         """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""

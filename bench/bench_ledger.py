@@ -1,0 +1,214 @@
+"""How fast the ledger takes facts and requests in, and how fast it answers: `make bench-ledger`.
+
+Folding: pods of about ten facts each are written, read back and folded into segments, and each is compared with an
+oracle that knows the lives it invented and shares no code with the fold. Commits: one record each, every one on the
+disk. Reports: a month of requests of many consumers, by consumer, in a zone whose months are not those of UTC, from
+sums and from the requests themselves; the two must be equal. Splitting: many requests in flight on one replica.
+It needs no cluster and no network. The disk is that of $TMPDIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.bench_reports import attempt
+from zerotide.api.scalars import HOUR, SECOND
+from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
+from zerotide.billing.fold import Phase, fold
+from zerotide.billing.ledger import folded
+from zerotide.billing.periods import named_period, zone
+from zerotide.billing.rating import Period
+from zerotide.billing.rollups import DAY
+from zerotide.billing.spans import Span
+from zerotide.billing.split import apportion, split_active
+from zerotide.exporter.http import Question, answer_verify
+from zerotide.exporter.pricefile import load_prices
+from zerotide.exporter.schema import STEPS
+from zerotide.exporter.sqlite import SQLiteStore
+from zerotide.exporter.store import OpenPod, Store
+
+START = 1_790_000_000 * SECOND
+ENDPOINTS, BATCH = 50, 500
+Life = dict[Phase, int]
+
+
+def pods(number: int, chance: random.Random) -> Iterator[tuple[list[Fact], Life]]:
+    """Yield the facts of each pod, and how long it truly was in each phase."""
+    for place in range(number):
+        uid = f"{chance.getrandbits(32):08x}-0000-4000-8000-{place:012x}"
+        born = START + chance.randrange(30 * 24 * 3600) * SECOND
+        queued, pull, load, idle, drain = (chance.randrange(1, 600) * SECOND for _ in range(5))
+        scheduled = born + queued
+        started, ready = scheduled + pull, scheduled + pull + load
+        ending = ready + idle
+        name = encode(Identity("demo", f"endpoint-{place % ENDPOINTS}", f"pod-{place}"))
+        device = encode(Accelerator(SOURCE_SPEC, "nvidia-h100-80gb"))
+        stamps = (
+            (Kind.POD, name, born),
+            (Kind.ALLOCATION, encode(Allocation("nvidia.com/gpu", 1)), born),
+            (Kind.ACCELERATOR, device, scheduled),
+            (Kind.CREATED, "", born),
+            (Kind.SCHEDULED, "node-1", scheduled),
+            (Kind.STARTED, "model", started),
+            (Kind.READY, "", ready),
+            (Kind.READY, "", ready + SECOND),
+            (Kind.DELETE, "", ending),
+            (Kind.FINISHED, "", ending + drain),
+        )
+        truth = {
+            Phase.QUEUED: queued,
+            Phase.PROVISIONING: pull,
+            Phase.LOADING: load,
+            Phase.COOLDOWN: idle,
+            Phase.DRAINING: drain,
+        }
+        yield [Fact("bench", uid, kind, key, at) for kind, key, at in stamps], truth
+
+
+def fold_all(store: Store, lives: list[tuple[list[Fact], Life]]) -> tuple[float, int]:
+    """Return the seconds to write every pod's facts and fold what is read back, and the microseconds of error."""
+    began = time.monotonic()
+    for place in range(0, len(lives), BATCH):
+        facts = [fact for facts, _ in lives[place : place + BATCH] for fact in facts]
+        store.add_facts(facts, START)
+    ever, error, spent = Period(0, START + 100 * DAY), 0, dict[str, Life]()
+    for records in store.records("", "", ever):
+        for life in folded(records, ever.end_us).lifetimes:
+            mine = spent.setdefault(life.pod_uid, dict.fromkeys(Phase, 0))
+            for segment in life.segments:
+                mine[segment.phase] += segment.length_us
+    seconds = time.monotonic() - began
+    for facts, truth in lives:
+        found = spent.get(facts[0].pod_uid, {})
+        error += sum(abs(found.get(phase, 0) - truth.get(phase, 0)) for phase in Phase)
+    return seconds, error
+
+
+def refold(lives: list[tuple[list[Fact], Life]]) -> float:
+    """Return the seconds to fold every pod's facts alone."""
+    began = time.monotonic()
+    for facts, _ in lives:
+        fold(facts, as_of_us=START + 100 * DAY)
+    return time.monotonic() - began
+
+
+def commits(store: Store, seconds: float) -> float:
+    """Return how many records of one request each, every one durable, are taken in a second."""
+    began, number = time.monotonic(), 0
+    while time.monotonic() - began < seconds:
+        intent, _ = attempt(f"commit-{number}", "pod-0", "demo/team-1", "", START, SECOND)
+        store.add_usage([intent], [], START)
+        number += 1
+    return number / (time.monotonic() - began)
+
+
+def fill(path: Path, requests: int, consumers: int) -> None:
+    """Write a month of requests straight into the tables, and their sums as a migration does."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute("BEGIN")
+    month = 30 * DAY
+    series = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {requests - 1})"
+    # Multiplicative hashing spreads consumers, ends and tokens without a table of random numbers.
+    db.execute(
+        f"{series} INSERT INTO intent SELECT 'm' || i, 1, 'demo', 'endpoint-' || (i * 7919 % {ENDPOINTS}),"
+        f" 'demo/team-' || (i * 104729 % {consumers}), 'month', 0, '', {START} + i * {month // requests}, '', 0 FROM n"
+    )
+    db.execute(
+        f"{series} INSERT INTO settlement SELECT 'm' || i, 1, {START} + i * {month // requests} + 1000000 + i % 9000,"
+        f" CASE i % 97 WHEN 0 THEN 'lost' ELSE 'completed' END, 100 + i % 400, i % 100, 50 + i % 200, '', 0, i % 89 = 0"
+        " FROM n"
+    )
+    sums = STEPS[4][STEPS[4].index("INSERT INTO usage_sum") :]
+    db.execute("DELETE FROM usage_sum")
+    db.execute(sums)
+    db.execute("COMMIT")
+    db.close()
+
+
+def timed(call: Callable[[], object], rounds: int) -> float:
+    """Return the median of the seconds that a call takes."""
+    took = []
+    for _ in range(rounds):
+        began = time.monotonic()
+        call()
+        took.append(time.monotonic() - began)
+    return statistics.median(took)
+
+
+def split_many(requests: int, at_once: int) -> tuple[float, int]:
+    """Return the processor seconds to split requests exactly, hour by hour, and the microseconds of error."""
+    chance, error, used = random.Random(7), 0, 0.0
+    each = 200_000
+    for _ in range(-(-requests // each)):
+        gap = HOUR // each
+        flights = []
+        for place in range(each):
+            low = START + place * gap
+            length = max(round(chance.expovariate(1 / (gap * at_once))), 1)
+            flights.append((chance.randrange(50), Span(low, min(low + length, START + HOUR))))
+        began = time.process_time()
+        shares = apportion(split_active(flights, START, START + HOUR))
+        used += time.process_time() - began
+        reach, covered = START, 0
+        for _, (low, high) in flights:
+            covered += max(high - max(low, reach), 0)
+            reach = max(reach, high)
+        error += abs(sum(shares.values()) - covered)
+    return used, error
+
+
+def main() -> None:
+    """Measure and print the RESULT line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pods", type=int, default=10_000, help="pods that are written and folded")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="requests of the month that is reported")
+    parser.add_argument("--split", type=int, default=1_000_000, help="requests that are split")
+    parser.add_argument("--consumers", type=int, default=20, help="consumers of the month")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds of commits")
+    given = parser.parse_args()
+    result: dict[str, float | int] = {"pods": given.pods, "requests": given.requests, "split": given.split}
+    lives = list(pods(given.pods, random.Random(1)))
+
+    def tell(name: str, value: float | int, digits: int = 3) -> None:
+        result[name] = round(value, digits)
+        print(f"{name:24}{value:14.3f}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pods.sqlite"
+        store = SQLiteStore(path)
+        seconds, error = fold_all(store, lives)
+        tell("fold_10k_sqlite_s", seconds)
+        tell("fold_alone_s", refold(lives))
+        everything = Question("", "", Period(0, START + 100 * DAY), START + 100 * DAY)
+        tell("verify_s", timed(lambda: answer_verify(store, load_prices(None), everything), 1))
+        tell("bytes_per_pod", sum(each.stat().st_size for each in Path(folder).iterdir()) // given.pods)
+        tell("commits_per_s_sqlite", commits(store, given.seconds), 0)
+        assert len(store.unsettled()) == given.pods and isinstance(store.unsettled()[0], OpenPod)
+        store.close()
+        path = Path(folder) / "month.sqlite"
+        store = SQLiteStore(path)
+        fill(path, given.requests, given.consumers)
+        month = named_period("2026-10", START, zone("Asia/Kathmandu"))
+        tell("report_rollup_s", timed(lambda: store.usage("", "", month), 5))
+        tell("report_raw_sqlite_s", timed(lambda: store.usage_raw("", "", month), 1))
+        summed, raw = store.usage("", "", month), store.usage_raw("", "", month)
+        error += sum(summed.get(key) != raw.get(key) for key in {*summed, *raw}) + (not summed)
+        store.close()
+    seconds, wrong = split_many(given.split, 24)
+    tell("split_10m_s", seconds * 10_000_000 / given.split)
+    tell("error", error + wrong)
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
