@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from zerotide.billing.errors import InvalidFact
@@ -110,6 +111,7 @@ def decode_identity(key: str) -> Identity:
     raise InvalidFact(f"{key!r} does not hold the identity of a pod")
 
 
+@lru_cache(maxsize=1024)
 def decode_allocation(key: str) -> Allocation:
     """Read an allocation back; raise InvalidFact when the key holds none."""
     match _values(key):
@@ -118,6 +120,7 @@ def decode_allocation(key: str) -> Allocation:
     raise InvalidFact(f"{key!r} does not hold the allocation of a pod")
 
 
+@lru_cache(maxsize=1024)
 def decode_accelerator(key: str) -> Accelerator:
     """Read an accelerator back; raise InvalidFact when the key holds none."""
     match _values(key):

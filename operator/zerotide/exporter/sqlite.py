@@ -45,14 +45,14 @@ class SQLiteStore:
             self._db.executemany(
                 "INSERT OR IGNORE INTO fact VALUES (?, ?, ?, ?, ?, ?)", [(*fact, observed_us) for fact in facts]
             )
-            for fact in facts:
-                if fact.kind == Kind.POD:
-                    identity = decode_identity(fact.key)
-                    self._db.execute(
-                        "INSERT OR IGNORE INTO pod (cluster, pod_uid, namespace, endpoint, created_us)"
-                        " VALUES (?, ?, ?, ?, ?)",
-                        (fact.cluster, fact.pod_uid, identity.namespace, identity.endpoint, fact.t_us),
-                    )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO pod (cluster, pod_uid, namespace, endpoint, created_us) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (fact.cluster, fact.pod_uid, *decode_identity(fact.key)[:2], fact.t_us)
+                    for fact in facts
+                    if fact.kind == Kind.POD
+                ],
+            )
 
     def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
