@@ -44,12 +44,13 @@ unit: .venv/.stamp ## Unit, property and loopback tests; no root needed
 	$(VENV)/python -m pytest -q tests -m "not cluster and not soak" --ignore=tests/runtime
 
 runtime: .venv-runtime/.stamp ## The runtime's tests, with torch and a real model
-	$(RUNTIME)/python -m pytest -q tests/runtime
+	$(RUNTIME)/python -m pytest -q tests/runtime -m "not soak"
 
 e2e: .venv/.stamp ## Integration and end-to-end tests on a real cluster
 	$(VENV)/python -m pytest -q tests e2e -m "cluster and not soak" --ignore=tests/runtime
 
-soak: .venv/.stamp ## Long runs and fault storms on a real cluster
+soak: .venv/.stamp .venv-runtime/.stamp ## Long runs and fault storms: the runtime for half an hour, then a real cluster
+	$(RUNTIME)/python -m pytest -q -s tests/runtime -m soak
 	$(VENV)/python -m pytest -q tests e2e -m soak --ignore=tests/runtime
 
 images: ## Build all images and load them into the local cluster, if one runs

@@ -45,7 +45,7 @@ def stages(with_cluster: bool) -> list[tuple[str, list[str]]]:
         ("environments", [python, str(ROOT / "e2e/setup/venvs.py")]),
         ("checks", ["make", "-s", "check"]),
         ("unit", [DEV, *pytest, "tests", "-m", "not cluster and not soak", *apart]),
-        ("runtime", [RUNTIME, *pytest, "tests/runtime"]),
+        ("runtime", [RUNTIME, *pytest, "tests/runtime", "-m", "not soak"]),
     ]
     if with_cluster:
         marks = ["-m", "cluster and not soak"]

@@ -34,6 +34,7 @@ class RuntimeProcess:
         self.log = ""
         self.port = 0
         self.headers: dict[str, str] = {}
+        self.name = name
 
     def __enter__(self) -> Self:
         return self
@@ -100,10 +101,15 @@ class RuntimeProcess:
 
     def metric(self, series: str) -> float:
         """Return the value of one metric."""
+        (value,) = self.metrics(series).values()
+        return value
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """Return the values of a metric's series, or of the one that is named with its labels."""
         with self.send("GET", "/metrics") as response:
             page = response.read().decode()
-        (value,) = re.findall(rf"^{re.escape(series)} (\S+)$", page, re.MULTILINE)
-        return float(value)
+        found = re.findall(rf"^({re.escape(name)}(?:\{{.*\}})?) (\S+)$", page, re.MULTILINE)
+        return {series: float(value) for series, value in found}
 
 
 def folder_uri(folder: Path) -> str:
