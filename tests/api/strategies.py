@@ -134,7 +134,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         maxReplicas=integer(1, 3),
         pinnedReplicas=integer(0, 3),
         concurrency=part(target=integer(1, 40), limit=integer(0, 40)),
-        idle=part(policy=among("Fixed", odd=("Learned",)), timeout=duration("5s")),
+        idle=part(policy=among("Fixed", "Learned", odd=("Guessed",)), timeout=duration("5s")),
         stabilization=part(scaleUp=duration("0s", "1h"), scaleDown=duration("0s", "1h")),
     ),
     "hold": part(

@@ -26,6 +26,7 @@ from zerotide.api.endpoint import (
     HandledAnnotations,
     InferenceEndpoint,
     LastWake,
+    LearnedIdle,
     ModelStatus,
     Status,
     WakeRequest,
@@ -230,6 +231,7 @@ def full_status() -> dict[str, Any]:
         handled_annotations=HandledAnnotations(wake_requested_at=NOW, sleep_requested_at=NOW),
         failed_starts=FailedStarts(count=1, since=NOW, reason="OutOfMemory", message="it ended", retry_time=NOW),
         cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
+        idle=LearnedIdle(timeout="42s", message="why", silences=9, history="3:4 12:5", held_per_wake="1.25", wakes=2),
         last_decision=decision,
         decisions=(decision,) * 5,
     ).dump()

@@ -53,10 +53,19 @@ def test_the_operator_checks_the_chart_s_policy() -> None:
     """What it parses is what the chart's lists say."""
     objects = render({"policy": {"images": ["r.example/*"], "nodePaths": ["/models"]}, "operator": {"elastic": True}})
     container = find(objects, "Deployment", "zerotide-operator")["spec"]["template"]["spec"]["containers"][0]
-    config = operator.parse([], environment(container)).config
+    parsed = operator.parse([], environment(container))
+    config = parsed.config
+    assert parsed.waiting_worth == 7
     assert config.policy.images is not None and "r.example/*" in config.policy.images
     assert (config.policy.node_paths, config.policy.allow_open, config.elastic) == (("/models",), False, True)
     assert set(config.images) == {"zerotide", "vllm", "sglang", "llamacpp", "tgi"}
+
+
+def test_the_operator_learns_with_the_chart_s_worth_of_waiting() -> None:
+    """The ratio of two prices reaches it."""
+    objects = render({"operator": {"waitingWorth": 36}})
+    container = find(objects, "Deployment", "zerotide-operator")["spec"]["template"]["spec"]["containers"][0]
+    assert operator.parse([], environment(container)).waiting_worth == 36
 
 
 def test_the_activator_holds_what_the_chart_allows() -> None:

@@ -28,9 +28,11 @@ def test_defaults_and_environment() -> None:
             "ZEROTIDE_POLICY_EGRESS_ALLOW": '["10.0.0.0/8"]',
             "ZEROTIDE_ACTIVATOR_TOKEN_FILE": "/t",
             "ZEROTIDE_LEASE_DURATION": "15",
+            "ZEROTIDE_WAITING_WORTH": "3",
         },
     )
     assert (plain.lease, told.lease) == (5.0, 15.0)
+    assert (plain.waiting_worth, told.waiting_worth) == (7.0, 3.0)
     assert (told.identity, told.namespace, told.workers, told.log_level) == ("op-1", "sys", 3, "debug")
     assert told.config.images == {"zerotide": "r:1"} and told.config.system_namespace == "sys"
     policy = told.config.policy

@@ -21,6 +21,7 @@ from zerotide.reconcile.rendering import render
 from zerotide.reconcile.steer import Apply, Create, Scale, Steering, steer
 from zerotide.scaling.decide import wanted
 from zerotide.scaling.demand import Load
+from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.window import Window
 
@@ -43,6 +44,7 @@ class World:
     nodes: tuple[Object, ...] = ()
     activators: tuple[str, ...] = ("10.0.0.1",)
     pulls: dict[str, int] = field(default_factory=dict)
+    learned: Learned | None = None
     written_us: int = 0
     held: tuple[Object, int, tuple[Notice, ...]] | None = None
     writes: int = 0
@@ -128,6 +130,7 @@ class World:
             load=self.load,
             window=self.window,
             names_taken=self.names_taken,
+            learned=self.learned,
             writer=self.writer,
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,

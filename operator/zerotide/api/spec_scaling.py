@@ -24,7 +24,14 @@ class Concurrency(Model):
 class Idle(Model):
     """When an endpoint falls asleep."""
 
-    policy: Annotated[Literal["Fixed"], Field(description="Fixed: after `timeout` without a request.")] = "Fixed"
+    policy: Annotated[
+        Literal["Fixed", "Learned"],
+        Field(
+            description="Fixed: after `timeout` without a request. Learned: after the time that costs least by what "
+            "was seen of this endpoint's silences and cold starts; status.idle explains it. `timeout` holds until "
+            "five silences were seen."
+        ),
+    ] = "Fixed"
     timeout: Annotated[
         Duration,
         Span("5s", "24h"),

@@ -106,6 +106,32 @@ class ColdStarts(Model):
     ] = ()
 
 
+class LearnedIdle(Model):
+    """What was learned of the endpoint's silences, where scaling.idle.policy is Learned."""
+
+    timeout: Annotated[Length, Field(description="Time without a request after which it falls asleep.")]
+    message: Annotated[Prose, Field(description="The numbers that it follows from.")] = ""
+    silences: Annotated[Count, Field(description="How many silences are remembered.")] = 0
+    history: Annotated[
+        str,
+        Field(
+            max_length=2048,
+            pattern=r"^[0-9: ]*$",
+            description="How many there were by length, `bin:count`: bin 0 is up to 1s, each next one a twelfth longer "
+            "(the eighth root of 2).",
+        ),
+    ] = ""
+    held_per_wake: Annotated[
+        str,
+        Field(
+            max_length=12,
+            pattern=r"^[0-9]{1,9}(\.[0-9]{1,2})?$",
+            description="All the time that requests waited for a cold start, over its length: the mean of the last.",
+        ),
+    ] = "1"
+    wakes: Annotated[Count, Field(description="How many cold starts that is the mean of.")] = 0
+
+
 class FailedStarts(Model):
     """Starts that failed one after another; a start that succeeds, or a new spec, clears them."""
 
@@ -175,6 +201,9 @@ class Status(Model):
     failed_starts: Annotated[FailedStarts | None, Field(description="Starts that failed, if any did lately.")] = None
     last_wake: Annotated[LastWake | None, Field(description="The newest finished wake.")] = None
     cold_starts: Annotated[ColdStarts | None, Field(description="How long the newest wakes took.")] = None
+    idle: Annotated[
+        LearnedIdle | None, Field(description="The learned idle timeout, where scaling.idle.policy is Learned.")
+    ] = None
     last_decision: Annotated[Decision | None, Field(description="The newest change of replicas.")] = None
     decisions: Annotated[
         tuple[Decision, ...],

@@ -131,6 +131,7 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
         ("Address", status.url or ""),
         ("Last used", _ago(status.last_activity_time, now_us)),
         ("Kept awake by", status.kept_awake_by or ""),
+        ("Learned idle", f"{status.idle.timeout}, {status.idle.message}" if status.idle else ""),
         ("Cold starts", _cold_starts(status)),
         ("Created", _ago(metadata.get("creationTimestamp"), now_us)),
     ]

@@ -33,6 +33,7 @@ class Options:
     resync: float
     lease: float
     elect: bool
+    waiting_worth: float
 
 
 def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Options:
@@ -70,6 +71,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         resync=float(given.number("resync", DAY_S)),
         lease=float(given.number("lease-duration", DAY_S, least=2)),
         elect=given.text("elect").lower() != "false",
+        waiting_worth=float(given.number("waiting-worth", 100_000)),
     )
 
 
@@ -100,5 +102,6 @@ def _flags(environment: Mapping[str, str]) -> Flags:
     flags.add("workers", "16", "endpoints that are worked on at a time")
     flags.add("resync", "300", "seconds between looks at everything")
     flags.add("lease-duration", "5", "seconds after which the Lease of an operator that does not renew it is free")
+    flags.add("waiting-worth", "7", "idle seconds of a replica that a request's waiting one second less is worth")
     flags.add("elect", "true", "whether to hold a Lease while writing: true or false")
     return flags

@@ -15,6 +15,7 @@ from zerotide.controller.activators import Activator, addresses
 from zerotide.controller.admin import Admin
 from zerotide.controller.cache import Endpoints, key_of, version
 from zerotide.controller.executor import Executor
+from zerotide.controller.learners import Learners
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.options import Options
 from zerotide.controller.pace import Pace
@@ -65,7 +66,7 @@ class Operator:
             on_wake=self._woken,
             on_membership=self._reports_changed,
         )
-        self.signals = Signals(self.streams)
+        self.signals = Signals(self.streams, Learners(options.waiting_worth))
         self.elector = Elector(
             client,
             options.namespace,

@@ -249,6 +249,7 @@ class Reconciler:
             activators=world.addresses(),
             load=load,
             window=world.signals.window(endpoint, load, now_us),
+            learned=world.signals.learned(endpoint, load, now_us),
             finished=world.signals.finished(key),
             names_taken=world.endpoints.claims.taken(key),
             written_us=self._written.get(key, 0),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
+from zerotide.controller.learners import Learners
 from zerotide.controller.streams import Streams
 from zerotide.reconcile import wakes
 from zerotide.reconcile.wakes import Sightings, WakeStamps
 from zerotide.scaling.decide import Why, wanted
 from zerotide.scaling.demand import Load, View, load_of
+from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.window import Window
 
@@ -18,8 +20,8 @@ _REQUESTED = {Why.REQUEST.value, Why.DEMAND.value}
 class Signals:
     """Per endpoint: its load, the window behind it, and its newest finished wake until it is in the status."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, streams: Streams, learners: Learners) -> None:
+        self._streams, self._learners = streams, learners
         self._windows: dict[str, Window] = {}
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
@@ -39,6 +41,7 @@ class Signals:
     def matters(self, endpoint: InferenceEndpoint, now_us: int) -> bool:
         """Tell whether demand changed in a way that may change the decision."""
         load = self.load(endpoint)
+        self._learners.observe(endpoint, load, now_us)
         self.window(endpoint, load, now_us)
         state = (load.active, wanted(load, Policy.of(endpoint.spec)))
         changed = self._last.get(endpoint.key) != state
@@ -55,7 +58,13 @@ class Signals:
         cause = Why.REQUEST.value if reason in _REQUESTED else reason
         record = wakes.record(wake.id, cause, _stamps(view, wake), seen, wake.runtime)
         self._finished[endpoint.key] = record
+        self._learners.woke(endpoint)
         return record
+
+    def learned(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Learned | None:
+        """Return the idle timeout that was learned until now, None where the spec's own holds."""
+        self._learners.observe(endpoint, load, now_us)
+        return self._learners.idle(endpoint, now_us)
 
     def finished(self, key: str) -> LastWake | None:
         """Return the newest finished wake that may not be in the status yet."""
@@ -65,6 +74,7 @@ class Signals:
         """Forget an endpoint that is gone."""
         for table in (self._windows, self._last, self._finished):
             table.pop(key, None)
+        self._learners.forget(key)
 
 
 def _stamps(view: View, wake: Wake) -> WakeStamps:

@@ -13,6 +13,7 @@ from zerotide.reconcile.external import Writer
 from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.pods import Pod
 from zerotide.scaling.demand import Load
+from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.window import Window
 
 Object = dict[str, Any]
@@ -28,7 +29,8 @@ class Observed:
     are the addresses of the ready ones. `written_us` is when this process wrote the status last, 0 for never. Where a
     step of a start waits to be written since `held_us`, the endpoint's status is that step, and `status` is not yet.
     `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
-    not its own. `writer` is who else wrote the Deployment's replicas lately.
+    not its own. `writer` is who else wrote the Deployment's replicas lately. `learned` is the idle timeout that was
+    learned, None where the spec's own holds.
     """
 
     endpoint: InferenceEndpoint
@@ -46,6 +48,7 @@ class Observed:
     finished: LastWake | None = None
     names_taken: tuple[Taken, ...] = ()
     writer: Writer | None = None
+    learned: Learned | None = None
     written_us: int = 0
     held_us: int | None = None
 

@@ -55,6 +55,8 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     """Draw the situation from what is observed."""
     endpoint, status = observed.endpoint, observed.endpoint.status
     policy = Policy.of(endpoint.spec)
+    if observed.learned is not None:
+        policy = replace(policy, idle_us=observed.learned.timeout_us)
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)

@@ -1,9 +1,10 @@
 """Build the status that the operator owns, and tell whether it is worth a write.
 
-What changes with every request (the last activity, what keeps the endpoint awake) is written along with other
-changes, and alone at most once a minute; but once soon after an endpoint began to serve, since the request that woke
-it is over in seconds. Steps of a start that follow each other quickly, the first one included, are written as one:
-the API server has enough to do with the pod that somebody waits for. An endpoint that sleeps is never rewritten.
+What changes with every request (the last activity, what keeps the endpoint awake, what was learned) is written along
+with other changes, and alone at most once a minute; but once soon after an endpoint began to serve, since the request
+that woke it is over in seconds. Steps of a start that follow each other quickly, the first one included, are written
+as one: the API server has enough to do with the pod that somebody waits for. An endpoint that sleeps is never
+rewritten.
 """
 
 from __future__ import annotations
@@ -15,8 +16,16 @@ from zerotide.api import names
 from zerotide.api.conditions import State, conditions
 from zerotide.api.endpoint import Decision as DecisionRecord
 from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
-from zerotide.api.endpoint import HandledAnnotations, Status
-from zerotide.api.scalars import MILLISECOND, MINUTE, SECOND, format_micro_time, format_time, parse_time
+from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, Status
+from zerotide.api.scalars import (
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    format_duration,
+    format_micro_time,
+    format_time,
+    parse_time,
+)
 from zerotide.reconcile import wakes
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
@@ -26,7 +35,7 @@ from zerotide.reconcile.steer import Steering
 
 Object = dict[str, Any]
 
-LAZY = {"lastActivityTime", "keptAwakeBy"}
+LAZY = {"lastActivityTime", "keptAwakeBy", "idle"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
 FRESH_US, SETTLED_US = 3 * SECOND, 5 * SECOND
@@ -67,6 +76,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "model": {"name": endpoint.model_name},
         "keptAwakeBy": decision.kept_by if decision.replicas else None,
         "lastActivityTime": _activity(observed),
+        "idle": _learned(observed),
         "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
         "handledAnnotations": _handled(observed, steering),
         "failedStarts": _failed(steering),
@@ -141,6 +151,20 @@ def _activity(observed: Observed) -> str | None:
     before = observed.endpoint.status.last_activity_time
     known = parse_time(before) if before else 0
     return format_time(newest) if newest // 1_000_000 > known // 1_000_000 else before
+
+
+def _learned(observed: Observed) -> Object | None:
+    known = observed.learned
+    if known is None:
+        return None
+    return LearnedIdle(
+        timeout=format_duration(known.timeout_us),
+        message=known.message[:_MESSAGE],
+        silences=known.silences,
+        history=known.history,
+        held_per_wake=f"{known.waiting:.2f}",
+        wakes=known.wakes,
+    ).dump()
 
 
 def _handled(observed: Observed, steering: Steering) -> Object | None:

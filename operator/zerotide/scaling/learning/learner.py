@@ -57,6 +57,12 @@ class Learner:
             self._stale_in = min(int(self.gaps.seen) // 20, 20) + 1
         return self._choice
 
+    def price(self, prior: Prior, cold_s: float, worth: float) -> None:
+        """Take over what is known now of other endpoints, of cold starts and of the worth of waiting."""
+        cold_s = max(cold_s, _LEAST_COLD_S)
+        if (prior, cold_s, worth) != (self.prior, self.cold_s, self.worth):
+            self.prior, self.cold_s, self.worth, self._choice = prior, cold_s, worth, None
+
     def silence(self, gap_s: float) -> None:
         """Learn of a silence that ended."""
         self.gaps.add(gap_s)

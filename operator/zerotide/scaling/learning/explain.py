@@ -1,0 +1,52 @@
+"""The learned timeout of an endpoint, with the numbers that it follows from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerotide.api.scalars import HOUR, SECOND, format_duration
+from zerotide.api.wording import counted
+from zerotide.scaling.learning.choice import expect
+from zerotide.scaling.learning.learner import Learner
+from zerotide.scaling.learning.memory import written
+
+ENOUGH = 5
+"""Silences before what was learned holds; until then the timeout of the spec does."""
+SHORTEST_US, LONGEST_US = 5 * SECOND, 24 * HOUR
+"""What a timeout of the spec may be, and so a learned one: requests of one person are not to meet a cold start each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A timeout in microseconds, why, and what must be kept over a restart."""
+
+    timeout_us: int
+    message: str
+    silences: int
+    history: str
+    waiting: float
+    wakes: int
+
+
+def learned(learner: Learner, given_us: int) -> Learned:
+    """Return the timeout that holds now; `given_us` is that of the spec."""
+    gaps, waiting = learner.gaps, learner.waiting
+    silences, given = int(gaps.seen), format_duration(given_us)
+    if silences < ENOUGH:
+        message = f"{counted(silences, 'silence')} seen; {given} holds until there are {ENOUGH}"
+        return Learned(given_us, message, silences, written(gaps), waiting.mean, waiting.wakes)
+    choice = learner.choice
+    timeout_us = min(max(int(choice.timeout_s * SECOND), SHORTEST_US), LONGEST_US)
+    ours = expect(gaps, learner.prior, choice.break_even_s, timeout_us / SECOND)
+    theirs = expect(gaps, learner.prior, choice.break_even_s, given_us / SECOND)
+    message = (
+        f"after {counted(silences, 'silence')}: a cold start counts as {_seconds(choice.break_even_s)} of an idle "
+        f"replica ({_seconds(learner.cold_s)}, in which {waiting.mean:.1f} requests wait); "
+        f"{ours.cold_share:.0%} of silences end in one and {_seconds(ours.idle_s)} are idle, together "
+        f"{_seconds(ours.cost_s)} for each silence; under {given} it would be {_seconds(theirs.cost_s)}"
+    )
+    return Learned(timeout_us, message, silences, written(gaps), waiting.mean, waiting.wakes)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
