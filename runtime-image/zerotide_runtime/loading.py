@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit
+from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit, room_for_blocks
 from zerotide_runtime.locate import parse_location, resolve
 from zerotide_runtime.settings import Settings
 from zerotide_runtime.startup import Startup
@@ -89,7 +89,8 @@ class Loading:
         from zerotide_runtime.engine.runner import Runner
 
         self._startup.mark("import")
-        runner = Runner.load(self.assets.result().config, self._weights.result(), self.cache_tokens(), self.threads)
+        config, weights = self.assets.result().config, self._weights.result()
+        runner = Runner.load(config, weights, self.cache_tokens(), self.threads, self._room_for_blocks())
         self._startup.mark("device")
         self._pages.result()
         self.device = runner.device.type
@@ -99,7 +100,11 @@ class Loading:
         """Import torch, and put the model together once more over the same arrays."""
         from zerotide_runtime.engine.runner import Runner
 
-        return Runner.beside(quick, self.cache_tokens(), self.threads)
+        return Runner.beside(quick, self.cache_tokens(), self.threads, self._room_for_blocks())
+
+    def _room_for_blocks(self) -> bool:
+        per_token = self.assets.result().config.kv_bytes_per_token(4)
+        return room_for_blocks(memory_limit(), self.nbytes.result(), per_token, self._settings.kv_cache_bytes)
 
     def release(self, level: int) -> None:
         """Give memory back after the execution is gone: at level 2 the weights too, at level 1 they stay mapped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.runtime.models import make_tiny
 from zerotide_runtime.engine.config import ModelConfig, parse_config
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import build_weights
+from zerotide_runtime.engine.linear import Linear, blocks_are_known
 from zerotide_runtime.engine.model import Llama, Step
 from zerotide_runtime.engine.tensors import TensorReader
 from zerotide_runtime.errors import InvalidModel, UnsupportedModel
@@ -158,3 +160,16 @@ def test_what_would_be_computed_wrongly_is_refused(change: dict[str, Any], said:
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(InvalidModel, match="hidden_size"):
         parse_config({key: value for key, value in BASE.items() if key != "hidden_size"})
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_are_the_same_in_the_layout_for_batches(bias: bool) -> None:
+    weight, offset = torch.randn(70, 48), torch.randn(70) if bias else None
+    linear = Linear(weight, offset)
+    assert blocks_are_known(weight) == (platform.machine() == "x86_64")
+    linear.lay_out()
+    for shape in [(1, 48), (3, 1, 48), (4, 1, 48), (33, 48), (2, 5, 48)]:
+        values = torch.randn(shape)
+        with torch.inference_mode():
+            torch.testing.assert_close(linear(values), torch.nn.functional.linear(values, weight, offset))
+    assert not blocks_are_known(weight.bfloat16())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotide_runtime.engine.limits import OVERHEAD, cache_tokens, cpu_threads, memory_limit
+from zerotide_runtime.engine.limits import OVERHEAD, cache_tokens, cpu_threads, memory_limit, room_for_blocks
 from zerotide_runtime.errors import ListenError, OutOfMemory, SettingsError
 from zerotide_runtime.locate import HubModel, parse_location, resolve
 from zerotide_runtime.port import open_port
@@ -129,6 +129,17 @@ def test_the_cache_gets_what_the_limit_leaves() -> None:
     assert cache_tokens(OVERHEAD + 700 * 1000, weights=200 * 1000, per_token=1000) == 500
     assert cache_tokens(None, weights=1 << 40, per_token=1 << 20) == 2048
     assert cache_tokens(1, weights=0, per_token=1000, wanted=300_000) == 300
+
+
+def test_a_second_copy_of_the_weights_only_where_it_leaves_a_cache() -> None:
+    weights, per_token = 500 << 20, 46 << 10
+    assert room_for_blocks(None, weights, per_token)
+    assert room_for_blocks(2 << 30, weights, per_token)
+    assert cache_tokens(2 << 30, weights, per_token) == ((2 << 30) - 2 * weights - OVERHEAD) // per_token
+    assert not room_for_blocks(3 << 29, weights, per_token)
+    assert cache_tokens(3 << 29, weights, per_token) == ((3 << 29) - weights - OVERHEAD) // per_token
+    assert room_for_blocks((2 << 30) + (100 << 20), weights, per_token, wanted=600 << 20)
+    assert not room_for_blocks(2 << 30, weights, per_token, wanted=600 << 20)
 
 
 def test_a_limit_below_the_model_is_out_of_memory() -> None:

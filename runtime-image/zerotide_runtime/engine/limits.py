@@ -14,6 +14,7 @@ CGROUP = Path("/sys/fs/cgroup")
 OVERHEAD = 512 << 20
 UNLIMITED_CACHE = 2 << 30
 FEWEST_TOKENS = 128
+BATCH_TOKENS = 8192
 
 
 def cpu_threads(root: Path = CGROUP, available: int | None = None) -> int:
@@ -49,13 +50,19 @@ def memory_limit(root: Path = CGROUP) -> int | None:
     return None
 
 
+def room_for_blocks(limit: int | None, weights: int, per_token: int, wanted: int | None = None) -> bool:
+    """Tell whether a second copy of the weights, laid out for batches, leaves a cache that is worth having."""
+    return limit is None or limit - 2 * weights - OVERHEAD >= (wanted or BATCH_TOKENS * per_token)
+
+
 def cache_tokens(limit: int | None, weights: int, per_token: int, wanted: int | None = None) -> int:
     """Return how many tokens the key-value cache may hold; all sizes in bytes, `wanted` is the user's setting.
 
     The weights count in full: they are mapped, but a model whose pages are dropped and read again is of no use.
     Raise OutOfMemory where nothing useful is left.
     """
-    room = wanted or (UNLIMITED_CACHE if limit is None else limit - weights - OVERHEAD)
+    copies = 2 if room_for_blocks(limit, weights, per_token) else 1
+    room = wanted or (UNLIMITED_CACHE if limit is None else limit - copies * weights - OVERHEAD)
     tokens = max(0, room) // per_token
     if tokens < FEWEST_TOKENS:
         need = (weights + OVERHEAD + FEWEST_TOKENS * per_token) >> 20

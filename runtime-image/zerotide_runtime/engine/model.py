@@ -5,6 +5,7 @@ There are no modules and no initialisation: a layer is a record of its tensors.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, Weights
+from zerotide_runtime.engine.linear import Linear
 from zerotide_runtime.engine.rotary import rotary_frequencies
 
 
@@ -30,12 +32,24 @@ class Step:
     keys: int
 
 
+class LayerLinears:
+    """One block's products."""
+
+    def __init__(self, layer: Layer[Tensor]) -> None:
+        self.qkv = Linear(layer.qkv, layer.qkv_bias)
+        self.output = Linear(layer.output)
+        self.gate_up = Linear(layer.gate_up)
+        self.down = Linear(layer.down)
+
+
 class Llama:
     """A model ready to run."""
 
     def __init__(self, config: ModelConfig, weights: Weights[Tensor]) -> None:
         self.config = config
         self.weights = weights
+        self._linears = [LayerLinears(layer) for layer in weights.layers]
+        self._head = Linear(weights.head)
         self._cos, self._sin = rotary_tables(config, weights.embedding.device, weights.embedding.dtype)
 
     @torch.inference_mode()
@@ -47,13 +61,18 @@ class Llama:
         hidden = F.embedding(tokens, self.weights.embedding)
         cos, sin = self._cos[step.positions].unsqueeze(2), self._sin[step.positions].unsqueeze(2)
         mask = self._mask(step)
-        for number, layer in enumerate(self.weights.layers):
+        for number, (layer, linears) in enumerate(zip(self.weights.layers, self._linears, strict=True)):
             normed = self._norm(hidden, layer.attention_norm)
-            hidden = hidden + self._attend(normed, layer, number, cos, sin, mask, step, cache)
-            gate, up = F.linear(self._norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
-            hidden = hidden + F.linear(F.silu(gate) * up, layer.down)
+            hidden = hidden + self._attend(normed, linears, number, cos, sin, mask, step, cache)
+            gate, up = linears.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, dim=-1)
+            hidden = hidden + linears.down(F.silu(gate) * up)
         last = self._norm(hidden if every else hidden[:, -1], self.weights.norm)
-        return F.linear(last, self.weights.head).float()
+        return self._head(last).float()
+
+    def linears(self) -> list[Linear]:
+        """Return all products, in the order of a pass."""
+        blocks = [[linears.qkv, linears.output, linears.gate_up, linears.down] for linears in self._linears]
+        return [*itertools.chain(*blocks), self._head]
 
     def _norm(self, values: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(values, (self.config.hidden,), weight, self.config.norm_epsilon)
@@ -71,7 +90,7 @@ class Llama:
     def _attend(
         self,
         hidden: Tensor,
-        layer: Layer[Tensor],
+        linears: LayerLinears,
         number: int,
         cos: Tensor,
         sin: Tensor,
@@ -81,7 +100,7 @@ class Llama:
     ) -> Tensor:
         heads, kv_heads, width = self.config.heads, self.config.kv_heads, self.config.head_dim
         batch, tokens, _ = hidden.shape
-        fused = F.linear(hidden, layer.qkv, layer.qkv_bias).view(batch, tokens, heads + 2 * kv_heads, width)
+        fused = linears.qkv(hidden).view(batch, tokens, heads + 2 * kv_heads, width)
         rotated = rotate(fused[:, :, : heads + kv_heads], cos, sin)
         rows = slice(step.first, step.first + batch)
         keys, values = cache.keys[number][rows], cache.values[number][rows]
@@ -96,7 +115,7 @@ class Llama:
             query, keys[:, :, : step.keys], values[:, :, : step.keys], attn_mask=mask
         )
         mixed = mixed.view(batch, kv_heads, heads // kv_heads, tokens, width).permute(0, 3, 1, 2, 4)
-        return F.linear(mixed.reshape(batch, tokens, heads * width), layer.output)
+        return linears.output(mixed.reshape(batch, tokens, heads * width))
 
 
 def rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Weights, build_weights
+from zerotide_runtime.engine.linear import BLOCKS_PAY_FROM, blocks_are_known
 from zerotide_runtime.engine.model import Llama, Step
 from zerotide_runtime.engine.quick import QuickRunner
 from zerotide_runtime.engine.request import Choice, Sequence
@@ -14,31 +15,38 @@ from zerotide_runtime.engine.sampler import sample, score
 from zerotide_runtime.engine.tensors import TensorReader
 from zerotide_runtime.weights.mapped import MappedWeights
 
+LAID_OUT_AT_ONCE = 4
 PROMPT_ODDS_TOKENS = 64  # their logits are a vocabulary wide each
 
 
 class Runner:
     """A loaded model and its cache."""
 
-    def __init__(self, config: ModelConfig, weights: Weights[torch.Tensor], cache_tokens: int, threads: int) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: Weights[torch.Tensor], cache_tokens: int, threads: int, blocks: bool = True
+    ) -> None:
         torch.set_num_threads(threads)
         self.device, dtype = weights.embedding.device, weights.embedding.dtype
         self.model = Llama(config, weights)
+        self._to_lay_out = self.model.linears() if blocks and blocks_are_known(weights.embedding) else []
+        self._to_lay_out.reverse()
         self.cache = KVCache(config, cache_tokens, lambda shape: torch.zeros(shape, dtype=dtype, device=self.device))
 
     @classmethod
-    def load(cls, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int) -> Runner:
-        """Put a model together on the best device there is."""
+    def load(
+        cls, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int, blocks: bool = True
+    ) -> Runner:
+        """Put a model together on the best device there is; `blocks` allows its weights to be there twice."""
         # CPUs without bfloat16 arithmetic run it several times slower than float32.
         device, dtype = torch.device("cpu"), torch.float32
         if torch.cuda.is_available():
             device, dtype = torch.device("cuda"), torch.bfloat16
-        return cls(config, build_weights(config, TensorReader(weights, dtype, device)), cache_tokens, threads)
+        return cls(config, build_weights(config, TensorReader(weights, dtype, device)), cache_tokens, threads, blocks)
 
     @classmethod
-    def beside(cls, quick: QuickRunner, cache_tokens: int, threads: int) -> Runner:
+    def beside(cls, quick: QuickRunner, cache_tokens: int, threads: int, blocks: bool = True) -> Runner:
         """Put a model together over the arrays of the quick path, without copying any."""
-        return cls(quick.config, quick.weights.map(torch.from_numpy), cache_tokens, threads)
+        return cls(quick.config, quick.weights.map(torch.from_numpy), cache_tokens, threads, blocks)
 
     def adopt(self, cache: KVCache) -> None:
         """Go on with what the quick path has computed."""
@@ -73,6 +81,10 @@ class Runner:
 
     def decode(self, running: list[Sequence]) -> list[Choice | None]:
         """Compute one token of every running sequence; one that is still in its prompt gets no next token."""
+        if len(running) >= BLOCKS_PAY_FROM:
+            # A few at each step, so that none of them stands out.
+            for _ in range(min(LAID_OUT_AT_ONCE, len(self._to_lay_out))):
+                self._to_lay_out.pop().lay_out()
         ids = torch.tensor([sequence.uncached(1) for sequence in running], device=self.device)
         positions = torch.tensor([[sequence.cached] for sequence in running], device=self.device)
         keys = max(sequence.cached for sequence in running) + 1
