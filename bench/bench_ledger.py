@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.bench_reports import attempt
+from tests.exporter.pgserver import serving
 from zerotide.api.scalars import HOUR, SECOND
 from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
 from zerotide.billing.fold import Phase, fold
@@ -31,10 +32,11 @@ from zerotide.billing.rollups import DAY
 from zerotide.billing.spans import Span
 from zerotide.billing.split import apportion, split_active
 from zerotide.exporter.http import Question, answer_verify
+from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.schema import STEPS
 from zerotide.exporter.sqlite import SQLiteStore
-from zerotide.exporter.store import OpenPod, Store
+from zerotide.exporter.store import OpenPod, Settled, Store
 
 START = 1_790_000_000 * SECOND
 ENDPOINTS, BATCH = 50, 500
@@ -167,6 +169,23 @@ def split_many(requests: int, at_once: int) -> tuple[float, int]:
     return used, error
 
 
+def postgres(lives: list[tuple[list[Fact], Life]], seconds: float, tell: Callable[..., None]) -> int:
+    """Measure a ledger in PostgreSQL, its constraint against overlaps included; return the microseconds of error."""
+    with serving() as address:
+        store = PostgresStore(address)
+        took, error = fold_all(store, lives)
+        began = time.monotonic()
+        ever = START + 100 * DAY
+        for records in store.records("", "", Period(0, ever)):
+            folded_ = folded(records, ever).lifetimes
+            store.settle([Settled("bench", life.pod_uid, 0, ever, True, life.segments) for life in folded_], {})
+        tell("fold_10k_postgres_s", took)
+        tell("settle_10k_postgres_s", time.monotonic() - began)
+        tell("commits_per_s_postgres", commits(store, seconds), 0)
+        store.close()
+    return error
+
+
 def main() -> None:
     """Measure and print the RESULT line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,6 +214,7 @@ def main() -> None:
         tell("commits_per_s_sqlite", commits(store, given.seconds), 0)
         assert len(store.unsettled()) == given.pods and isinstance(store.unsettled()[0], OpenPod)
         store.close()
+        error += postgres(lives, given.seconds, tell)
         path = Path(folder) / "month.sqlite"
         store = SQLiteStore(path)
         fill(path, given.requests, given.consumers)

@@ -184,6 +184,18 @@ def test_the_ledger_has_one_writer() -> None:
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
+def test_with_a_database_there_is_no_volume() -> None:
+    """Its address comes from a Secret that the exporter's process does not read."""
+    objects = render({"exporter": {"database": {"secretName": "ledger-db"}}})
+    spec = find(objects, "Deployment", "zerotide-exporter")["spec"]
+    pod = spec["template"]["spec"]
+    (variable,) = (each for each in pod["containers"][0]["env"] if each["name"] == "ZEROTIDE_DATABASE")
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "ledger-db", "key": "url"}}
+    assert {volume["name"] for volume in pod["volumes"]} == {"tmp"}
+    assert spec["strategy"] == {"type": "RollingUpdate"}
+    assert not names(objects, "PersistentVolumeClaim")
+
+
 def test_the_price_book_is_the_one_that_is_named() -> None:
     """By default `default`."""
 

@@ -8,16 +8,18 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import aiohttp
 import pytest
 
 from tests.billing.worlds import T0, pod
 from tests.exporter.fakeapi import FakeApi, Object
+from tests.exporter.pgserver import serving
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND
 from zerotide.api.usage import Intent, Settlement
@@ -26,6 +28,7 @@ from zerotide.billing.facts import END_RANK, Fact, Kind
 from zerotide.billing.ledger import folded
 from zerotide.billing.rating import Period
 from zerotide.exporter.pods import PodMeter
+from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.threads import Threaded
 from zerotide.kube import Client
@@ -46,7 +49,12 @@ def stages(name: str, offset: float) -> list[Object]:
         {"scheduled": offset + 1, "started": offset + 3, "deleted": offset + 60, "finished": offset + 63},
     ]
     gpu = {"nvidia.com/gpu": "1"}
-    return [pod(name, created=offset, requests=gpu, **each) for each in times]
+    return [pod(name, uid=uid_of(name), created=offset, requests=gpu, **each) for each in times]
+
+
+def uid_of(name: str) -> str:
+    """Return the uid of a pod."""
+    return str(uuid5(NAMESPACE_URL, name))
 
 
 def lasting(facts: set[Fact]) -> set[Fact]:
@@ -66,6 +74,7 @@ class Exporter:
     api: FakeApi
     folder: Path
     port: int = 0
+    database: str = ""
     kills: int = 0
     codes: list[int] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None
@@ -84,6 +93,7 @@ class Exporter:
         kubeconfig = self.folder / "kubeconfig"
         kubeconfig.write_text(self.api.kubeconfig())
         flags = ["--listen", "127.0.0.1", "--port", str(self.port), "--ledger", str(self.ledger)]
+        flags += ["--database", self.database]
         fast = ["--settle-interval", "50ms", "--settle-lag", "0s"]
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -150,35 +160,57 @@ async def churn(api: FakeApi, lives: list[list[Object]], rng: random.Random) -> 
         await asyncio.sleep(rng.uniform(0, 0.06))
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Run a PostgreSQL server."""
+    with serving() as address:
+        yield address
+
+
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 12))])
 async def test_killed_at_random_the_ledger_is_that_of_an_uninterrupted_run(
     api: FakeApi, tmp_path: Path, seed: int
 ) -> None:
+    lengths = await killed_at_random(Exporter(api, tmp_path), api, seed, kills=6, pods=40)
+    assert lengths == [62 * SECOND] * 40
+
+
+async def test_killed_at_random_a_ledger_in_a_database_is_whole_as_well(
+    api: FakeApi, tmp_path: Path, server: str
+) -> None:
+    lengths = await killed_at_random(Exporter(api, tmp_path, database=server), api, 1, kills=2, pods=12)
+    assert lengths == [62 * SECOND] * 12
+
+
+async def killed_at_random(exporter: Exporter, api: FakeApi, seed: int, *, kills: int, pods: int) -> list[int]:
+    """Let pods live and requests come while the exporter is killed, and compare its ledger with the truth.
+
+    Return how long each pod was allocated.
+    """
     rng = random.Random(seed)
     user = "system:serviceaccount:zerotide-system:zerotide-activator"
     api.tokens["activator-token"] = {"username": user, "audience": "zerotide-exporter"}
-    lives = [stages(f"p{number}", number * 7) for number in range(40)]
+    lives = [stages(f"p{number}", number * 7) for number in range(pods)]
     sent: list[Intent | Settlement] = []
     for number in range(200):
-        uid = f"uid-p{rng.randrange(40)}"
+        uid = uid_of(f"p{rng.randrange(pods)}")
         sent.append(intent(str(number), forwarded_us=T0 + number * SECOND, pod_uid=uid))
         sent.append(settlement(str(number), ended_us=T0 + (number + rng.randrange(9)) * SECOND))
-    exporter = Exporter(api, tmp_path)
     await exporter.start()
     await asyncio.gather(
-        exporter.kill_at_random(rng, 6),
+        exporter.kill_at_random(rng, kills),
         churn(api, lives, rng),
         deliver(exporter.port, sent, rng),
     )
     await api.until(lambda: not api.objects["pods"], 60)
-    store = SQLiteStore(exporter.ledger)
+    store = PostgresStore(exporter.database) if exporter.database else SQLiteStore(exporter.ledger)
     async with asyncio.timeout(30):
         while store.unsettled():
             await asyncio.sleep(0.05)
     await exporter.ready()
     await exporter.end(signal.SIGTERM)
 
-    assert (exporter.kills, exporter.codes[-1]) == (6, 0)
+    assert (exporter.kills, exporter.codes[-1]) == (kills, 0)
     assert lasting(store.facts()) == lasting(proved(lives))
     assert store.facts() <= proved(lives)
     assert [each.request_id for each in store.attempts()] == sorted(map(str, range(200)), key=int)
@@ -187,8 +219,8 @@ async def test_killed_at_random_the_ledger_is_that_of_an_uninterrupted_run(
     assert tokens == {"input": 200 * 4, "cached_input": 200 * 3, "output": 200 * 5}
     (records,) = store.records("", "", Period(0, T0 + 10**12))
     lifetimes = folded(records, T0 + 10**12).lifetimes
-    assert [life.allocated_us for life in lifetimes] == [62 * SECOND] * 40
     store.close()
+    return [life.allocated_us for life in lifetimes]
 
 
 class Dying(SQLiteStore):

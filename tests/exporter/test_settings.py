@@ -24,6 +24,8 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
     assert (settings.port, settings.settle_lag_us) == (0, 10 * SECOND)
     assert settings.activator_user == "system:serviceaccount:sys:zerotide-activator"
     assert parse(["--ledger", "/x"], environment).ledger == Path("/x")
+    told = parse([], {"ZEROTIDE_DATABASE": "postgresql://me@db/ledger"})
+    assert (told.database, parse([], {}).database) == ("postgresql://me@db/ledger", "")
     assert (parse([], {}).prices, parse([], {}).price_book) == (None, "default")
 
 
@@ -36,6 +38,7 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
         ["--log-format", "xml"],
         ["--log-level", "loud"],
         ["--cluster", ""],
+        ["--database", "mysql://me:secret@db/ledger"],
     ],
 )
 def test_nonsense_is_refused_by_the_flags_name(flags: list[str]) -> None:

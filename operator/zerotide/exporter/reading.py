@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zerotide.billing.facts import END_RANK, Fact
 from zerotide.billing.keepwarm import Floor
-from zerotide.billing.ledger import ColdStart, Records, Split, Wake
+from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
 from zerotide.exporter.store import OpenPod
 
 _ENDS = ", ".join(f"'{kind.value}'" for kind in END_RANK)
 _ON = "pod_uid IN (SELECT value FROM json_each(?))"
-Key = tuple[str, str]
 
 
 def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
@@ -43,7 +43,8 @@ def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Perio
     found = attempts(db, f"{_ON}{theirs}", (_uids(pods), *values))
     elsewhere = f"ended_us >= ? AND ended_us < ? AND NOT {_ON}{theirs}"
     found += attempts(db, elsewhere, (*period, _uids(pods), *values))
-    return _assembled(db, pods, set(known), found, period.start_us, whole=True)
+    names_known = {(row[0], row[1]) for row in known}
+    return assembled(_found(db, pods, found, names_known, whole=True), names_known, period.start_us)
 
 
 def pod_records(db: sqlite3.Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
@@ -54,7 +55,7 @@ def pod_records(db: sqlite3.Connection, pods: Sequence[OpenPod], since_us: int) 
     recent = f"{_ON} AND forwarded_us >= ? AND (ended_us IS NULL OR ended_us >= ?)"
     found = attempts(db, recent, (_uids(pods), oldest, since_us))
     found += attempts(db, f"ended_us >= ? AND forwarded_us < ? AND {_ON}", (since_us, oldest, _uids(pods)))
-    return _assembled(db, pods, set(), found, since_us, whole=False)
+    return assembled(_found(db, pods, found, set(), whole=False), (), since_us)
 
 
 def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> list[Attempt]:
@@ -70,62 +71,33 @@ def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> l
     return list(map(Attempt._make, rows))
 
 
-def _assembled(
-    db: sqlite3.Connection,
-    pods: Sequence[OpenPod],
-    known: set[Key],
-    found: Sequence[Attempt],
-    since_us: int,
-    *,
-    whole: bool,
-) -> list[Records]:
-    by_endpoint: dict[Key, list[OpenPod]] = {key: [] for key in known}
-    for pod in pods:
-        by_endpoint.setdefault((pod.namespace, pod.endpoint), []).append(pod)
-    requests: dict[Key, list[Attempt]] = {key: [] for key in by_endpoint}
-    for attempt in found:
-        # Those of an endpoint that nobody knows are nobody's.
-        requests.get((attempt.namespace, attempt.endpoint), []).append(attempt)
-    facts = _facts(db, pods)
-    return [_one(db, key, by_endpoint[key], requests[key], facts, since_us, whole) for key in sorted(by_endpoint)]
-
-
-def _one(
-    db: sqlite3.Connection,
-    key: Key,
-    pods: Sequence[OpenPod],
-    requests: Sequence[Attempt],
-    recorded: Mapping[str, list[Fact]],
-    since_us: int,
-    whole: bool,
-) -> Records:
-    known = db.execute(
-        "SELECT uid, created_us, owner, request_timeout_us, cold_start, split FROM endpoint"
-        " WHERE namespace = ? AND name = ? ORDER BY created_us",
-        key,
-    ).fetchall()
-    facts = {pod.pod_uid: recorded.get(pod.pod_uid, []) for pod in pods}
-    births = [created for _, created, *_ in known] or [
-        fact.t_us for each in facts.values() for fact in each if fact.kind == "created"
-    ]
-    floors = [
-        Floor(from_us, replicas)
-        for uid, *_ in known
-        for from_us, replicas in db.execute("SELECT from_us, replicas FROM floor WHERE endpoint_uid = ?", (uid,))
-    ]
-    return Records(
-        namespace=key[0],
-        endpoint=key[1],
-        owner=known[-1][2] if known else f"{key[0]}/{key[1]}",
-        since_us=min(births, default=since_us),
-        facts=facts,
-        attempts=tuple(requests),
-        floors=tuple(sorted(floors)),
-        wakes=tuple(_wakes(db, key)) if whole else (),
-        open_limit_us=known[-1][3] if known else OPEN_LIMIT_US,
-        cold_start=ColdStart(known[-1][4]) if known else ColdStart.OWNER,
-        split=Split(known[-1][5]) if known else Split.EQUAL,
+def _found(
+    db: sqlite3.Connection, pods: Sequence[OpenPod], requests: Sequence[Attempt], known: set[Key], *, whole: bool
+) -> Found:
+    keys = known | {(pod.namespace, pod.endpoint) for pod in pods}
+    endpoints = {key: _endpoints(db, key) for key in keys}
+    uids = [row.uid for rows in endpoints.values() for row in rows]
+    return Found(
+        pods=pods,
+        attempts=requests,
+        facts=_facts(db, pods),
+        endpoints=endpoints,
+        floors={uid: _floors(db, uid) for uid in uids},
+        wakes={key: _wakes(db, key) for key in keys} if whole else {},
     )
+
+
+def _endpoints(db: sqlite3.Connection, key: Key) -> list[EndpointRow]:
+    rows = db.execute(
+        "SELECT uid, created_us, owner, request_timeout_us, cold_start, split FROM endpoint"
+        " WHERE namespace = ? AND name = ?",
+        key,
+    )
+    return [EndpointRow(*row) for row in rows]
+
+
+def _floors(db: sqlite3.Connection, uid: str) -> list[Floor]:
+    return [Floor(*row) for row in db.execute("SELECT from_us, replicas FROM floor WHERE endpoint_uid = ?", (uid,))]
 
 
 def _facts(db: sqlite3.Connection, pods: Sequence[OpenPod]) -> dict[str, list[Fact]]:

@@ -21,8 +21,8 @@ from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.pricewatch import PriceWatch
 from zerotide.exporter.settings import Settings
 from zerotide.exporter.settle import Increments, due, settle
-from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import Store
+from zerotide.exporter.stores import open_store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube import Client, Object, process
 from zerotide.kube.clock import Clock
@@ -92,7 +92,7 @@ class Service:
         await self._writer.close()
 
     async def _open(self, name: str) -> Threaded[Store]:
-        return await Threaded.open(lambda: SQLiteStore(self._settings.ledger), name)
+        return await Threaded.open(lambda: open_store(self._settings), name)
 
     async def _listen(self) -> None:
         interface = Interface(
@@ -110,7 +110,13 @@ class Service:
         self._stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, self._settings.listen, self._settings.port).start()
         self.port = runner.addresses[0][1]
-        log.info("listening", extra={"port": self.port, "ledger": str(self._settings.ledger)})
+        log.info(
+            "listening",
+            extra={
+                "port": self.port,
+                "ledger": "PostgreSQL" if self._settings.database else str(self._settings.ledger),
+            },
+        )
 
     async def _follow_pods(self) -> None:
         try:

@@ -19,6 +19,7 @@ class Settings:
     listen: str
     port: int
     ledger: Path
+    database: str
     prices: Path | None
     price_book: str
     cluster: str
@@ -37,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("listen", "0.0.0.0", "address to listen on")
     flags.add("port", str(PORT_ADMIN), "port to listen on, 0 for any free one")
     flags.add("ledger", "/var/lib/zerotide/ledger.sqlite", "file of the ledger, on a volume that outlives the pod")
+    flags.add("database", "", "PostgreSQL to keep the ledger in, as postgresql://user@host/name; empty for the file")
     flags.add("prices", "", "price file, a PriceBook in YAML; empty for the one that ships with Zerotide")
     flags.add("price-book", "default", "PriceBook of the cluster that replaces the price file once it is there")
     flags.add("cluster", "local", "name of the cluster in the ledger's keys; never change it for a ledger")
@@ -51,6 +53,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         listen=given.text("listen"),
         port=given.number("port"),
         ledger=Path(given.text("ledger")),
+        database=_database(given.text("database")),
         prices=given.path("prices"),
         price_book=given.text("price-book"),
         cluster=given.text("cluster"),
@@ -60,3 +63,10 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         log_format=given.log_format,
         log_level=given.log_level,
     )
+
+
+def _database(text: str) -> str:
+    if text and not text.startswith(("postgresql://", "postgres://")):
+        # The text may hold a password, so it is not repeated.
+        raise SettingsError("--database must be an address as psql takes it: postgresql://user:password@host:5432/name")
+    return text

@@ -57,7 +57,8 @@ def count(records: Iterable[Records], pods: Sequence[OpenPod], index: PriceIndex
             pod = open_pods[life.pod_uid]
             for key, amount in _counted(life, pod, index, until_us).items():
                 series[key] = series.get(key, Fraction(0)) + amount
-            settled.append(Settled(pod.cluster, pod.pod_uid, pod.settled_us, until_us, bool(life.ended)))
+            over = life.segments if life.ended else ()
+            settled.append(Settled(pod.cluster, pod.pod_uid, pod.settled_us, until_us, bool(life.ended), over))
     return Increments(settled, series)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import Fact
+from zerotide.billing.fold import Segment
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
@@ -61,6 +62,8 @@ class Settled(NamedTuple):
     from_us: int
     until_us: int
     final: bool
+    segments: tuple[Segment, ...] = ()
+    """The segments of a final pod."""
 
 
 class Store(Protocol):

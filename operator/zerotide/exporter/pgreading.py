@@ -1,0 +1,150 @@
+"""Read the rows of a PostgreSQL ledger back as the records that the billing core folds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from zerotide.billing.facts import END_RANK, Fact
+from zerotide.billing.keepwarm import Floor
+from zerotide.billing.ledger import Records, Wake
+from zerotide.billing.rating import Period
+from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, cover
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
+from zerotide.exporter.store import OpenPod
+
+ENDS = [kind.value for kind in END_RANK]
+_NAMES = "(:namespace = '' OR namespace = :namespace) AND (:endpoint = '' OR endpoint = :endpoint)"
+_ATTEMPT = (
+    "SELECT request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us,"
+    " coalesce(outcome, ''), coalesce(input_tokens, 0), coalesce(cached_tokens, 0), coalesce(output_tokens, 0),"
+    " coalesce(estimated, 0) FROM intent LEFT JOIN settlement USING (request_id, attempt)"
+)
+_WHO = "namespace, endpoint, consumer"
+_SUMS = "sum(requests)::bigint, sum(input)::bigint, sum(cached)::bigint, sum(output)::bigint, sum(estimated)::bigint"
+_RAW = (
+    f"SELECT {_WHO}, 1 AS requests, input_tokens AS input, cached_tokens AS cached, output_tokens AS output,"
+    " output_tokens * estimated AS estimated FROM settlement JOIN intent USING (request_id, attempt)"
+    " WHERE outcome <> 'lost' AND ended_us >= {low} AND ended_us < {high}"
+)
+_KEPT = (
+    f"SELECT {_WHO}, requests, input, cached, output, estimated FROM usage_sum"
+    " WHERE span_us = {span} AND start_us >= {low} AND start_us < {high}"
+)
+
+
+def records(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
+    """Return what is known of endpoints (empty: any) that bears on a period, as the SQLite ledger does."""
+    names = {"namespace": namespace, "endpoint": endpoint}
+    bounds = {**names, "low": period.start_us, "high": period.end_us, "ends": ENDS}
+    rows = db.execute(
+        text(
+            "SELECT cluster, pod_uid::text, namespace, endpoint, settled_us FROM pod"
+            f" WHERE created_us < :high AND {_NAMES} AND coalesce((SELECT max(t_us) FROM fact"
+            " WHERE fact.pod_uid = pod.pod_uid AND fact.cluster = pod.cluster AND kind = ANY(:ends)), :high) >= :low"
+        ),
+        bounds,
+    )
+    pods = [OpenPod(*row) for row in rows]
+    known_rows = db.execute(
+        text(
+            "SELECT DISTINCT namespace, name FROM endpoint WHERE created_us < :high"
+            " AND (:namespace = '' OR namespace = :namespace) AND (:endpoint = '' OR name = :endpoint)"
+        ),
+        bounds,
+    )
+    known = {(row[0], row[1]) for row in known_rows}
+    mine = {**bounds, "uids": [pod.pod_uid for pod in pods]}
+    found = attempts(db, f"pod_uid = ANY(:uids) AND {_NAMES}", mine)
+    found += attempts(db, f"ended_us >= :low AND ended_us < :high AND NOT pod_uid = ANY(:uids) AND {_NAMES}", mine)
+    return assembled(_found(db, pods, found, known, whole=True), known, period.start_us)
+
+
+def pod_records(db: Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
+    """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
+    limit = db.execute(text("SELECT max(request_timeout_us) FROM endpoint")).scalar() or 0
+    bounds = {
+        "uids": [pod.pod_uid for pod in pods],
+        "since": since_us,
+        # Older ones without an end count as over.
+        "oldest": since_us - max(limit, OPEN_LIMIT_US),
+    }
+    still = "pod_uid = ANY(:uids) AND (ended_us >= :since OR (ended_us IS NULL AND forwarded_us >= :oldest))"
+    return assembled(_found(db, pods, attempts(db, still, bounds), set(), whole=False), (), since_us)
+
+
+def attempts(db: Connection, condition: str, values: Mapping[str, Any]) -> list[Attempt]:
+    """Return the attempts whose row of `intent` left-joined with `settlement` meets a condition."""
+    rows = db.execute(text(f"{_ATTEMPT} WHERE {condition} ORDER BY forwarded_us, request_id, attempt"), values)
+    return [Attempt(*row) for row in rows]
+
+
+def usage(db: Connection, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+    """Return usage within a period: whole days, quarters at the ends, and what they leave from the requests."""
+    covered = cover(period)
+    wholes = ((DAY, covered.days), *((QUARTER, quarter) for quarter in covered.quarters))
+    parts = [_KEPT.format(span=span, low=low, high=high) for span, (low, high) in wholes]
+    parts += [_RAW.format(low=low, high=high) for low, high in covered.rests]
+    return _summed(db, parts, namespace, endpoint)
+
+
+def usage_raw(db: Connection, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+    """Return usage within a period from the requests themselves."""
+    return _summed(db, [_RAW.format(low=period.start_us, high=period.end_us)], namespace, endpoint)
+
+
+def facts_of(db: Connection, pods: Iterable[OpenPod]) -> dict[str, list[Fact]]:
+    """Return the facts of pods, by pod uid."""
+    found: dict[str, list[Fact]] = {}
+    wanted = {(pod.cluster, pod.pod_uid) for pod in pods}
+    rows = db.execute(
+        text("SELECT cluster, pod_uid::text, kind, key, t_us FROM fact WHERE pod_uid = ANY(CAST(:uids AS uuid[]))"),
+        {"uids": [uid for _, uid in wanted]},
+    )
+    for row in rows:
+        fact = Fact(*row)
+        if (fact.cluster, fact.pod_uid) in wanted:
+            found.setdefault(fact.pod_uid, []).append(fact)
+    return found
+
+
+def _summed(db: Connection, parts: list[str], namespace: str, endpoint: str) -> dict[UsageKey, Usage]:
+    query = f"SELECT {_WHO}, {_SUMS} FROM ({' UNION ALL '.join(parts)}) AS part WHERE {_NAMES} GROUP BY {_WHO}"
+    rows = db.execute(text(query), {"namespace": namespace, "endpoint": endpoint})
+    return {UsageKey(*row[:3]): Usage(*row[3:]) for row in rows}
+
+
+def _found(
+    db: Connection, pods: Sequence[OpenPod], requests: Sequence[Attempt], known: set[Key], *, whole: bool
+) -> Found:
+    keys = known | {(pod.namespace, pod.endpoint) for pod in pods}
+    names = {"namespaces": [key[0] for key in keys], "names": [key[1] for key in keys]}
+    pairs = "SELECT * FROM unnest(CAST(:namespaces AS text[]), CAST(:names AS text[]))"
+    endpoints: dict[Key, list[EndpointRow]] = {}
+    for row in db.execute(
+        text(
+            "SELECT namespace, name, uid, created_us, owner, request_timeout_us, cold_start, split FROM endpoint"
+            f" WHERE (namespace, name) IN ({pairs})"
+        ),
+        names,
+    ):
+        endpoints.setdefault((row[0], row[1]), []).append(EndpointRow(*row[2:]))
+    floors: dict[str, list[Floor]] = {}
+    uids = {"uids": [row.uid for rows in endpoints.values() for row in rows]}
+    for row in db.execute(
+        text("SELECT endpoint_uid, from_us, replicas FROM floor WHERE endpoint_uid = ANY(:uids)"), uids
+    ):
+        floors.setdefault(row[0], []).append(Floor(*row[1:]))
+    wakes: dict[Key, list[Wake]] = {}
+    query = (
+        "SELECT endpoint_uid, wake_id, namespace, endpoint, time_us, cause, total_us, stages FROM wake"
+        f" WHERE (namespace, endpoint) IN ({pairs}) ORDER BY time_us"
+    )
+    for row in db.execute(text(query), names) if whole else ():
+        stages = tuple((name, us) for name, us in json.loads(row[7]))
+        wakes.setdefault((row[2], row[3]), []).append(Wake._make((*row[:7], stages)))
+    return Found(pods, requests, facts_of(db, pods), endpoints, floors, wakes)

@@ -1,0 +1,134 @@
+"""Write to a PostgreSQL ledger, within a transaction that the store has begun."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from zerotide.api.scalars import HOUR
+from zerotide.api.usage import Intent, Settlement
+from zerotide.billing.rollups import SPANS, Usage, UsageKey, contributions
+from zerotide.billing.usage import Attempt
+from zerotide.exporter.consumers import OTHER, PLACES
+from zerotide.exporter.store import Series, Settled
+
+
+def add_segments(db: Connection, pods: Iterable[Settled]) -> None:
+    """Write the segments of pods that are over, instead of any that were there."""
+    over = [pod for pod in pods if pod.segments]
+    if not over:
+        return
+    db.execute(
+        text("DELETE FROM segment WHERE pod_uid = ANY(CAST(:uids AS uuid[]))"), {"uids": [pod.pod_uid for pod in over]}
+    )
+    rows = [(pod.cluster, pod.pod_uid, *segment) for pod in over for segment in pod.segments]
+    db.execute(
+        text(
+            "INSERT INTO segment SELECT cluster, uid, int8range(low, high), phase"
+            " FROM unnest(CAST(:clusters AS text[]), CAST(:uids AS uuid[]), CAST(:lows AS bigint[]),"
+            " CAST(:highs AS bigint[]), CAST(:phases AS text[])) AS made (cluster, uid, low, high, phase)"
+        ),
+        {
+            "clusters": [row[0] for row in rows],
+            "uids": [row[1] for row in rows],
+            "lows": [row[2] for row in rows],
+            "highs": [row[3] for row in rows],
+            "phases": [str(row[4]) for row in rows],
+        },
+    )
+
+
+def add_record(db: Connection, record: Intent | Settlement, received_us: int) -> bool:
+    """Record one half of an attempt; tell whether it is new."""
+    row: dict[str, Any] = {
+        "id": record.request_id,
+        "attempt": record.attempt,
+        "record": record.model_dump_json(by_alias=True),
+        "received": received_us,
+    }
+    if isinstance(record, Intent):
+        query = (
+            "INSERT INTO intent VALUES (:id, :attempt, :namespace, :endpoint, :consumer, :pod, :cold, :wake,"
+            " :forwarded, :record, :received) ON CONFLICT DO NOTHING"
+        )
+        row |= {
+            "namespace": record.namespace,
+            "endpoint": record.endpoint,
+            "consumer": record.consumer,
+            "pod": record.pod_uid,
+            "cold": int(record.cold),
+            "wake": record.wake_id,
+            "forwarded": record.forwarded_us,
+        }
+    else:
+        tokens = record.tokens
+        query = (
+            "INSERT INTO settlement VALUES (:id, :attempt, :ended, :outcome, :input, :cached, :output, :record,"
+            " :received, :estimated) ON CONFLICT DO NOTHING"
+        )
+        row |= {
+            "ended": record.ended_us,
+            "outcome": record.outcome.value,
+            "input": tokens.input if tokens else 0,
+            "cached": tokens.cached if tokens else 0,
+            "output": tokens.output if tokens else 0,
+            "estimated": int(tokens is not None and tokens.estimated),
+        }
+    return db.execute(text(query), row).rowcount == 1
+
+
+def add_sums(db: Connection, attempts: Iterable[Attempt]) -> None:
+    """Add attempts that have just become complete to the sums of usage."""
+    found: dict[tuple[int, int, UsageKey], Usage] = {}
+    for key, ended_us, usage in contributions(attempts):
+        for span in SPANS:
+            place = (span, ended_us // span * span, key)
+            found[place] = found.get(place, Usage()).plus(usage)
+    query = text(
+        "INSERT INTO usage_sum AS kept VALUES (:span, :start, :namespace, :endpoint, :consumer, :requests, :input,"
+        " :cached, :output, :estimated) ON CONFLICT (span_us, start_us, namespace, endpoint, consumer) DO UPDATE SET"
+        " requests = kept.requests + excluded.requests, input = kept.input + excluded.input,"
+        " cached = kept.cached + excluded.cached, output = kept.output + excluded.output,"
+        " estimated = kept.estimated + excluded.estimated"
+    )
+    rows = [
+        {"span": span, "start": start, **key._asdict(), **usage._asdict()}
+        for (span, start, key), usage in found.items()
+    ]
+    if rows:
+        db.execute(query, rows)
+
+
+def label(db: Connection, name: str, now_us: int) -> str:
+    """Return the label of a consumer; a new one takes a free place, or that of one idle for an hour."""
+    values = {"name": name, "now": now_us, "idle": now_us - HOUR}
+    if db.execute(text("UPDATE consumer SET last_us = greatest(last_us, :now) WHERE name = :name"), values).rowcount:
+        return name
+    taken = db.execute(text("SELECT count(*) FROM consumer")).scalar_one()
+    vacate = (
+        "DELETE FROM consumer WHERE name = (SELECT name FROM consumer WHERE last_us <= :idle"
+        " ORDER BY last_us, name LIMIT 1)"
+    )
+    if taken >= PLACES and not db.execute(text(vacate), values).rowcount:
+        return OTHER
+    db.execute(text("INSERT INTO consumer VALUES (:name, :now)"), values)
+    return name
+
+
+def add_to_series(db: Connection, increments: Mapping[Series, Fraction]) -> None:
+    """Add to counters."""
+    for (name, labels), increment in increments.items():
+        key = {"name": name, "labels": json.dumps(labels)}
+        known = db.execute(text("SELECT value FROM series WHERE name = :name AND labels = :labels"), key).scalar()
+        value = str(increment + (Fraction(known) if known else 0))
+        db.execute(
+            text(
+                "INSERT INTO series VALUES (:name, :labels, :value)"
+                " ON CONFLICT (name, labels) DO UPDATE SET value = excluded.value"
+            ),
+            {**key, "value": value},
+        )

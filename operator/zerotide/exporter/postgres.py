@@ -1,0 +1,254 @@
+"""The ledger in PostgreSQL: for installations that have one, and for more than one exporter at a time.
+
+Facts, requests, wakes and endpoints are sets, so two writers cannot harm each other. Sums and counters are added to
+under one lock that ends with the transaction; pods move on only from where their increments begin, as in the SQLite
+ledger. Segments of pods that are over are kept for whoever reads the database; the fold does not need them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+
+from zerotide.api.usage import Intent, Settlement
+from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
+from zerotide.billing.ledger import Records, Wake
+from zerotide.billing.rating import Period
+from zerotide.billing.rollups import Usage, UsageKey
+from zerotide.billing.usage import Attempt
+from zerotide.exporter import pgreading
+from zerotide.exporter.consumers import OTHER
+from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.pgschema import LOCK, migrate
+from zerotide.exporter.pgwriting import add_record, add_segments, add_sums, add_to_series, label
+from zerotide.exporter.sqlite import TOKENS
+from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
+
+
+class PostgresStore:
+    """Keep a ledger in a PostgreSQL database; use it from one thread at a time."""
+
+    def __init__(self, url: str) -> None:
+        # The driver is ours to choose; people write the address as psql takes it.
+        scheme, _, rest = url.partition("://")
+        self._engine = create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, pool_size=1)
+        self._where = f"{scheme}://{rest.rpartition('@')[2]}"
+        try:
+            with self._guarded():
+                migrate(self._engine)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
+        """Record facts about pods."""
+        facts = sorted(set(facts))
+        pods = [fact for fact in facts if fact.kind == Kind.POD]
+        names = [decode_identity(fact.key) for fact in pods]
+        with self._transaction() as db:
+            db.execute(
+                text(
+                    "INSERT INTO fact SELECT *, :now FROM unnest(CAST(:clusters AS text[]), CAST(:uids AS uuid[]),"
+                    " CAST(:kinds AS text[]), CAST(:keys AS text[]), CAST(:times AS bigint[])) ON CONFLICT DO NOTHING"
+                ),
+                {
+                    "now": observed_us,
+                    "clusters": [fact.cluster for fact in facts],
+                    "uids": [fact.pod_uid for fact in facts],
+                    "kinds": [str(fact.kind) for fact in facts],
+                    "keys": [fact.key for fact in facts],
+                    "times": [fact.t_us for fact in facts],
+                },
+            )
+            db.execute(
+                text(
+                    "INSERT INTO pod (cluster, pod_uid, namespace, endpoint, created_us)"
+                    " SELECT * FROM unnest(CAST(:clusters AS text[]), CAST(:uids AS uuid[]),"
+                    " CAST(:namespaces AS text[]), CAST(:endpoints AS text[]), CAST(:times AS bigint[]))"
+                    " ON CONFLICT DO NOTHING"
+                ),
+                {
+                    "clusters": [fact.cluster for fact in pods],
+                    "uids": [fact.pod_uid for fact in pods],
+                    "namespaces": [name.namespace for name in names],
+                    "endpoints": [name.endpoint for name in names],
+                    "times": [fact.t_us for fact in pods],
+                },
+            )
+
+    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+        """Record requests, count the tokens of those that are complete now, and return how many were new."""
+        with self._transaction(locked=True) as db:
+            added = [record for record in records if add_record(db, record, received_us)]
+            self._count(db, {(record.request_id, record.attempt) for record in added}, received_us)
+            for each in refused:
+                row = {"d": hashlib.sha256(each.line).hexdigest(), "l": each.line, "e": each.error, "r": received_us}
+                db.execute(text("INSERT INTO refused VALUES (:d, :l, :e, :r) ON CONFLICT DO NOTHING"), row)
+        return len(added)
+
+    def add_endpoint(self, endpoint: EndpointRecord) -> None:
+        """Record an endpoint and the replicas that it keeps; of several stamps for a floor the earliest stays."""
+        with self._transaction() as db:
+            db.execute(
+                text(
+                    "INSERT INTO endpoint VALUES (:uid, :namespace, :name, :created_us, :owner, :request_timeout_us,"
+                    " :cold_start, :split) ON CONFLICT (uid) DO UPDATE SET owner = excluded.owner,"
+                    " request_timeout_us = excluded.request_timeout_us, cold_start = excluded.cold_start,"
+                    " split = excluded.split"
+                ),
+                endpoint._asdict(),
+            )
+            db.execute(
+                text(
+                    "INSERT INTO floor VALUES (:uid, :generation, :floor, :floor_from_us)"
+                    " ON CONFLICT (endpoint_uid, generation) DO UPDATE SET"
+                    " from_us = least(floor.from_us, excluded.from_us)"
+                ),
+                endpoint._asdict(),
+            )
+
+    def add_wake(self, wake: Wake) -> None:
+        """Record a finished wake."""
+        row = {**wake._asdict(), "stages": json.dumps(wake.stages)}
+        with self._transaction() as db:
+            db.execute(
+                text(
+                    "INSERT INTO wake VALUES (:endpoint_uid, :wake_id, :namespace, :endpoint, :time_us, :cause,"
+                    " :total_us, :stages) ON CONFLICT DO NOTHING"
+                ),
+                row,
+            )
+
+    def living(self, cluster: str) -> dict[str, frozenset[str]]:
+        """Return the pods of which no end is known, with the kinds of facts recorded about each."""
+        query = (
+            "SELECT pod_uid::text, array_agg(DISTINCT kind) FROM pod JOIN fact USING (cluster, pod_uid)"
+            " WHERE cluster = :cluster AND NOT final GROUP BY pod_uid"
+        )
+        with self._transaction() as db:
+            kinds = {row[0]: frozenset(row[1]) for row in db.execute(text(query), {"cluster": cluster})}
+        return {pod_uid: found for pod_uid, found in kinds.items() if not found & END_RANK.keys()}
+
+    def unsettled(self) -> list[OpenPod]:
+        """Return the pods whose time is not yet fully counted."""
+        query = "SELECT cluster, pod_uid::text, namespace, endpoint, settled_us FROM pod WHERE NOT final"
+        with self._transaction() as db:
+            return [OpenPod(*row) for row in db.execute(text(query))]
+
+    def records(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what is known of endpoints (empty: any) that bears on a period."""
+        with self._snapshot() as db:
+            return pgreading.records(db, namespace, endpoint, period)
+
+    def usage(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+        """Return what consumers used of endpoints (empty: any) within a period, from sums."""
+        with self._snapshot() as db:
+            return pgreading.usage(db, namespace, endpoint, period)
+
+    def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+        """Return the same, from the requests themselves."""
+        with self._snapshot() as db:
+            return pgreading.usage_raw(db, namespace, endpoint, period)
+
+    def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
+        """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
+        with self._snapshot() as db:
+            return pgreading.pod_records(db, pods, since_us)
+
+    def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
+        """Add to counters and note how far pods are counted, unless one of them was counted meanwhile."""
+        moved = text(
+            "UPDATE pod SET settled_us = :until_us, final = :final WHERE cluster = :cluster"
+            " AND pod_uid = CAST(:pod_uid AS uuid) AND settled_us = :from_us AND NOT final"
+        )
+        with self._transaction(locked=True) as db:
+            for pod in pods:
+                if db.execute(moved, pod._asdict()).rowcount != 1:
+                    db.rollback()
+                    return False
+            add_segments(db, pods)
+            add_to_series(db, increments)
+        return True
+
+    def series(self) -> dict[Series, Fraction]:
+        """Return the counters, but for those of consumers who have no place any more."""
+        query = (
+            "SELECT name, labels, value FROM series WHERE name <> :tokens OR labels::json ->> 2 = :other"
+            " OR labels::json ->> 2 IN (SELECT name FROM consumer)"
+        )
+        with self._transaction() as db:
+            rows = db.execute(text(query), {"tokens": TOKENS, "other": OTHER})
+            return {(row[0], tuple(json.loads(row[1]))): Fraction(row[2]) for row in rows}
+
+    def refused(self) -> int:
+        """Return how many refused lines are kept."""
+        with self._transaction() as db:
+            return int(db.execute(text("SELECT count(*) FROM refused")).scalar_one())
+
+    def facts(self) -> set[Fact]:
+        """Return every fact, for audits."""
+        with self._transaction() as db:
+            rows = db.execute(text("SELECT cluster, pod_uid::text, kind, key, t_us FROM fact"))
+            return {Fact(*row) for row in rows}
+
+    def attempts(self) -> list[Attempt]:
+        """Return every attempt, for audits."""
+        with self._transaction() as db:
+            return pgreading.attempts(db, "true", {})
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def _count(self, db: Connection, fresh: set[tuple[str, int]], now_us: int) -> None:
+        """Count the attempts that are complete since one of their two records came, whichever that was."""
+        if not fresh:
+            return
+        keys = {"ids": [key[0] for key in fresh], "numbers": [key[1] for key in fresh]}
+        where = (
+            "(request_id, attempt) IN (SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:numbers AS integer[])))"
+            " AND ended_us IS NOT NULL"
+        )
+        delivered = [attempt for attempt in pgreading.attempts(db, where, keys) if attempt.delivered]
+        add_sums(db, delivered)
+        labels = {name: label(db, name, now_us) for name in sorted({attempt.consumer for attempt in delivered})}
+        counted: dict[Series, Fraction] = {}
+        for attempt in delivered:
+            uncached = attempt.input_tokens - attempt.cached_tokens
+            counts = {"input": uncached, "cached_input": attempt.cached_tokens, "output": attempt.output_tokens}
+            for type_, number in counts.items():
+                series = (TOKENS, (attempt.namespace, attempt.endpoint, labels[attempt.consumer], type_))
+                counted[series] = counted.get(series, Fraction(0)) + number
+        add_to_series(db, {series: number for series, number in counted.items() if number})
+
+    @contextmanager
+    def _transaction(self, *, locked: bool = False) -> Iterator[Connection]:
+        with self._guarded(), self._engine.begin() as db:
+            if locked:
+                db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            yield db
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        """Let several reads see one state, whatever another connection writes meanwhile."""
+        with self._guarded(), self._engine.connect() as db:
+            db = db.execution_options(isolation_level="REPEATABLE READ")
+            with db.begin():
+                yield db
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnavailable(f"{self._where}: {error.orig}: check that the database is up") from error
+        except IntegrityError as error:
+            raise StoreDamaged(f"{self._where}: {error.orig}: two segments of a pod overlap, which none may") from error
+        except DBAPIError as error:
+            raise StoreDamaged(f"{self._where}: {error.orig}: is it a ledger of this version?") from error

@@ -1,0 +1,261 @@
+"""Both ledgers keep the same contract: repeatable writes, one count of everything, the same records read back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.billing.test_rating import gpu, index
+from tests.billing.worlds import T0, life
+from tests.exporter.pgserver import database, serving
+from tests.exporter.records import intent, settlement
+from zerotide.api.scalars import SECOND
+from zerotide.api.usage import Intent, Outcome, Settlement
+from zerotide.billing.compose import cost_report
+from zerotide.billing.facts import Fact
+from zerotide.billing.fold import Phase, Segment
+from zerotide.billing.keepwarm import Floor
+from zerotide.billing.ledger import ColdStart, Split, Wake, folded
+from zerotide.billing.rating import Period
+from zerotide.billing.rollups import DAY, Usage, UsageKey, counted
+from zerotide.exporter import settle as settling
+from zerotide.exporter.errors import StoreDamaged, StoreTooNew, StoreUnavailable
+from zerotide.exporter.postgres import PostgresStore
+from zerotide.exporter.sqlite import TOKENS, SQLiteStore
+from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Settled
+
+EVER = Period(0, T0 + 10**12)
+ENDPOINT = EndpointRecord("e", "demo", "smollm2", T0 - 9, "demo/team", 60 * SECOND, 1, 2, T0, "Trigger", "Tokens")
+WAKE = Wake("e", "w1", "demo", "smollm2", T0, "Request", 3 * SECOND, (("pull", SECOND), ("load", 2 * SECOND)))
+AnyStore = SQLiteStore | PostgresStore
+numbers = count()
+
+
+class Open(Protocol):
+    """Open one more connection to the same ledger."""
+
+    def __call__(self) -> AnyStore: ...
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Run a PostgreSQL server."""
+    with serving() as address:
+        yield address
+
+
+def emptied(server: str) -> str:
+    """Return the address of a new database."""
+    name = f"ledger_{next(numbers)}"
+    engine = create_engine(server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as db:
+        db.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return database(server, name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Return what opens a ledger that is empty at first; all are closed in the end."""
+    stores: list[AnyStore] = []
+    address = emptied(request.getfixturevalue("server")) if request.param == "postgres" else ""
+
+    def open_one() -> AnyStore:
+        stores.append(PostgresStore(address) if address else SQLiteStore(tmp_path / "l.sqlite", busy_timeout_s=60))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+def uid(name: str) -> str:
+    """Return the uid of a pod."""
+    return str(uuid5(NAMESPACE_URL, name))
+
+
+def lived(name: str = "u1", **times: Any) -> list[Fact]:
+    """Return the facts of a pod with a real uid."""
+    return life(uid(name), **times)
+
+
+def pair(number: int, consumer: str = "demo/a", outcome: Outcome = Outcome.COMPLETED) -> list[Intent | Settlement]:
+    """Return the records of a request that took a second."""
+    start = T0 + number * SECOND
+    return [
+        intent(str(number), forwarded_us=start, pod_uid=uid("u1"), consumer=consumer),
+        settlement(str(number), ended_us=start + SECOND, outcome=outcome),
+    ]
+
+
+def test_everything_is_read_back_once(opened: Open) -> None:
+    store, facts = opened(), lived(scheduled=1, started=2)
+    for _ in range(2):
+        store.add_facts(facts, T0)
+        assert store.add_usage(pair(1), [Refused(b"x", "no record")], T0) in (2, 0)
+        store.add_endpoint(ENDPOINT)
+        store.add_wake(WAKE)
+    (records,) = store.records("", "", EVER)
+    assert (records.namespace, records.endpoint, records.owner) == ("demo", "smollm2", "demo/team")
+    assert (records.since_us, records.open_limit_us) == (T0 - 9, 60 * SECOND)
+    assert (records.cold_start, records.split) == (ColdStart.TRIGGER, Split.TOKENS)
+    assert sorted(records.facts[uid("u1")]) == sorted(facts)
+    assert (records.floors, records.wakes) == ((Floor(T0, 2),), (WAKE,))
+    assert list(records.attempts) == store.attempts()
+    assert [(each.request_id, each.ended_us, each.output_tokens) for each in records.attempts] == [
+        ("1", T0 + 2 * SECOND, 5)
+    ]
+    assert (store.facts(), store.refused()) == (set(facts), 1)
+    assert store.unsettled() == [OpenPod("c", uid("u1"), "demo", "smollm2", 0)]
+    assert set(store.living("c")) == {uid("u1")}
+    assert store.living("other") == {}
+    (again,) = store.pod_records(store.unsettled(), T0)
+    assert (again.facts, again.attempts, again.wakes) == (records.facts, records.attempts, ())
+
+
+def test_records_are_chosen_by_endpoint_and_period(opened: Open) -> None:
+    store = opened()
+    store.add_facts([*lived(scheduled=0, finished=10), *lived("u2", created=100, scheduled=100)], T0)
+    store.add_usage(pair(1), [], T0)
+
+    def chosen(namespace: str, endpoint: str, low: float, high: float) -> list[set[str]]:
+        period = Period(T0 + round(low * SECOND), T0 + round(high * SECOND))
+        return [set(each.facts) for each in store.records(namespace, endpoint, period)]
+
+    assert chosen("demo", "smollm2", 0, 5) == [{uid("u1")}]
+    assert chosen("demo", "", 50, 200) == [{uid("u2")}]
+    assert chosen("", "", 0, 200) == [{uid("u1"), uid("u2")}]
+    assert chosen("other", "", 0, 200) == chosen("demo", "none", 0, 200) == chosen("", "", 20, 30) == []
+
+
+def test_sums_and_counters_count_each_answer_once(opened: Open) -> None:
+    store = opened()
+    sent = [record for number in range(6) for record in pair(number, f"demo/{'ab'[number % 2]}")]
+    lost = pair(9, outcome=Outcome.LOST)
+    for batch in ([*sent[1::2]], [*sent[::2]], sent, lost, lost):
+        store.add_usage(batch, [], T0)
+    expected = counted(store.attempts())
+    assert expected[UsageKey("demo", "smollm2", "demo/a")] == Usage(3, 21, 9, 15, 0)
+    for period in (EVER, Period(T0 // DAY * DAY, T0 // DAY * DAY + DAY)):
+        assert store.usage("", "", period) == store.usage_raw("demo", "smollm2", period) == expected
+    part = Period(T0, T0 + 3 * SECOND)
+    assert (
+        store.usage("", "", part)
+        == store.usage_raw("", "", part)
+        == counted(each for each in store.attempts() if each.finished_in(*part))
+    )
+    assert store.usage("demo", "other", EVER) == {}
+    tokens = {labels[2:]: value for (name, labels), value in store.series().items() if name == TOKENS}
+    assert tokens["demo/a", "input"] == 12
+    assert sum(tokens.values()) == 6 * (4 + 3 + 5)
+
+
+def test_two_writers_at_once_count_everything_once(opened: Open) -> None:
+    """The same deliveries by two exporters, in opposite orders, beside each other."""
+    batches = [pair(number) for number in range(30)]
+    failures: list[BaseException] = []
+
+    def write(store: AnyStore, mine: Sequence[Sequence[Intent | Settlement]]) -> None:
+        try:
+            for batch in mine:
+                store.add_usage(batch[:1], [], T0)
+                store.add_usage(batch, [], T0)
+        except BaseException as error:
+            failures.append(error)
+
+    one, other = opened(), opened()
+    threads = [
+        threading.Thread(target=write, args=(one, batches)),
+        threading.Thread(target=write, args=(other, batches[::-1])),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert one.usage("", "", EVER) == {UsageKey("demo", "smollm2", "demo/a"): Usage(30, 210, 90, 150, 0)}
+    assert other.series()[TOKENS, ("demo", "smollm2", "demo/a", "output")] == 150
+
+
+def test_time_settles_once_whoever_counts(opened: Open) -> None:
+    one, other, prices = opened(), opened(), index(gpu("0.001"))
+    one.add_facts(lived(scheduled=0, started=5, ready=20, finished=100), T0)
+    increments = settling.due(one, prices, T0 + 60 * SECOND)
+    assert other.settle(increments.pods, increments.series)
+    assert not one.settle(increments.pods, increments.series), "somebody else has counted this"
+    rest = settling.due(one, prices, T0 + 200 * SECOND)
+    assert one.settle(rest.pods, rest.series)
+    assert other.unsettled() == []
+    seconds = sum(value for (name, _), value in other.series().items() if name == settling.GPU_SECONDS)
+    assert seconds == 100
+    assert sum((value for (name, _), value in one.series().items() if name == settling.COST), Fraction(0)) == Fraction(
+        "0.1"
+    )
+
+
+def test_both_ledgers_bill_alike(tmp_path: Path, server: str) -> None:
+    bills: list[Any] = []
+    for store in (SQLiteStore(tmp_path / "l.sqlite"), PostgresStore(emptied(server))):
+        store.add_endpoint(ENDPOINT)
+        store.add_wake(WAKE)
+        store.add_facts(lived(scheduled=0, started=5, ready=20, delete=320, finished=330), T0)
+        for number in range(20, 40):
+            store.add_usage(pair(number, f"demo/{number % 3}"), [], T0)
+        as_of = T0 + 3600 * SECOND
+        ledgers = [folded(each, as_of) for each in store.records("", "", EVER)]
+        bills.append(cost_report(ledgers, index(gpu()), EVER, as_of))
+        store.close()
+    assert bills[0] == bills[1]
+    assert bills[0].total == "0.462000"
+
+
+def test_overlapping_segments_cannot_be_written(server: str) -> None:
+    address = emptied(server)
+    store = PostgresStore(address)
+    store.add_facts(lived(scheduled=0, finished=9), T0)
+
+    def over(*segments: Segment) -> Settled:
+        return Settled("c", uid("u1"), 0, T0 + 9, True, segments)
+
+    with pytest.raises(StoreDamaged, match="two segments of a pod overlap"):
+        store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 4, T0 + 9, Phase.ACTIVE))], {})
+    assert store.unsettled(), "nothing of the transaction is left"
+    assert store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 5, T0 + 9, Phase.ACTIVE))], {})
+    engine = create_engine(address.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as db:
+        rows = [tuple(row) for row in db.execute(text("SELECT upper(span) - lower(span), phase FROM segment"))]
+    assert sorted(rows) == [(4, "active"), (5, "loading")]
+    engine.dispose()
+    store.close()
+
+
+def test_what_is_wrong_with_a_database_is_said(server: str) -> None:
+    with pytest.raises(StoreUnavailable, match="check that the database is up"):
+        PostgresStore("postgresql://zerotide:secret@/x?host=/nonexistent&connect_timeout=5")
+    address = emptied(server)
+    store = PostgresStore(address)
+    engine = create_engine(address.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreTooNew, match="Run the newer exporter"):
+        PostgresStore(address)
+    with engine.begin() as db:
+        db.execute(text("DROP TABLE wake"))
+    with pytest.raises(StoreDamaged, match="is it a ledger of this version"):
+        store.add_wake(WAKE)
+    engine.dispose()
+    store.close()
+
+
+def test_no_password_is_in_what_is_said() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        PostgresStore("postgresql://zerotide:hunter2@/x?host=/nonexistent&connect_timeout=5")
+    assert "hunter2" not in str(caught.value)
