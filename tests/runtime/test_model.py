@@ -55,6 +55,8 @@ def reference_logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
         ("llama", {"rope_parameters": LLAMA3, "head_dim": 16}),
         ("mistral", {"sliding_window": None}),
         ("qwen2", {}),
+        ("qwen3", {"head_dim": 16}),
+        ("gemma", {"head_dim": 16, "tie_word_embeddings": True}),
     ],
 )
 @pytest.mark.parametrize("layout", ["as it came", "published"])

@@ -64,6 +64,8 @@ class Changing:
         ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
         ("llama", {"rope_parameters": LLAMA3, "head_dim": 16}),
         ("qwen2", {}),
+        ("qwen3", {"head_dim": 16}),
+        ("gemma", {"head_dim": 16, "tie_word_embeddings": True}),
     ],
 )
 def test_logits_equal_the_reference(tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:

@@ -8,7 +8,11 @@ from typing import Any
 from zerotide_runtime.errors import InvalidModel, UnsupportedModel
 
 # Model types that are the llama architecture under another name or with a bias more.
-MODEL_TYPES = ("llama", "mistral", "qwen2")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma")
+# What the gate of a block may be, by the names that configs use; gemma's "gelu" has always meant the approximation.
+SILU, GELU = "silu", "gelu_pytorch_tanh"
+# Where it does not follow from the other sizes, and a config may leave it out.
+HEAD_DIMS = {"qwen3": 128, "gemma": 256}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class ModelConfig:
     tied: bool
     qkv_bias: bool
     dtype: str
+    head_norms: bool = False  # queries and keys are normalised, each head by itself
+    activation: str = SILU
+    embedding_scale: float = 1.0
+    norm_offset: float = 0.0  # what norms' weights lack
 
     def kv_bytes_per_token(self, item_size: int) -> int:
         """Return what one cached position takes over all layers."""
@@ -50,10 +58,14 @@ def parse_config(raw: dict[str, Any]) -> ModelConfig:
     kind = raw.get("model_type")
     if kind not in MODEL_TYPES:
         raise UnsupportedModel(f"model_type {kind!r} is not supported; this engine runs {', '.join(MODEL_TYPES)}")
-    for key, harmless in (("hidden_act", "silu"), ("mlp_bias", False), ("quantization_config", None)):
+    gemma = kind == "gemma"
+    activation = GELU if gemma else SILU
+    if raw.get("hidden_act", activation) not in ((GELU, "gelu") if gemma else (SILU,)):
+        raise UnsupportedModel(f"config.json has hidden_act={raw['hidden_act']!r}, which this engine does not know")
+    for key, harmless in (("use_bidirectional_attention", None), ("mlp_bias", False), ("quantization_config", None)):
         if raw.get(key, harmless) != harmless:
             raise UnsupportedModel(f"config.json has {key}={raw[key]!r}, which this engine does not know")
-    if kind == "llama" and raw.get("attention_bias"):
+    if kind != "qwen2" and raw.get("attention_bias"):
         raise UnsupportedModel("config.json has attention_bias=true, which this engine does not know")
     try:
         heads, context = int(raw["num_attention_heads"]), int(raw["max_position_embeddings"])
@@ -63,15 +75,19 @@ def parse_config(raw: dict[str, Any]) -> ModelConfig:
             layers=int(raw["num_hidden_layers"]),
             heads=heads,
             kv_heads=int(raw.get("num_key_value_heads") or heads),
-            head_dim=int(raw.get("head_dim") or raw["hidden_size"] // heads),
+            head_dim=int(raw.get("head_dim") or HEAD_DIMS.get(kind) or raw["hidden_size"] // heads),
             vocabulary=int(raw["vocab_size"]),
             context=min(context, _sliding_window(raw) or context),
             norm_epsilon=float(raw["rms_norm_eps"]),
             rope_theta=float(_rope(raw).get("rope_theta", raw.get("rope_theta", 10000.0))),
             rope_scaling=_rope_scaling(_rope(raw)),
-            tied=bool(raw.get("tie_word_embeddings", False)),
+            tied=bool(raw.get("tie_word_embeddings", gemma)),
             qkv_bias=kind == "qwen2",
             dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
+            head_norms=kind == "qwen3",
+            activation=activation,
+            embedding_scale=int(raw["hidden_size"]) ** 0.5 if gemma else 1.0,
+            norm_offset=1.0 if gemma else 0.0,
         )
     except KeyError as missing:
         raise InvalidModel(f"config.json lacks {missing}") from None

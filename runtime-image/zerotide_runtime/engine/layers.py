@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.errors import InvalidModel, UnsupportedModel
 from zerotide_runtime.weights.mapped import MappedTensor, MappedWeights
-from zerotide_runtime.weights.order import EMBEDDING, FINAL_NORM, GATE_UP, HEAD, QKV_BIASES, QKV_WEIGHTS
+from zerotide_runtime.weights.order import EMBEDDING, FINAL_NORM, GATE_UP, HEAD, HEAD_NORMS, QKV_BIASES, QKV_WEIGHTS
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -19,11 +19,15 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class Layer(Generic[T]):
-    """One block's weights; query, key and value are one matrix, gate and up another."""
+    """One block's weights; query, key and value are one matrix, gate and up another.
+
+    `head_norms` are the norms' weights of queries and of keys.
+    """
 
     attention_norm: T
     qkv: T
     qkv_bias: T | None
+    head_norms: tuple[T, T] | None
     output: T
     mlp_norm: T
     gate_up: T
@@ -35,6 +39,7 @@ class Layer(Generic[T]):
             attention_norm=change(self.attention_norm),
             qkv=change(self.qkv),
             qkv_bias=None if self.qkv_bias is None else change(self.qkv_bias),
+            head_norms=None if self.head_norms is None else (change(self.head_norms[0]), change(self.head_norms[1])),
             output=change(self.output),
             mlp_norm=change(self.mlp_norm),
             gate_up=change(self.gate_up),
@@ -69,6 +74,11 @@ class Reader(ABC, Generic[T]):
     def get(self, name: str, shape: Sequence[int]) -> T:
         """Return one tensor; raise InvalidModel where it is missing or has another shape."""
         return self.place(self.view(self._entry(name, shape)))
+
+    def norm(self, name: str, width: int, offset: float) -> T:
+        """Return a norm's weight, with what it lacks added."""
+        weight: Any = self.get(name, (width,))
+        return weight + offset if offset else weight  # type: ignore[no-any-return]
 
     def stacked(self, names: Sequence[str], rows: Sequence[int], *columns: int) -> T:
         """Return several matrices on top of each other: as one view where the file has them side by side."""
@@ -116,15 +126,20 @@ def build_weights(config: ModelConfig, reader: Reader[T]) -> Weights[T]:
         bias = None
         if config.qkv_bias:
             bias = reader.stacked([prefix + name for name in QKV_BIASES], qkv_rows)
+        head_norms = None
+        if config.head_norms:
+            of_query, of_key = (reader.norm(prefix + name, width, config.norm_offset) for name in HEAD_NORMS)
+            head_norms = of_query, of_key
         layers.append(
             Layer(
-                attention_norm=reader.get(prefix + "input_layernorm.weight", (config.hidden,)),
+                attention_norm=reader.norm(prefix + "input_layernorm.weight", config.hidden, config.norm_offset),
                 qkv=reader.stacked([prefix + name for name in QKV_WEIGHTS], qkv_rows, config.hidden),
                 qkv_bias=bias,
+                head_norms=head_norms,
                 output=reader.get(prefix + "self_attn.o_proj.weight", (config.hidden, config.heads * width)),
-                mlp_norm=reader.get(prefix + "post_attention_layernorm.weight", (config.hidden,)),
+                mlp_norm=reader.norm(prefix + "post_attention_layernorm.weight", config.hidden, config.norm_offset),
                 gate_up=reader.stacked([prefix + name for name in GATE_UP], (config.intermediate,) * 2, config.hidden),
                 down=reader.get(prefix + "mlp.down_proj.weight", (config.hidden, config.intermediate)),
             )
         )
-    return Weights(embedding, layers, reader.get(FINAL_NORM, (config.hidden,)), head)
+    return Weights(embedding, layers, reader.norm(FINAL_NORM, config.hidden, config.norm_offset), head)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.config import SILU, ModelConfig
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, Weights
 from zerotide_runtime.engine.linear import Linear
@@ -40,6 +40,7 @@ class LayerLinears:
         self.output = Linear(layer.output)
         self.gate_up = Linear(layer.gate_up)
         self.down = Linear(layer.down)
+        self.head_norms = layer.head_norms
 
 
 class Llama:
@@ -59,13 +60,15 @@ class Llama:
         With `every`, of all tokens: [batch, tokens, vocabulary].
         """
         hidden = F.embedding(tokens, self.weights.embedding)
+        if self.config.embedding_scale != 1.0:
+            hidden = hidden * self.config.embedding_scale
         cos, sin = self._cos[step.positions].unsqueeze(2), self._sin[step.positions].unsqueeze(2)
         mask = self._mask(step)
         for number, (layer, linears) in enumerate(zip(self.weights.layers, self._linears, strict=True)):
             normed = self._norm(hidden, layer.attention_norm)
             hidden = hidden + self._attend(normed, linears, number, cos, sin, mask, step, cache)
             gate, up = linears.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, dim=-1)
-            hidden = hidden + linears.down(F.silu(gate) * up)
+            hidden = hidden + linears.down(self._activate(gate) * up)
         last = self._norm(hidden if every else hidden[:, -1], self.weights.norm)
         return self._head(last).float()
 
@@ -75,7 +78,20 @@ class Llama:
         return [*itertools.chain(*blocks), self._head]
 
     def _norm(self, values: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(values, (self.config.hidden,), weight, self.config.norm_epsilon)
+        return F.rms_norm(values, (values.shape[-1],), weight, self.config.norm_epsilon)
+
+    def _activate(self, gate: Tensor) -> Tensor:
+        return F.silu(gate) if self.config.activation == SILU else F.gelu(gate, approximate="tanh")
+
+    def _turn(self, fused: Tensor, linears: LayerLinears, cos: Tensor, sin: Tensor) -> Tensor:
+        """Return queries and keys, normalised where the model does so, and rotated to their positions."""
+        heads, kv_heads = self.config.heads, self.config.kv_heads
+        if linears.head_norms is None:
+            return rotate(fused[:, :, : heads + kv_heads], cos, sin)
+        of_query, of_key = linears.head_norms
+        query = self._norm(fused[:, :, :heads], of_query)
+        key = self._norm(fused[:, :, heads : heads + kv_heads], of_key)
+        return rotate(torch.cat((query, key), dim=2), cos, sin)
 
     def _mask(self, step: Step) -> Tensor | None:
         """Return what to add to the attention scores, [batch, 1, group * tokens, keys]; None where all is visible."""
@@ -101,7 +117,7 @@ class Llama:
         heads, kv_heads, width = self.config.heads, self.config.kv_heads, self.config.head_dim
         batch, tokens, _ = hidden.shape
         fused = linears.qkv(hidden).view(batch, tokens, heads + 2 * kv_heads, width)
-        rotated = rotate(fused[:, :, : heads + kv_heads], cos, sin)
+        rotated = self._turn(fused, linears, cos, sin)
         rows = slice(step.first, step.first + batch)
         keys, values = cache.keys[number][rows], cache.values[number][rows]
         index = torch.arange(batch, device=hidden.device)[:, None]

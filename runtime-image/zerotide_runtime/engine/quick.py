@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zerotide_runtime.engine.arrays import ArrayReader, Floats
-from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.config import SILU, ModelConfig
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, build_weights
 from zerotide_runtime.engine.quick_sampler import choose, understands
@@ -71,11 +71,12 @@ class QuickRunner:
         positions = np.concatenate([np.arange(span.start, span.end, dtype=np.float32) for span in spans])
         angles = (positions[:, None] * self._frequencies)[:, None]
         turn = np.cos(angles), np.sin(angles)
-        hidden = weights.embedding[tokens]
+        activate = silu if self.config.activation == SILU else gelu
+        hidden = weights.embedding[tokens] * np.float32(self.config.embedding_scale)
         for number, layer in enumerate(weights.layers):
             hidden += self._attend(normalise(hidden, layer.attention_norm, epsilon), layer, number, turn, spans)
             gate, up = np.split(normalise(hidden, layer.mlp_norm, epsilon) @ layer.gate_up.T, 2, axis=-1)
-            hidden += (silu(gate) * up) @ layer.down.T
+            hidden += (activate(gate) * up) @ layer.down.T
         last = np.cumsum([span.end - span.start for span in spans]) - 1
         return np.asarray(normalise(hidden[last], weights.norm, epsilon) @ weights.head.T)
 
@@ -87,7 +88,12 @@ class QuickRunner:
         if layer.qkv_bias is not None:
             fused += layer.qkv_bias
         fused = fused.reshape(-1, heads + 2 * kv_heads, width)
-        rotated = rotate(fused[:, : heads + kv_heads], *turn)
+        turned = fused[:, : heads + kv_heads]
+        if layer.head_norms is not None:
+            epsilon, parts = np.float32(self.config.norm_epsilon), (turned[:, :heads], turned[:, heads:])
+            normed = [normalise(part, norm, epsilon) for part, norm in zip(parts, layer.head_norms, strict=True)]
+            turned = np.concatenate(normed, axis=1)
+        rotated = rotate(turned, *turn)
         query = rotated[:, :heads] * np.float32(width**-0.5)
         mixed = np.empty((len(hidden), heads * width), np.float32)
         at = 0
@@ -120,15 +126,21 @@ def attention(query: Floats, keys: Floats, values: Floats, start: int) -> Floats
 
 
 def normalise(values: Floats, weight: Floats, epsilon: np.float32) -> Floats:
-    """Scale each row to a mean square of one, then by the weight."""
-    squares = np.einsum("ij,ij->i", values, values) / np.float32(values.shape[-1])
-    return np.asarray(values * (np.float32(1.0) / np.sqrt(squares + epsilon))[:, None] * weight)
+    """Scale along the last axis to a mean square of one, then by the weight."""
+    squares = np.einsum("...j,...j->...", values, values) / np.float32(values.shape[-1])
+    return np.asarray(values * (np.float32(1.0) / np.sqrt(squares + epsilon))[..., None] * weight)
 
 
 def silu(values: Floats) -> Floats:
     """Return values times their logistic function."""
     with np.errstate(over="ignore"):  # where exp is infinite, the quotient is the zero that it should be
         return np.asarray(values / (np.float32(1.0) + np.exp(-values)))
+
+
+def gelu(values: Floats) -> Floats:
+    """Return the usual approximation of values times their normal distribution function."""
+    inner = np.float32(0.7978845608028654) * (values + np.float32(0.044715) * values * values * values)
+    return np.asarray(np.float32(0.5) * values * (np.float32(1.0) + np.tanh(inner)))
 
 
 def rotate(values: Floats, cos: Floats, sin: Floats) -> Floats:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 QKV_WEIGHTS = tuple(f"self_attn.{part}_proj.weight" for part in "qkv")
 QKV_BIASES = tuple(f"self_attn.{part}_proj.bias" for part in "qkv")
+HEAD_NORMS = tuple(f"self_attn.{part}_norm.weight" for part in "qk")
 GATE_UP = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -19,6 +20,7 @@ WITHIN_LAYER = (
     "input_layernorm.weight",
     *QKV_WEIGHTS,
     *QKV_BIASES,
+    *HEAD_NORMS,
     "self_attn.o_proj.weight",
     "post_attention_layernorm.weight",
     *GATE_UP,
