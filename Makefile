@@ -32,7 +32,7 @@ check: .venv/.stamp .venv-runtime/.stamp ## Static checks: ruff, mypy, import-li
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(RUNTIME)/mypy --cache-dir .mypy_cache/runtime runtime-image tests/runtime/*.py
+	$(RUNTIME)/mypy --cache-dir .mypy_cache/runtime runtime-image tests/runtime/*.py bench/runtime/*.py
 	$(VENV)/lint-imports
 	$(VENV)/python -m pytest -q tests/repository
 
@@ -76,7 +76,7 @@ lock: ## Lock the dependencies again, with hashes
 	@$(PYTHON) -m e2e.setup.lock
 
 clean: ## Remove environments and caches of this checkout
-	rm -rf .venv .venv-runtime .venv-tgi .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-runtime .venv-tgi .venv-peers .build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/.stamp: tests/requirements.txt
 	@$(PYTHON) e2e/setup/venvs.py dev

@@ -18,6 +18,7 @@ LOCKS = (
     ("tests/requirements.txt", ("--group", "dev", "pyproject.toml")),
     ("operator/requirements.txt", ("pyproject.toml",)),
     ("tests/requirements-tgi.txt", ("tests/requirements-tgi.in",)),
+    ("bench/requirements-peers.txt", ("bench/requirements-peers.in",)),
 )
 
 

@@ -6,6 +6,7 @@ file with hashes; a stamp of that file inside the environment tells whether it i
     .venv          operator, checks, unit and end-to-end tests
     .venv-runtime  torch and the runtime's own tests
     .venv-tgi      the text-generation client, which needs huggingface-hub < 1.0
+    .venv-peers    other engines, for `make bench-runtime`; made by name only
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ class Environment:
     lock: str
     editable: tuple[str, ...] = ()
     torch: bool = False
+    usual: bool = True
 
 
 ENVIRONMENTS = {
     "dev": Environment(".venv", "tests/requirements.txt", ("operator", "runtime-image")),
     "runtime": Environment(".venv-runtime", "runtime-image/requirements-test.txt", ("runtime-image",), torch=True),
     "tgi": Environment(".venv-tgi", "tests/requirements-tgi.txt"),
+    "peers": Environment(".venv-peers", "bench/requirements-peers.txt", usual=False),
 }
 
 
@@ -98,14 +101,14 @@ def run(*command: str) -> None:
 
 
 def main(names: list[str]) -> None:
-    """Make the named environments, or all of them."""
+    """Make the named environments, or all usual ones."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before anything is checked
         raise SetupError(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     try:
         import ensurepip  # noqa: F401
     except ImportError:
         raise SetupError("setup: Python's venv module is missing; install it (apt-get install python3-venv)") from None
-    for name in names or list(ENVIRONMENTS):
+    for name in names or [name for name, environment in ENVIRONMENTS.items() if environment.usual]:
         make(name)
 
 
