@@ -5,6 +5,7 @@
     ├── InvalidPeriod        a period that ends before it starts
     ├── UnknownPeriod        a name of a period that means none
     ├── UnknownZone          a time zone that nobody knows
+    ├── UnknownFocusVersion  a version of FOCUS that is not exported
     └── PriceBookError
         ├── InvalidPriceBook     a price file that does not have the shape of a price book; names each field
         └── OverlappingPrices    two prices for the same thing that begin at the same instant
@@ -33,6 +34,10 @@ class UnknownPeriod(BillingError, ValueError):
 
 class UnknownZone(BillingError, ValueError):
     """A time zone that nobody knows."""
+
+
+class UnknownFocusVersion(BillingError, ValueError):
+    """A version of FOCUS that is not exported."""
 
 
 class PriceBookError(BillingError):

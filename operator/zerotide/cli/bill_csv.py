@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from zerotide.api.base import format_time
+from zerotide.billing.focus import FocusReport
 from zerotide.billing.statements import BilledLine, LineReport
 
 COLUMNS = (
@@ -43,6 +44,15 @@ def rows(report: LineReport, lines: Iterable[BilledLine]) -> Iterator[str]:
             line.amount,
             report.currency,
         )
+
+
+def focus_rows(report: FocusReport) -> Iterator[str]:
+    """Yield the header and each row of a FOCUS export; a null is an empty cell."""
+    yield ",".join(report.columns)
+    for row in report.rows:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="").writerow("" if cell is None else cell for cell in row)
+        yield out.getvalue()
 
 
 def _row(*cells: str) -> str:

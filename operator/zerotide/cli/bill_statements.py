@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from zerotide.api.base import format_time, parse_time
+from zerotide.billing.focus import FocusReport
+from zerotide.billing.focus_columns import VERSIONS
 from zerotide.billing.rollups import UsageReport
 from zerotide.billing.statements import BilledLine, Evidence, Explanation, LineReport, RateReport, Verification
-from zerotide.cli.bill_csv import rows
+from zerotide.cli.bill_csv import focus_rows, rows
 from zerotide.cli.bill_period import add_period, checked, query_of
 from zerotide.cli.bill_text import money, monies
 from zerotide.cli.commands import Subparsers, declare
@@ -63,6 +65,15 @@ def add(bills: Subparsers) -> None:
         examples='zerotide bill verify -A --for "this year"',
     )
     add_period(parser)
+    parser = declare(
+        bills,
+        "focus",
+        focus,
+        "print bills as FOCUS, the FinOps Open Cost and Usage Specification, in CSV",
+        examples='zerotide bill focus -A --for "last month" --version 1.2 > focus.csv',
+    )
+    add_period(parser)
+    parser.add_argument("--version", choices=VERSIONS, default=VERSIONS[0], help="of the specification")
     parser = declare(
         bills,
         "rate",
@@ -257,6 +268,17 @@ async def verify(session: Session, args: argparse.Namespace) -> int:
         found = report.differences
         printer.prose(f"{count(found, 'difference')}." if found else "Every law holds.")
     return DIFFERENCES if report.differences else 0
+
+
+async def focus(session: Session, args: argparse.Namespace) -> None:
+    """Print a row for each line and day."""
+    printer, query = session.printer, await query_of(session, args)
+    report = await fetch(session, FocusReport, "focus", {**query, "version": args.version})
+    if printer.as_json:
+        printer.json([dict(zip(report.columns, row, strict=True)) for row in report.rows])
+        return
+    for row in focus_rows(report):
+        printer.data(row)
 
 
 async def rate(session: Session, args: argparse.Namespace) -> None:

@@ -15,7 +15,9 @@ from zerotide.api.scalars import parse_time
 from zerotide.billing.audit import verification
 from zerotide.billing.bills import explanation, line_report
 from zerotide.billing.compose import coldstart_report, cost_report, segment_report
-from zerotide.billing.errors import InvalidPeriod
+from zerotide.billing.errors import InvalidPeriod, UnknownFocusVersion
+from zerotide.billing.focus import focus_report
+from zerotide.billing.focus_columns import VERSIONS
 from zerotide.billing.ledger import Ledger, folded
 from zerotide.billing.prices import PriceIndex, as_of
 from zerotide.billing.rating import Period
@@ -84,6 +86,7 @@ class Interface:
         for name, compose in REPORTS.items():
             app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
         app.router.add_get("/api/v1/rate", self._rate)
+        app.router.add_get("/api/v1/focus", self._focus)
         app.router.add_get("/api/v1/usage", partial(self._answer, answer_usage))
         app.router.add_get("/api/v1/verify", partial(self._answer, answer_verify))
         app.router.add_get("/metrics", self._metrics)
@@ -123,6 +126,15 @@ class Interface:
 
         return await self._report(compose, request)
 
+    async def _focus(self, request: web.Request) -> web.Response:
+        """Export FOCUS of the `version` that is asked for (absent: 1.0)."""
+        version = request.query.get("version", VERSIONS[0])
+
+        def compose(ledgers: list[Ledger], index: PriceIndex, period: Period, now_us: int) -> Report:
+            return focus_report(ledgers, index, period, now_us, version)
+
+        return await self._report(compose, request)
+
     async def _report(self, compose: Compose, request: web.Request) -> web.Response:
         return await self._answer(partial(answer, compose=compose), request)
 
@@ -138,7 +150,7 @@ class Interface:
 
         try:
             return web.Response(text=await self._reader.run(read), content_type="application/json")
-        except InvalidPeriod as error:
+        except (InvalidPeriod, UnknownFocusVersion) as error:
             raise Refusal(400, "BadRequest", str(error)) from error
 
     async def _metrics(self, request: web.Request) -> web.Response:
