@@ -28,6 +28,7 @@ VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
         ({"policy": {"nodePaths": ["models/"]}}, "nodePaths"),
         ({"policy": {"egress": {"allow": ["10.0.0.1"]}}}, "allow"),
         ({"policy": {"egress": {"deny": []}}}, "deny"),
+        ({"policy": {"egress": {"caConfigMap": "No_Name"}}}, "caConfigMap"),
         ({"images": {"runtimes": {"ollama": "x"}}}, "ollama"),
         ({"images": {"zerotide": {"digest": "sha256:short"}}}, "digest"),
         ({"gateway": {"service": {"type": "ExternalName"}}}, "type"),

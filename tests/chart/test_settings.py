@@ -86,6 +86,20 @@ def test_the_activator_asks_where_the_chart_allows() -> None:
         assert egress.permits("1.1.1.1", 443)
 
 
+def test_the_activator_believes_whom_the_chart_names() -> None:
+    """The file is where the ConfigMap is mounted; without one there is neither."""
+    for values, name in ((None, ""), ({"policy": {"egress": {"caConfigMap": "our-ca"}}}, "our-ca")):
+        pod = find(render(values), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]
+        file = activator.parse([], environment(pod["containers"][0])).egress_ca_file
+        volumes = {volume["name"]: volume.get("configMap") for volume in pod["volumes"]}
+        mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        if not name:
+            assert file is None and "egress-ca" not in volumes and "egress-ca" not in mounts
+            continue
+        assert volumes["egress-ca"] == {"name": name, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        assert str(file) == f"{mounts['egress-ca']}/ca.crt"
+
+
 def test_the_activator_drains_within_the_kubelet_s_patience() -> None:
     """Streams end, and the last usage records are sent, before the kill."""
     objects = render({"activator": {"terminationGracePeriodSeconds": 100}})

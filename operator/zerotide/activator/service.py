@@ -64,7 +64,7 @@ class Service:
         self.registry = Registry(me, clock.now_us, clock.monotonic, limits, settings.hold_caps)
         self.registry.catalogue.gateway = Name(settings.pod_namespace, SERVICE_GATEWAY)
         self.links = self._link(client)
-        self.loader = Loader(client, settings.egress)
+        self.loader = Loader(client, settings.egress, settings.egress_ca_file)
         self.registry.tokens.load = self.loader.load
         folder = settings.usage_dir
         self._records = Records(folder, settings.exporter_url, settings.exporter_token_file) if folder else None
@@ -173,7 +173,6 @@ class Service:
         await self.server.close()
         self.waker.close()
         self.registry.close()
-        await self.loader.close()
         if self.links is not None:
             await self.links.close()
         await self.admin.close()

@@ -52,6 +52,7 @@ class Settings:
     council_token_file: Path | None
     council_user: str
     egress: Egress
+    egress_ca_file: Path | None
     log_format: str
     log_level: str
 
@@ -85,6 +86,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     own = service_account_user(namespace, SERVICE_ACCOUNT_ACTIVATOR)
     flags.add("council-user", own, "user that other activators are")
     flags.add("egress-allow", "", "comma-separated CIDR blocks that users' URLs may lead to, beside public addresses")
+    flags.add("egress-ca-file", "", "file of authorities that users' URLs may be certified by, beside the system's")
     given = flags.read(arguments)
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
@@ -110,6 +112,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         council_token_file=given.path("council-token-file"),
         council_user=given.text("council-user"),
         egress=_egress(given.text("egress-allow")),
+        egress_ca_file=given.path("egress-ca-file"),
         log_format=given.log_format,
         log_level=given.log_level,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -34,9 +34,9 @@ def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tls(authority: Authority) -> ssl.SSLContext:
-    """Trust the issuer's authority."""
-    return authority.client()
+def authorities(authority: Authority) -> Path:
+    """Return the file that trusts the issuer's authority."""
+    return authority.folder / "ca.crt"
 
 
 @pytest.fixture
@@ -47,11 +47,9 @@ async def publisher(authority: Authority) -> AsyncIterator[Publisher]:
 
 
 @pytest.fixture
-async def loader(tls: ssl.SSLContext) -> AsyncIterator[Loader]:
+def loader(authorities: Path) -> Loader:
     """Return a loader that may reach loopback."""
-    made = Loader(FakeApi(), LOOPBACK, tls)
-    yield made
-    await made.close()
+    return Loader(FakeApi(), LOOPBACK, authorities)
 
 
 @pytest.fixture

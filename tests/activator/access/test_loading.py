@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -24,11 +23,9 @@ from zerotide.kube import Forbidden
 
 
 @pytest.fixture
-async def wary(tls: ssl.SSLContext) -> AsyncIterator[Loader]:
+def wary(authorities: Path) -> Loader:
     """Return a loader that reaches public addresses only."""
-    made = Loader(FakeApi(), PUBLIC_ONLY, tls)
-    yield made
-    await made.close()
+    return Loader(FakeApi(), PUBLIC_ONLY, authorities)
 
 
 async def test_keys_are_read(loader: Loader, publisher: Publisher) -> None:
@@ -67,15 +64,14 @@ def leads(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 async def test_a_name_that_leads_elsewhere_the_next_time(
-    tls: ssl.SSLContext, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    authorities: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address is judged that is connected to, each time: what a name led to before does not count."""
     leads(monkeypatch, "127.0.0.1", "127.0.0.2")
-    loader = Loader(FakeApi(), Egress.of(["127.0.0.1/32"]), tls)
+    loader = Loader(FakeApi(), Egress.of(["127.0.0.1/32"]), authorities)
     await loader.load(KeysUrl(publisher.url))
     with pytest.raises(AddressRefused):
         await loader.load(KeysUrl(publisher.url))
-    await loader.close()
     assert publisher.asked == ["/jwks"]
 
 
@@ -163,7 +159,19 @@ async def test_an_issuer_that_cannot_prove_itself(publisher: Publisher) -> None:
     stranger = Loader(FakeApi(), Egress.of(["127.0.0.0/8"]))
     with pytest.raises(KeysUnreachable, match="certificate"):
         await stranger.load(KeysUrl(publisher.url))
-    await stranger.close()
+
+
+async def test_authorities_that_change(publisher: Publisher, authorities: Path, tmp_path: Path) -> None:
+    """They are taken in as they are now; a file that is none is a failure, never a reason to believe anybody."""
+    file = tmp_path / "ca.crt"
+    loader = Loader(FakeApi(), Egress.of(["127.0.0.0/8"]), file)
+    for content in (None, "", "no certificate"):
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(KeysUnreachable, match=r"the authorities in .* cannot be read"):
+            await loader.load(KeysUrl(publisher.url))
+    file.write_text(authorities.read_text())
+    assert await loader.load(KeysUrl(publisher.url))
 
 
 async def test_another_name_than_the_certificate_s(
@@ -204,4 +212,3 @@ async def test_a_config_map() -> None:
     api.down = Forbidden(403, "Forbidden", "no")
     with pytest.raises(KeysUnreachable, match="cannot be read"):
         await loader.load(source)
-    await loader.close()

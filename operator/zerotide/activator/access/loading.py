@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -29,9 +30,9 @@ _HEADERS = {
 class Loader:
     """Read key sets."""
 
-    def __init__(self, client: Client, egress: Egress, tls: ssl.SSLContext | None = None) -> None:
-        self._client, self._egress, self._tls = client, egress, tls
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, client: Client, egress: Egress, authorities: Path | None = None) -> None:
+        """`authorities` is a file of certificates that are trusted beside those of the system."""
+        self._client, self._egress, self._authorities = client, egress, authorities
 
     async def load(self, source: Source) -> bytes:
         """Return the text of a key set. Raises the kinds of KeysUnavailable."""
@@ -44,14 +45,13 @@ class Loader:
             raise KeysMalformed(f"the key set is larger than {LONGEST} bytes")
         return text
 
-    async def close(self) -> None:
-        """Close what is open."""
-        if self._session is not None:
-            await self._session.close()
-
     async def _fetch(self, source: KeysUrl) -> bytes:
         try:
-            async with self._open().get(source.url, allow_redirects=False) as response:
+            tls = await asyncio.to_thread(self._trusting)
+        except OSError as error:
+            raise KeysUnreachable(f"the authorities in {self._authorities} cannot be read: {error}") from error
+        try:
+            async with self._session(tls) as session, session.get(source.url, allow_redirects=False) as response:
                 if response.status != 200:
                     raise KeysUnreachable(f"it answered {response.status}; only 200 is taken, and no redirect followed")
                 text = b""
@@ -77,19 +77,21 @@ class Loader:
             raise KeysMissing("the ConfigMap has no such key")
         return text.encode()
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                ssl=self._tls or ssl.create_default_context(),
-                socket_factory=self._socket,
-                use_dns_cache=False,
-                force_close=True,
-                limit=0,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-            )
-        return self._session
+    def _trusting(self) -> ssl.SSLContext:
+        """Return whose certificates are believed; read each time, since the files change."""
+        context = ssl.create_default_context()
+        if self._authorities is not None:
+            context.load_verify_locations(self._authorities)
+        return context
+
+    def _session(self, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+        """Return a session for one reading: nothing is kept from one issuer to the next."""
+        connector = aiohttp.TCPConnector(
+            ssl=tls, socket_factory=self._socket, use_dns_cache=False, force_close=True, limit=0
+        )
+        return aiohttp.ClientSession(
+            connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
 
     def _socket(self, told: tuple[Any, ...]) -> socket.socket:
         """Make a socket for the very address that is connected to next, whatever its name led to before."""
