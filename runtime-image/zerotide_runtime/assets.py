@@ -37,12 +37,21 @@ def load_assets(folder: Path) -> Assets:
     config, generation = _read(folder / "config.json"), _read(folder / "generation_config.json")
     tokenizer = _read(folder / "tokenizer_config.json")
     return Assets(
-        config=parse_config(config),
+        config=_model_config(folder, config),
         codec=Codec(folder / "tokenizer.json"),
         end_tokens=_end_tokens(generation, config),
         template=_template(folder, tokenizer),
         digest=_read(folder / "index.json").get("digest"),
     )
+
+
+def _model_config(folder: Path, config: dict[str, Any]) -> ModelConfig:
+    try:
+        return parse_config(config)
+    except UnsupportedModel as refusal:
+        from zerotide_runtime.engine.foreign import foreign_config
+
+        return foreign_config(folder, refusal)
 
 
 def _read(path: Path) -> dict[str, Any]:

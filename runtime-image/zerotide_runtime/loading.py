@@ -78,7 +78,7 @@ class Loading:
             from zerotide_runtime.engine.execution import Succession
             from zerotide_runtime.engine.quick import QuickRunner, quick_can_run
 
-            if quick_can_run(self._weights.result()):
+            if quick_can_run(self._weights.result()) and not self.assets.result().config.foreign:
                 self._startup.mark("import")
                 quick = QuickRunner(self.assets.result().config, self._weights.result(), self.cache_tokens())
                 self._startup.mark("device")
@@ -86,6 +86,8 @@ class Loading:
                 # Else a step waits up to 5 ms after each of its products for an import to let go of the interpreter.
                 sys.setswitchinterval(SWITCH_SECONDS)
                 return quick, Succession(lambda: self._succeed(quick))
+        if self.assets.result().config.foreign:
+            return self._foreign(), None
         from zerotide_runtime.engine.runner import Runner
 
         self._startup.mark("import")
@@ -95,6 +97,16 @@ class Loading:
         self._pages.result()
         self.device = runner.device.type
         return runner, None
+
+    def _foreign(self) -> Execution:
+        from zerotide_runtime.engine.foreign import ForeignRunner
+
+        self._startup.mark("import")
+        runner = ForeignRunner(self.folder.result(), self.cache_tokens(), self.threads)
+        self._startup.mark("device")
+        self._pages.result()
+        self.device = runner.device.type
+        return runner
 
     def _succeed(self, quick: QuickRunner) -> Runner:
         """Import torch, and put the model together once more over the same arrays."""

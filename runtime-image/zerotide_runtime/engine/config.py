@@ -47,6 +47,7 @@ class ModelConfig:
     activation: str = SILU
     embedding_scale: float = 1.0
     norm_offset: float = 0.0  # what norms' weights lack
+    foreign: bool = False  # computed by transformers; of the sizes only those of the cache are true
 
     def kv_bytes_per_token(self, item_size: int) -> int:
         """Return what one cached position takes over all layers."""

@@ -6,14 +6,17 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from zerotide_runtime.engine.kv import KVCache
+from zerotide_runtime.engine.kv import Cache, KVCache
 from zerotide_runtime.engine.request import Choice, Sequence
 
 
 class Execution(Protocol):
     """A loaded model and its cache."""
 
-    cache: KVCache
+    @property
+    def cache(self) -> Cache:
+        """Where the running sequences' keys and values are."""
+        ...
 
     def takes(self, sequence: Sequence) -> bool:
         """Tell whether a sequence can run here."""
@@ -61,13 +64,13 @@ class Succession:
         """Tell whether `take` returns at once."""
         return self._done.is_set()
 
-    def take(self, cache: KVCache) -> Execution:
+    def take(self, cache: Cache) -> Execution:
         """Return the successor, with that cache, when it is made; raise what prevented it."""
         self.begin()
         self._done.wait()
         if self._error is not None:
             raise self._error
-        assert self._made is not None
+        assert self._made is not None and isinstance(cache, KVCache)
         self._made.adopt(cache)
         return self._made
 

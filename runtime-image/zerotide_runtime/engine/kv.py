@@ -8,13 +8,29 @@ on plain slices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from zerotide_runtime.engine.config import ModelConfig
 
 STEP = 256
 
 Array = Any
+
+
+class Cache(Protocol):
+    """What the engine's thread needs of a cache."""
+
+    def reserve(self, rows: int, positions: int) -> bool:
+        """Make room for `rows` sequences of up to `positions` tokens; return False where the budget forbids it."""
+        ...
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one row over another."""
+        ...
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        ...
 
 
 class KVCache:

@@ -66,18 +66,9 @@ class Runner:
         logits = self.model.forward(ids, Step(row, positions, end), self.cache, every=every)
         sequence.cached = end
         if every:
-            self._note_odds(sequence, start, logits[0])
+            note_odds(sequence, start, logits[0])
             logits = logits[:, -1]
         return sample(logits, [sequence])[0] if end == sequence.length else None
-
-    @staticmethod
-    def _note_odds(sequence: Sequence, start: int, logits: torch.Tensor) -> None:
-        """Keep the odds of the prompt's tokens that follow position `start`; a preempted prompt comes by again."""
-        known = len(sequence.prompt_odds) + 1
-        following = sequence.prompt[known : start + len(logits) + 1]
-        if following:
-            rows = logits[known - start - 1 :][: len(following)]
-            sequence.prompt_odds += score(rows, following, sequence.report.top)
 
     def decode(self, running: list[Sequence]) -> list[Choice | None]:
         """Compute one token of every running sequence; one that is still in its prompt gets no next token."""
@@ -98,3 +89,12 @@ class Runner:
             for row, choice in zip(due, drawn, strict=True):
                 choices[row] = choice
         return choices
+
+
+def note_odds(sequence: Sequence, start: int, logits: torch.Tensor) -> None:
+    """Keep the odds of the prompt's tokens that follow position `start`; a preempted prompt comes by again."""
+    known = len(sequence.prompt_odds) + 1
+    following = sequence.prompt[known : start + len(logits) + 1]
+    if following:
+        rows = logits[known - start - 1 :][: len(following)]
+        sequence.prompt_odds += score(rows, following, sequence.report.top)
