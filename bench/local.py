@@ -8,14 +8,18 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.wire.processes import LOAD_CORE, tree
 from bench.wire.programs import say
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, cgroups
+from e2e.cluster.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[1]
+PRECEDENCE = -10
+# What a group with that precedence has beside others, of v1 and of v2.
+SHARES = {"cpu.shares": 9548, "cpu.weight": 930}
 
 
 def prepare_process() -> None:
@@ -24,7 +28,25 @@ def prepare_process() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with contextlib.suppress(PermissionError):
-        os.nice(-10)
+        os.nice(PRECEDENCE)
+    precede([os.getpid()])
+
+
+def precede(pids: Iterable[int]) -> None:
+    """Let the sessions of processes go before others: a kernel that groups by session heeds no less."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(PRECEDENCE))
+
+
+def favour(cluster: Cluster) -> None:
+    """Let a cluster's processes, and its pods, go before whatever else this machine does."""
+    precede(tree(cluster.record.pid))
+    for root in cgroups.hierarchies():
+        for name, share in SHARES.items():
+            file = root / Layout.of(cluster.name).cgroup / name
+            if file.exists():
+                file.write_text(str(share))
 
 
 @contextlib.contextmanager
@@ -33,6 +55,7 @@ def local_cluster(name: str) -> Iterator[Cluster]:
     cluster = Cluster(name)
     try:
         cluster.up(say=say)
+        favour(cluster)
         for pid in tree(cluster.record.pid):
             pin(pid, LOAD_CORE)
         yield cluster

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.local import favour
 from bench.wake.cpu import Meter
 from bench.wake.table import Measured
 from bench.wake.target import Target
@@ -87,6 +88,7 @@ def installed(name: str = "zerotide-bench") -> Iterator[tuple[Cluster, System]]:
     cluster = Cluster(name)
     try:
         cluster.up(say=say)
+        favour(cluster)
         yield cluster, install(cluster)
     finally:
         cluster.down()
