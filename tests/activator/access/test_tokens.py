@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.activator.access.issuer import Key, ec, ed, key_set, rsa
 from tests.activator.access.test_token import TRUST
 from zerotide.activator.access import tokens as module
-from zerotide.activator.access.keys import GAP, REFRESH
+from zerotide.activator.access.keys import GAP, OVERDUE, REFRESH
 from zerotide.activator.access.token import LEEWAY_US
 from zerotide.activator.access.tokens import Tokens
 from zerotide.activator.access.trust import KeysUrl, Source, Trust
@@ -23,7 +23,7 @@ from zerotide.api.scalars import SECOND
 
 KEYS = (rsa(), ec(), ed())
 START, ENDS = 2_000_000_000, (600, 3000)
-HORIZON = 2 * REFRESH[False]
+HORIZON = REFRESH[False] + OVERDUE
 """Seconds after which a withdrawn key opens nothing, however it was asked for."""
 
 
@@ -64,7 +64,7 @@ class World:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from([0.0, 1.0, 5.0, 11.0, 59.0, 61.0, 299.0, 301.0, 700.0]),
+        st.sampled_from([0.0, 1.0, 5.0, 11.0, 59.0, 61.0, 299.0, 301.0, 359.0, 361.0, 700.0]),
         st.none() | st.frozensets(st.sampled_from(KEYS), min_size=1),
         st.sampled_from(KEYS),
         st.sampled_from(ENDS),

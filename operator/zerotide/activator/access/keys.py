@@ -23,6 +23,8 @@ PATIENCE = 5.0
 """Seconds for which a request waits for keys."""
 REFRESH = {True: 60.0, False: 300.0}
 """Seconds after which keys in use are read again: those of a ConfigMap, and others."""
+OVERDUE = 60.0
+"""Seconds beyond these after which requests wait for the reading instead of believing what was read last."""
 GAP = 10.0
 """Seconds between readings that tokens with unknown keys can bring about."""
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
@@ -54,7 +56,7 @@ class Keys:
 
         Who waits for that does not believe in a key that was withdrawn long ago.
         """
-        old = self._now() - self._loaded > 2 * REFRESH[isinstance(self.source, KeysConfigMap)]
+        old = self._now() - self._loaded > REFRESH[isinstance(self.source, KeysConfigMap)] + OVERDUE
         return old and self._loading is not None and not self._failures
 
     def look_again(self) -> bool:
