@@ -116,6 +116,22 @@ TOKENS = st.one_of(
         optional={"consumerClaim": among("sub", "https://a/team", odd=("", "a b", "é"))},
     )
 )
+WINDOW = st.fixed_dictionaries(
+    {
+        "name": among("office", "a", odd=("", "A", "a" * 64)),
+        "start": among(
+            "0 8 * * 1-5", "*/15 22-6 1,15 * 7", "59 23 31 12 0", odd=("0 8 * *", "60 8 * * *", "@daily", "")
+        ),
+        "duration": among("10h", "168h", odd=("0s", "169h", "soon")),
+    },
+    optional={
+        "timeZone": among("Europe/Rome", "UTC", "America/Argentina/Ushuaia", odd=("Local", "Mars/Base", "+02:00", "")),
+        "minReplicas": integer(0, 3),
+    },
+)
+OVERRIDE = st.fixed_dictionaries(
+    {"minReplicas": integer(0, 3), "until": among("2026-11-22T18:00:00Z", odd=("tomorrow", "2026-13-01T00:00:00Z"))}
+)
 SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "runtime": part(
         engine=among("zerotide", "vllm", "sglang", "llamacpp", "tgi", "custom", odd=("other",)),
@@ -135,6 +151,8 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         pinnedReplicas=integer(0, 3),
         concurrency=part(target=integer(1, 40), limit=integer(0, 40)),
         idle=part(policy=among("Fixed", "Learned", odd=("Guessed",)), timeout=duration("5s")),
+        schedules=st.lists(WINDOW, max_size=2),
+        override=OVERRIDE,
         stabilization=part(scaleUp=duration("0s", "1h"), scaleDown=duration("0s", "1h")),
     ),
     "hold": part(

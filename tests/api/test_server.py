@@ -28,6 +28,7 @@ from zerotide.api.endpoint import (
     LastWake,
     LearnedIdle,
     ModelStatus,
+    OpenWindow,
     Status,
     WakeRequest,
 )
@@ -232,6 +233,7 @@ def full_status() -> dict[str, Any]:
         failed_starts=FailedStarts(count=1, since=NOW, reason="OutOfMemory", message="it ended", retry_time=NOW),
         cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
         idle=LearnedIdle(timeout="42s", message="why", silences=9, history="3:4 12:5", held_per_wake="1.25", wakes=2),
+        schedule=OpenWindow(name="w", min_replicas=1, start_time=NOW, end_time=NOW, lead_time="9s"),
         last_decision=decision,
         decisions=(decision,) * 5,
     ).dump()

@@ -50,6 +50,12 @@ async def test_the_life_of_an_endpoint(cli: Cli) -> None:
     assert (await cli("scale", "m", "0")).err == "Left to Zerotide.\n"
     item = await cli.get("m")
     assert item["spec"]["suspend"] is False and item["spec"]["scaling"]["pinnedReplicas"] == 0
+    assert "At least 2 until 20" in (await cli("scale", "m", "2", "--for", "2h")).err
+    assert (await cli.get("m"))["spec"]["scaling"]["override"]["minReplicas"] == 2
+    assert "Override:" in (await cli("get", "m")).out
+    assert (await cli("scale", "m", "0")).code == 0
+    assert "override" not in (await cli.get("m"))["spec"]["scaling"]
+    assert (await cli("scale", "m", "9", "--for", "1h")).code == 1
     too_many = await cli("scale", "m", "9")
     assert too_many.code == 1 and "pinnedReplicas must not be greater than scaling.maxReplicas" in too_many.err
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -17,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from zerotide.api.scalars import PATTERN_DURATION, PATTERN_QUANTITY, parse_duration, parse_quantity
 
 _VALIDATIONS = "x-kubernetes-validations"
+_ZONE = r"[A-Z][A-Za-z0-9_+-]*(/[A-Z][A-Za-z0-9_+-]*){0,2}"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,34 @@ class Matches(Check):
         if self.refuse:
             cel += f" && !self.matches({_quoted(self.refuse)})"
         return _validation(cel, self.message)
+
+
+@dataclass(frozen=True)
+class Zone(Check):
+    """The name of a time zone that the IANA database has; offsets are none, since they know no summer time."""
+
+    @property
+    def message(self) -> str:
+        """Return the rule in words."""
+        return "must be the name of an IANA time zone, such as Europe/Rome"
+
+    def holds(self, value: str) -> bool:
+        """Tell whether there is such a zone."""
+        return re.fullmatch(_ZONE, value) is not None and value != "Local" and _zone_exists(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return a rule that fails where the API server knows no such zone; `Local` is its own, which nobody knows."""
+        known = "timestamp('2026-01-01T00:00:00Z').getFullYear(self) >= 2025"
+        return {"pattern": f"^{_ZONE}$", **_validation(f"self != 'Local' && {known}", self.message)}
+
+
+@lru_cache(maxsize=1024)
+def _zone_exists(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

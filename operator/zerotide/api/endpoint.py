@@ -28,6 +28,7 @@ from zerotide.api.spec_runtime import (
     RuntimeSpec,
 )
 from zerotide.api.spec_scaling import Concurrency, Idle, Scaling, Stabilization
+from zerotide.api.spec_schedules import Override, Schedule
 from zerotide.api.spec_serving import Billing, Cache, Drain, Hold, Request, Routing, Start
 from zerotide.api.status import (
     ColdStarts,
@@ -38,6 +39,7 @@ from zerotide.api.status import (
     LastWake,
     LearnedIdle,
     ModelStatus,
+    OpenWindow,
     Status,
     WakeRequest,
     WakeStage,
@@ -68,6 +70,8 @@ __all__ = [
     "ModelSpec",
     "ModelStatus",
     "ModelUri",
+    "OpenWindow",
+    "Override",
     "PodMetadata",
     "PodTemplate",
     "Readiness",
@@ -76,6 +80,7 @@ __all__ = [
     "Routing",
     "RuntimeSpec",
     "Scaling",
+    "Schedule",
     "SecretRef",
     "Spec",
     "Stabilization",
@@ -102,6 +107,21 @@ class Spec(Model):
             "scaling.pinnedReplicas must not be greater than scaling.maxReplicas",
             lambda spec: spec.scaling.pinned_replicas <= spec.scaling.max_replicas,
             ".scaling.pinnedReplicas",
+        ),
+        Rule(
+            "!has(self.scaling.schedules) "
+            "|| self.scaling.schedules.all(window, window.minReplicas <= self.scaling.maxReplicas)",
+            "minReplicas of scaling.schedules must not be greater than scaling.maxReplicas",
+            lambda spec: all(window.min_replicas <= spec.scaling.max_replicas for window in spec.scaling.schedules),
+            ".scaling.schedules",
+        ),
+        Rule(
+            "!has(self.scaling.override) || self.scaling.override.minReplicas <= self.scaling.maxReplicas",
+            "scaling.override.minReplicas must not be greater than scaling.maxReplicas",
+            lambda spec: (
+                spec.scaling.override is None or spec.scaling.override.min_replicas <= spec.scaling.max_replicas
+            ),
+            ".scaling.override.minReplicas",
         ),
         Rule(
             "self.scaling.concurrency.limit == 0 || self.scaling.concurrency.target <= self.scaling.concurrency.limit",

@@ -3,6 +3,7 @@
     ApiError
     ├── InvalidObject         a custom resource that does not parse; names each field and rule
     ├── InvalidScalar
+    │   ├── InvalidCron
     │   ├── InvalidDuration
     │   ├── InvalidQuantity
     │   └── InvalidTime
@@ -39,6 +40,10 @@ class InvalidObject(ApiError):
 
 class InvalidScalar(ApiError, ValueError):
     """Text that is not the scalar that it should be."""
+
+
+class InvalidCron(InvalidScalar):
+    """Text that is no cron expression."""
 
 
 class InvalidDuration(InvalidScalar):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from zerotide.api.base import Duration, Model, Span
+from zerotide.api.base import Duration, Model, Span, Unique
+from zerotide.api.spec_schedules import Override, Schedule
 
 
 class Concurrency(Model):
@@ -73,3 +74,15 @@ class Scaling(Model):
     stabilization: Annotated[
         Stabilization, Field(description="How long a load must last before the number of replicas follows it.")
     ] = Stabilization()
+    schedules: Annotated[
+        tuple[Schedule, ...],
+        Field(
+            max_length=16,
+            description="Windows of time within which replicas are kept; the highest wins. Replicas are started "
+            "earlier by the time that nine of ten cold starts took.",
+        ),
+        Unique("name"),
+    ] = ()
+    override: Annotated[
+        Override | None, Field(description="A floor for a while, in place of minReplicas and schedules.")
+    ] = None

@@ -132,6 +132,18 @@ class LearnedIdle(Model):
     wakes: Annotated[Count, Field(description="How many cold starts that is the mean of.")] = 0
 
 
+class OpenWindow(Model):
+    """The window of scaling.schedules that decides, or the one that opens next."""
+
+    name: Annotated[Label, Field(description="Its name.")]
+    min_replicas: Annotated[Count, Field(description="Replicas that are kept meanwhile.")]
+    start_time: Annotated[Time, Field(description="When it opens, or did.")]
+    end_time: Annotated[Time, Field(description="When it closes.")]
+    lead_time: Annotated[
+        Length, Field(description="So much earlier replicas are started: coldStarts.p90 at that time.")
+    ] = "0s"
+
+
 class FailedStarts(Model):
     """Starts that failed one after another; a start that succeeds, or a new spec, clears them."""
 
@@ -203,6 +215,9 @@ class Status(Model):
     cold_starts: Annotated[ColdStarts | None, Field(description="How long the newest wakes took.")] = None
     idle: Annotated[
         LearnedIdle | None, Field(description="The learned idle timeout, where scaling.idle.policy is Learned.")
+    ] = None
+    schedule: Annotated[
+        OpenWindow | None, Field(description="The window of scaling.schedules that decides, or opens next.")
     ] = None
     last_decision: Annotated[Decision | None, Field(description="The newest change of replicas.")] = None
     decisions: Annotated[

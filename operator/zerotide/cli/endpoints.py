@@ -131,6 +131,7 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
         ("Address", status.url or ""),
         ("Last used", _ago(status.last_activity_time, now_us)),
         ("Kept awake by", status.kept_awake_by or ""),
+        ("Schedule", _schedule(status)),
         ("Learned idle", f"{status.idle.timeout}, {status.idle.message}" if status.idle else ""),
         ("Cold starts", _cold_starts(status)),
         ("Created", _ago(metadata.get("creationTimestamp"), now_us)),
@@ -141,12 +142,14 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
 def _intent(endpoint: InferenceEndpoint) -> list[tuple[str, str]]:
     spec = endpoint.spec
     scaling, gpus = spec.scaling, spec.accelerator
+    override = scaling.override
     pinned = f", pinned to {scaling.pinned_replicas}" if scaling.pinned_replicas else ""
     return [
         ("Model", f"{', '.join(endpoint.model_names)} from {spec.model.uri}"),
         ("Engine", f"{spec.runtime.engine.value}{f' in {spec.runtime.image}' if spec.runtime.image else ''}"),
         ("Accelerators", f"{gpus.count} × {gpus.class_name or 'GPU'} per replica" if gpus else "none, CPU"),
         ("Scaling", f"{scaling.min_replicas} to {scaling.max_replicas}{pinned}, idle after {scaling.idle.timeout}"),
+        ("Override", f"at least {override.min_replicas} until {override.until}" if override else ""),
         ("Access", f"JWT of {spec.access.jwt.issuer}" if spec.access.jwt is not None else spec.access.auth),
         ("Suspended", "yes: `zerotide resume` ends it" if spec.suspend else ""),
     ]
@@ -160,6 +163,14 @@ def _conditions(status: Status, now_us: int) -> list[str]:
         for c in status.conditions
     ]
     return ["", "Conditions:", *_indent(format_table(["TYPE", "STATUS", "REASON", "AGE", "MESSAGE"], rows))]
+
+
+def _schedule(status: Status) -> str:
+    window = status.schedule
+    if window is None:
+        return ""
+    lead = f", started {window.lead_time} earlier" if window.lead_time != "0s" else ""
+    return f"{window.name}: {window.min_replicas} from {window.start_time} to {window.end_time}{lead}"
 
 
 def _cold_starts(status: Status) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from zerotide.api.base import format_micro_time
+from zerotide.api.base import format_micro_time, format_time, parse_duration
+from zerotide.api.failures import InvalidDuration
 from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE, MANAGER_CLI
 from zerotide.cli.commands import Handler, Subparsers, declare
 from zerotide.cli.session import Session
@@ -26,11 +27,15 @@ def add(commands: Subparsers) -> None:
         commands,
         "scale",
         scale,
-        "pin the number of replicas; 0 lets Zerotide decide again",
-        examples="zerotide scale smollm2 2\nzerotide scale smollm2 0",
+        "pin the number of replicas, or keep some for a while; 0 lets Zerotide decide again",
+        text="Pin the number of replicas, whatever the load; 0 hands back to Zerotide and ends an override.\n"
+        "With --for, nothing is pinned: so many are kept at least until the time is over, in place of minReplicas\n"
+        "and schedules.",
+        examples="zerotide scale smollm2 2\nzerotide scale smollm2 0\nzerotide scale smollm2 1 --for 2h",
     )
     parser.add_argument("name", help="the endpoint")
-    parser.add_argument("replicas", type=_replicas, help="exactly so many replicas, whatever the load; 0 hands back")
+    parser.add_argument("replicas", type=_replicas, help="exactly so many replicas; 0 hands back")
+    parser.add_argument("--for", dest="span", type=_span, metavar="TIME", help="keep at least so many for this time")
 
 
 def _declare(commands: Subparsers, name: str, handler: Handler, help: str, goal: Goal) -> None:
@@ -45,6 +50,16 @@ def _replicas(text: str) -> int:
     if not text.isdecimal() or int(text) > 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1000")
     return int(text)
+
+
+def _span(text: str) -> int:
+    try:
+        us = parse_duration(text)
+    except InvalidDuration as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if not us:
+        raise argparse.ArgumentTypeError("the time must be longer than 0s; `zerotide scale NAME 0` ends an override")
+    return us
 
 
 async def wake(session: Session, args: argparse.Namespace) -> None:
@@ -68,9 +83,18 @@ async def resume(session: Session, args: argparse.Namespace) -> None:
 
 
 async def scale(session: Session, args: argparse.Namespace) -> None:
-    """Pin the replicas through /scale, as kubectl scale does."""
-    await session.get(INFERENCE_ENDPOINTS, args.name)
+    """Pin the replicas through /scale, as kubectl scale does, or keep some for a while."""
+    item = await session.get(INFERENCE_ENDPOINTS, args.name)
     namespace, client = await session.namespace(), await session.client()
+    if args.span:
+        until = format_time(session.clock.now_us() + args.span)
+        floor: Object = {"spec": {"scaling": {"override": {"minReplicas": args.replicas, "until": until}}}}
+        changed = await client.patch(INFERENCE_ENDPOINTS, args.name, namespace, floor, manager=MANAGER_CLI)
+        _print(session, changed, namespace, args.name, f"at least {args.replicas} until {until}")
+        return
+    if not args.replicas and "override" in (item["spec"].get("scaling") or {}):
+        ended: Object = {"spec": {"scaling": {"override": None}}}
+        await client.patch(INFERENCE_ENDPOINTS, args.name, namespace, ended, manager=MANAGER_CLI)
     patch = {"spec": {"replicas": args.replicas}}
     changed = await client.patch(
         INFERENCE_ENDPOINTS, args.name, namespace, patch, subresource="scale", manager=MANAGER_CLI

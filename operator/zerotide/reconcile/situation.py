@@ -6,12 +6,12 @@ the same conclusions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from zerotide.api.conditions import Reason, State
 from zerotide.api.endpoint import Status
 from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE
-from zerotide.api.scalars import parse_time
+from zerotide.api.scalars import parse_duration, parse_time
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.deployment import refused, replicas_of
@@ -22,6 +22,7 @@ from zerotide.reconcile.pods import Pod, Stage
 from zerotide.reconcile.rendering import Rendering
 from zerotide.scaling.decide import Facts, Why
 from zerotide.scaling.policy import Policy
+from zerotide.scaling.schedules import Floor, floor_of
 from zerotide.scaling.starts import FailedStarts, failed, give_up_at, given_up
 
 
@@ -45,6 +46,9 @@ class Situation:
     roll_out: Finding | None = None
     """Why no replica of the present spec serves beside those of an older one, if it is hopeless."""
 
+    floor: Floor = field(default_factory=lambda: Floor(0))
+    """What is kept by the clock."""
+
     @property
     def stuck(self) -> Finding | None:
         """Return why the present spec cannot run."""
@@ -57,6 +61,8 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     policy = Policy.of(endpoint.spec)
     if observed.learned is not None:
         policy = replace(policy, idle_us=observed.learned.timeout_us)
+    floor = floor_of(endpoint.spec.scaling, _lead_us(status), now_us)
+    policy = policy.at_least(floor)
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
@@ -84,9 +90,9 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         blocked=blocked,
         give_up=give_up,
     )
-    due = _due(current, policy, retry_us, now_us)
+    due = _due(current, policy, now_us, retry_us, floor.until_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
-    return Situation(policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless)
+    return Situation(policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless, floor)
 
 
 def _decided(observed: Observed) -> int:
@@ -185,8 +191,14 @@ def _since(
     return 0 if obstacle else None
 
 
-def _due(current: tuple[Pod, ...], policy: Policy, retry_us: int | None, now_us: int) -> int | None:
-    times = [retry_us] if retry_us is not None else []
+def _lead_us(status: Status) -> int:
+    """Return how long nine of ten cold starts took, nothing before the first."""
+    known = status.cold_starts.p90 if status.cold_starts else None
+    return parse_duration(known) if known else 0
+
+
+def _due(current: tuple[Pod, ...], policy: Policy, now_us: int, *others_us: int | None) -> int | None:
+    times = [time for time in others_us if time is not None]
     for pod in current:
         if pod.stage is Stage.UNSCHEDULABLE:
             times.append(pod.created_us + policy.capacity_us)

@@ -16,7 +16,7 @@ from zerotide.api import names
 from zerotide.api.conditions import State, conditions
 from zerotide.api.endpoint import Decision as DecisionRecord
 from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
-from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, Status
+from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, OpenWindow, Status
 from zerotide.api.scalars import (
     MILLISECOND,
     MINUTE,
@@ -35,7 +35,7 @@ from zerotide.reconcile.steer import Steering
 
 Object = dict[str, Any]
 
-LAZY = {"lastActivityTime", "keptAwakeBy", "idle"}
+LAZY = {"lastActivityTime", "keptAwakeBy", "idle", "schedule"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
 FRESH_US, SETTLED_US = 3 * SECOND, 5 * SECOND
@@ -77,6 +77,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "keptAwakeBy": decision.kept_by if decision.replicas else None,
         "lastActivityTime": _activity(observed),
         "idle": _learned(observed),
+        "schedule": _window(steering),
         "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
         "handledAnnotations": _handled(observed, steering),
         "failedStarts": _failed(steering),
@@ -164,6 +165,19 @@ def _learned(observed: Observed) -> Object | None:
         history=known.history,
         held_per_wake=f"{known.waiting:.2f}",
         wakes=known.wakes,
+    ).dump()
+
+
+def _window(steering: Steering) -> Object | None:
+    window = steering.situation.floor.window
+    if window is None:
+        return None
+    return OpenWindow(
+        name=window.name,
+        min_replicas=window.replicas,
+        start_time=format_time(window.start_us),
+        end_time=format_time(window.end_us),
+        lead_time=format_duration(window.lead_us),
     ).dump()
 
 

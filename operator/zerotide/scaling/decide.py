@@ -23,6 +23,8 @@ class Why(StrEnum):
     BLOCKED = "Blocked"
     PINNED = "Pinned"
     MIN_REPLICAS = "MinReplicas"
+    SCHEDULE = "Schedule"
+    OVERRIDE = "Override"
     REQUEST = "Request"
     ANNOTATION = "Annotation"
     DEMAND = "Demand"
@@ -96,12 +98,13 @@ def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
         return Decision(min(first, policy.max_replicas), Why.DEMAND, f"{counted(load.held, 'request')} held")
     if policy.min_replicas:
         # What is still in flight counts at once, or the next look would change the decision.
-        return Decision(min(first, policy.max_replicas), Why.MIN_REPLICAS, "minReplicas is set", "minReplicas")
+        why = Why(policy.min_by)
+        return Decision(min(first, policy.max_replicas), why, f"{policy.min_reason} asks for it", policy.min_reason)
     return Decision(0, Why.UNCHANGED)
 
 
 def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
-    floor, kept, until = policy.min_replicas, "minReplicas", None
+    floor, kept, until = policy.min_replicas, policy.min_reason, None
     if not floor:
         if facts.sleep and not load.active:
             return Decision(0, Why.SLEEP_REQUESTED, "an annotation asked for it")
@@ -115,7 +118,7 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     if replicas == facts.replicas:
         return Decision(replicas, Why.UNCHANGED, "", kept, until)
     if facts.replicas < policy.min_replicas:
-        return Decision(replicas, Why.MIN_REPLICAS, "minReplicas is set", kept, until)
+        return Decision(replicas, Why(policy.min_by), f"{policy.min_reason} asks for it", kept, until)
     asked = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
     return Decision(replicas, Why.DEMAND, asked, kept, until)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from zerotide.api.endpoint import Spec
 from zerotide.api.scalars import HOUR, MINUTE, SECOND
+from zerotide.scaling.schedules import By, Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,8 @@ class Policy:
     """Bounds, targets and delays (microseconds) of one endpoint."""
 
     min_replicas: int = 0
+    min_by: By = By.MIN_REPLICAS
+    min_reason: str = "minReplicas"
     max_replicas: int = 1
     pinned: int = 0
     target: int = 8
@@ -44,3 +47,8 @@ class Policy:
             capacity_us=spec.start.capacity_timeout.us,
             deadline_us=spec.start.deadline.us,
         )
+
+    def at_least(self, floor: Floor) -> Self:
+        """Return the policy with the floor that holds by the clock, within its bounds."""
+        replicas = min(floor.replicas, self.max_replicas)
+        return replace(self, min_replicas=replicas, min_by=floor.by, min_reason=floor.reason)
