@@ -70,6 +70,9 @@ def server(cluster: Any) -> Iterator[Server]:
         client.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
 
 
+WINDOW = {"name": "w", "start": "0 8 * * 1-5", "duration": "8h"}
+
+
 def create(client: Server, obj: dict[str, Any], *, keep: bool = False) -> dict[str, Any]:
     """Create an object in the tests' namespace under strict validation, by default without keeping it."""
     obj = copy.deepcopy(obj)
@@ -92,10 +95,20 @@ def refusal(client: Server, obj: dict[str, Any]) -> str | None:
     return None
 
 
+ABSENT = (
+    ("model", "aliases"),
+    ("runtime", "args"),
+    ("runtime", "env"),
+    ("request", "extraPaths"),
+    ("scaling", "schedules"),
+)
+"""Lists without a default in the schema."""
+
+
 def test_the_server_fills_the_same_defaults(server: Server) -> None:
     made = create(server, endpoint(MODEL))
     expected = InferenceEndpoint.model_validate(endpoint(MODEL)).dump()["spec"]
-    for path in (("model", "aliases"), ("runtime", "args"), ("runtime", "env"), ("request", "extraPaths")):
+    for path in ABSENT:
         del expected[path[0]][path[1]]
     assert made["spec"] == expected
     assert InferenceEndpoint.parse(made).spec == InferenceEndpoint.model_validate(endpoint(MODEL)).spec
@@ -171,7 +184,13 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
         ({**MODEL, "access": {"auth": "JWT", "jwt": {**JWT, "audiences": []}}}, "spec.access.jwt.audiences"),
         ({**MODEL, "cache": {"type": "Node"}}, "spec.cache.type: Unsupported value"),
         ({**MODEL, "replica": 1}, 'unknown field "spec.replica"'),
-        ({**MODEL, "scaling": {"schedules": []}}, 'unknown field "spec.scaling.schedules"'),
+        ({**MODEL, "scaling": {"prewarm": {}}}, 'unknown field "spec.scaling.prewarm"'),
+        ({**MODEL, "scaling": {"schedules": [{**WINDOW, "start": "0 25 * * *"}]}}, "start: Invalid value"),
+        ({**MODEL, "scaling": {"schedules": [{**WINDOW, "timeZone": "Mars/Base"}]}}, "timeZone: Invalid value"),
+        ({**MODEL, "scaling": {"schedules": [{**WINDOW, "minReplicas": 2}]}}, "spec.scaling.schedules: Invalid value"),
+        ({**MODEL, "scaling": {"schedules": [WINDOW, WINDOW]}}, "spec.scaling.schedules[1]: Duplicate value"),
+        ({**MODEL, "scaling": {"override": {"minReplicas": 2, "until": NOW}}}, "spec.scaling.override.minReplicas"),
+        ({**MODEL, "scaling": {"override": {"minReplicas": 1, "until": "noon"}}}, "spec.scaling.override.until"),
     ],
 )
 def test_a_refusal_names_the_field_and_the_rule(server: Server, spec: dict[str, Any], words: str) -> None:

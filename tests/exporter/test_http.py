@@ -15,7 +15,7 @@ from tests.billing.worlds import T0, life
 from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND, format_micro_time
-from zerotide.billing.reports import ColdStartReport, CostReport, SegmentReport
+from zerotide.billing.reports import ArrivalReport, ColdStartReport, CostReport, SegmentReport
 from zerotide.billing.rollups import UsageReport
 from zerotide.billing.statements import Explanation, LineReport, RateReport, Verification
 from zerotide.exporter.access import Access
@@ -202,6 +202,17 @@ async def test_statements_are_served_and_verified(world: World) -> None:
     assert lines.total == explained.total == "0.084000"
     assert explained.pods[0].pod_uid == "u1"
     assert (verified.differences, len(verified.checks)) == (0, 7)
+
+
+async def test_arrivals_are_served(world: World) -> None:
+    """As they are replayed by whoever plans."""
+    async with world.http.post("/internal/usage", data=body(1, 2), headers=DELIVERY) as answer:
+        assert answer.status == 204
+    query = {"namespace": "demo", "endpoint": "smollm2", "to": str(T0 + 3600 * SECOND)}
+    async with world.http.get("/api/v1/arrivals", params=query, headers=READER) as answer:
+        report = ArrivalReport.model_validate(await answer.json())
+    assert report.to_us == T0 + 3600 * SECOND
+    assert report.requests == ((T0 + 10 * SECOND, 10 * SECOND),) * 2
 
 
 async def test_usage_is_told_by_consumer(world: World) -> None:

@@ -10,13 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from zerotide.api.scalars import HOUR, MINUTE, SECOND
 from zerotide.scaling.demand import Load
-from zerotide.scaling.learning.explain import ENOUGH, LONGEST_US, SHORTEST_US, learned
+from zerotide.scaling.learning.explain import ENOUGH, learned
 from zerotide.scaling.learning.gaps import EDGES, MOST, Gaps
-from zerotide.scaling.learning.learner import Learner
+from zerotide.scaling.learning.learner import LONGEST_S, SHORTEST_S, Learner
 from zerotide.scaling.learning.listening import Listening
 from zerotide.scaling.learning.memory import LONGEST, read, written
 from zerotide.scaling.learning.prior import Prior
 
+SHORTEST_US, LONGEST_US = int(SHORTEST_S * SECOND), int(LONGEST_S * SECOND)
 NOW = 1_790_000_000 * SECOND
 
 

@@ -176,3 +176,11 @@ class SegmentReport(Report):
     to_us: Us
     as_of_us: Us
     pods: tuple[PodSegments, ...]
+
+
+class ArrivalReport(Report):
+    """When the requests of [from, to) came, oldest first, each with the time that replicas served it."""
+
+    from_us: Us
+    to_us: Us
+    requests: tuple[tuple[Us, Us], ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -45,6 +46,14 @@ def declare(
     )
     parser.set_defaults(handler=handler)
     return parser
+
+
+def positive(text: str) -> float:
+    """Read a positive number, as a type of an argument."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
 def group(commands: Subparsers, name: str, help: str) -> Subparsers:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import random
 from dataclasses import asdict
 from pathlib import Path
 
 from zerotide.api.scalars import SECOND, parse_duration
-from zerotide.cli.commands import Subparsers, declare, group
+from zerotide.cli import advise
+from zerotide.cli.commands import Subparsers, declare, group, positive
 from zerotide.cli.errors import CliError, UsageError
 from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
@@ -24,6 +24,7 @@ from zerotide.scaling.replay.verdict import verdict
 def add(commands: Subparsers) -> None:
     """Declare the commands."""
     plans = group(commands, "plan", "find out what scaling costs, and what would be cheaper")
+    advise.add(plans)
     parser = declare(
         plans,
         "replay",
@@ -50,28 +51,21 @@ def add(commands: Subparsers) -> None:
         "--run", type=_whole, default=thinning.run, metavar="N", help="mean length of runs that stay together"
     )
     parser.add_argument(
-        "--stretch", type=_positive, default=thinning.stretch, metavar="X", help="slow the trace down so many times"
+        "--stretch", type=positive, default=thinning.stretch, metavar="X", help="slow the trace down so many times"
     )
     parser.add_argument("--seed", type=int, default=thinning.seed, metavar="N", help="of everything random")
     parser.add_argument("--cold-start", default="30s", metavar="TIME", help="length of a cold start; %(default)s")
     prices = Prices()
     parser.add_argument(
-        "--gpu-second", type=_positive, default=prices.gpu, metavar="USD", help="price of a replica; %(default)s"
+        "--gpu-second", type=positive, default=prices.gpu, metavar="USD", help="price of a replica; %(default)s"
     )
     parser.add_argument(
         "--waiting-second",
-        type=_positive,
+        type=positive,
         default=prices.waiting,
         metavar="USD",
         help="what it is worth that a request waits a second less; %(default)s",
     )
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
 
 
 def _whole(text: str) -> int:

@@ -12,6 +12,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from zerotide.api.failures import InvalidTime
 from zerotide.api.scalars import parse_time
+from zerotide.billing.arrivals import arrival_report
 from zerotide.billing.audit import verification
 from zerotide.billing.bills import explanation, line_report
 from zerotide.billing.compose import coldstart_report, cost_report, segment_report
@@ -52,6 +53,7 @@ REPORTS: Mapping[str, Compose] = {
     "segments": segment_report,
     "lines": line_report,
     "explain": explanation,
+    "arrivals": arrival_report,
 }
 OURS = "ours"
 """The name of the cluster's own price book among those that usage is rated by."""

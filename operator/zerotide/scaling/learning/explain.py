@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zerotide.api.scalars import HOUR, SECOND, format_duration
+from zerotide.api.scalars import SECOND, format_duration
 from zerotide.api.wording import counted
 from zerotide.scaling.learning.choice import expect
 from zerotide.scaling.learning.learner import Learner
@@ -12,8 +12,6 @@ from zerotide.scaling.learning.memory import written
 
 ENOUGH = 5
 """Silences before what was learned holds; until then the timeout of the spec does."""
-SHORTEST_US, LONGEST_US = 5 * SECOND, 24 * HOUR
-"""What a timeout of the spec may be, and so a learned one: requests of one person are not to meet a cold start each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def learned(learner: Learner, given_us: int) -> Learned:
         message = f"{counted(silences, 'silence')} seen; {given} holds until there are {ENOUGH}"
         return Learned(given_us, message, silences, written(gaps), waiting.mean, waiting.wakes)
     choice = learner.choice
-    timeout_us = min(max(int(choice.timeout_s * SECOND), SHORTEST_US), LONGEST_US)
+    timeout_us = int(learner.timeout_s * SECOND)
     ours = expect(gaps, learner.prior, choice.break_even_s, timeout_us / SECOND)
     theirs = expect(gaps, learner.prior, choice.break_even_s, given_us / SECOND)
     message = (

@@ -8,6 +8,8 @@ from zerotide.scaling.learning.choice import WEIGHT, Choice, choose
 from zerotide.scaling.learning.gaps import Gaps
 from zerotide.scaling.learning.prior import Prior
 
+SHORTEST_S, LONGEST_S = 1.0, 86_400.0
+"""What a timeout of the spec may be, and so a learned one: a person's next request is not to meet a cold start."""
 _WAKES = 20
 _LEAST_COLD_S = 0.1
 
@@ -56,6 +58,11 @@ class Learner:
             self._choice = choose(self.gaps, self.prior, self.break_even_s, self._weight)
             self._stale_in = min(int(self.gaps.seen) // 20, 20) + 1
         return self._choice
+
+    @property
+    def timeout_s(self) -> float:
+        """Return the timeout of the choice, within the bounds that the API sets for any."""
+        return min(max(self.choice.timeout_s, SHORTEST_S), LONGEST_S)
 
     def price(self, prior: Prior, cold_s: float, worth: float) -> None:
         """Take over what is known now of other endpoints, of cold starts and of the worth of waiting."""

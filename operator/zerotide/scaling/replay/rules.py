@@ -64,7 +64,7 @@ class Learned:
 
     def timeout_s(self, began_s: float, ended_s: float) -> float:
         """Return the timeout of least expected cost."""
-        return self.learner.choice.timeout_s
+        return self.learner.timeout_s
 
     def silence(self, gap_s: float) -> None:
         """Learn it."""

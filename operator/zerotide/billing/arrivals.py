@@ -1,0 +1,43 @@
+"""When an endpoint's requests came, for replays of what other timeouts would have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zerotide.billing.ledger import Ledger
+from zerotide.billing.prices import PriceIndex
+from zerotide.billing.rating import Period
+from zerotide.billing.reports import ArrivalReport
+from zerotide.billing.usage import Attempt
+
+MOST = 50_000
+"""Requests in a report; the newest are kept."""
+
+
+def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> ArrivalReport:
+    """Return when requests came within a period, and how long replicas served them, oldest first.
+
+    The log tells when a request went to its replica. One that was held for a wake is taken to have come with the
+    first that was, and one that was tried again to have been served by all its attempts.
+    """
+    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    requests: list[tuple[int, int]] = []
+    for ledger in ledgers:
+        wakes = {wake.wake_id: wake.time_us for wake in ledger.records.wakes}
+        attempts: dict[str, list[Attempt]] = {}
+        for attempt in ledger.records.attempts:
+            attempts.setdefault(attempt.request_id, []).append(attempt)
+        for tries in attempts.values():
+            first = min(tries, key=lambda each: each.number)
+            came_us = first.forwarded_us
+            if first.cold:
+                came_us = min(came_us, wakes.get(first.wake_id, came_us))
+            if period.start_us <= came_us < period.end_us:
+                spans = [each.span(as_of_us, ledger.records.open_limit_us) for each in tries]
+                requests.append((came_us, sum(span.end_us - span.start_us for span in spans)))
+    requests.sort()
+    return ArrivalReport(
+        from_us=max(period.start_us, requests[-MOST][0]) if len(requests) > MOST else period.start_us,
+        to_us=period.end_us,
+        requests=tuple(requests[-MOST:]),
+    )

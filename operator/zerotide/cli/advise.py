@@ -1,0 +1,134 @@
+"""`zerotide plan advise`: what an endpoint's own requests say about how it should scale."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+from zerotide.api.base import format_time, parse_duration
+from zerotide.api.bounds import Zone
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.failures import InvalidDuration
+from zerotide.api.scalars import SECOND
+from zerotide.billing.reports import ArrivalReport, CostReport
+from zerotide.cli.advise_text import compared, patch, sentence, table
+from zerotide.cli.commands import Subparsers, declare, positive
+from zerotide.cli.reports import fetch
+from zerotide.cli.session import Session
+from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.scaling.advice import Advice, Option, advise
+from zerotide.scaling.hours import History
+from zerotide.scaling.replay.simulate import Outcome, Prices
+from zerotide.scaling.replay.trace import Arrivals
+
+COLD_S = 30.0
+"""What a cold start is taken for before one was measured."""
+
+
+def add(plans: Subparsers) -> None:
+    """Declare the command."""
+    parser = declare(
+        plans,
+        "advise",
+        print_advice,
+        "say how an endpoint should scale, by a replay of its own requests",
+        text="Replay an endpoint's own requests, as the exporter has them, under other idle timeouts, the learned\n"
+        "policy and windows in which it is kept awake. The advice goes to stderr, the patch for it to stdout.",
+        examples="""zerotide plan advise smollm2
+            zerotide plan advise smollm2 --since 720h --time-zone Europe/Rome > patch.yaml
+            zerotide plan advise smollm2 --dedicated-hour 1.99 --api-million 0.6 --json""",
+    )
+    parser.add_argument("name", help="the endpoint")
+    parser.add_argument("--since", type=_span, default="720h", metavar="TIME", help="the last so long; %(default)s")
+    parser.add_argument("--time-zone", type=_zone, default="UTC", metavar="ZONE", help="of windows; %(default)s")
+    parser.add_argument("--gpu-second", type=positive, metavar="USD", help="price of a replica; default: as billed")
+    parser.add_argument(
+        "--waiting-second",
+        type=positive,
+        default=Prices().waiting,
+        metavar="USD",
+        help="what it is worth that a request waits a second less; %(default)s",
+    )
+    parser.add_argument("--dedicated-hour", type=positive, metavar="USD", help="what a machine of your own would cost")
+    parser.add_argument("--api-million", type=positive, metavar="USD", help="what a million tokens cost elsewhere")
+
+
+def _span(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except InvalidDuration as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _zone(text: str) -> str:
+    if not Zone().holds(text):
+        raise argparse.ArgumentTypeError(f"{text!r} {Zone().message}")
+    return text
+
+
+async def print_advice(session: Session, args: argparse.Namespace) -> None:
+    """Print the advice, its reasons, and the patch."""
+    endpoint = InferenceEndpoint.parse(await session.get(INFERENCE_ENDPOINTS, args.name))
+    now_us = session.clock.now_us()
+    query = {"namespace": endpoint.metadata.namespace, "endpoint": args.name}
+    period = {"from": format_time(now_us - args.since), "to": format_time(now_us)}
+    arrivals = await fetch(session, ArrivalReport, "arrivals", {**query, **period})
+    cost = await fetch(session, CostReport, "cost", {**query, **period})
+    prices, priced = _prices(cost, args)
+    known = endpoint.status.cold_starts.p50 if endpoint.status.cold_starts else None
+    cold_s = parse_duration(known) / SECOND if known else COLD_S
+    idle = endpoint.spec.scaling.idle
+    present = Option("now", Outcome(), idle.timeout.seconds, idle.policy == "Learned")
+    advice = advise(history_of(arrivals), cold_s, prices, present, args.time_zone)
+    notes = [*priced, *([] if known else [f"No cold start was measured yet: {COLD_S:g} s is assumed."])]
+    notes += compared(advice, prices, cost, args.dedicated_hour, args.api_million)
+    if session.printer.as_json:
+        session.printer.json(_document(advice, prices, notes))
+        return
+    if advice.too_little:
+        session.printer.prose(f"{advice.too_little}.")
+        return
+    for line in [sentence(advice, prices), "", *table(advice, prices), *notes]:
+        session.printer.prose(line)
+    if advice.best is not advice.present:
+        session.printer.data(yaml.safe_dump(patch(advice.best), sort_keys=False).rstrip())
+
+
+def history_of(report: ArrivalReport) -> History:
+    """Return what a report tells, from its first request on: what was before that, nobody knows."""
+    begin_us = report.requests[0][0] if report.requests else report.to_us
+    times = tuple((came - begin_us) / SECOND for came, _ in report.requests)
+    services = tuple(served / SECOND for _, served in report.requests)
+    return History(begin_us / SECOND, report.to_us / SECOND, Arrivals(times, services))
+
+
+def _prices(cost: CostReport, args: argparse.Namespace) -> tuple[Prices, list[str]]:
+    default = Prices(waiting=args.waiting_second)
+    if args.gpu_second:
+        return Prices(args.gpu_second, args.waiting_second), []
+    seconds = (cost.to_us - cost.from_us) / SECOND
+    billed = float(Decimal(cost.always_on)) / seconds if seconds > 0 else 0.0
+    if billed > 0:
+        return Prices(billed, args.waiting_second), []
+    return default, [f"The price book has no price for it: {default.gpu} for a second of a replica is assumed."]
+
+
+def _document(advice: Advice, prices: Prices, notes: list[str]) -> dict[str, Any]:
+    options = {
+        option.name: {**asdict(option.outcome), "cost": option.outcome.cost(prices)}
+        for option in (*advice.options, advice.always_on)
+    }
+    if advice.too_little:
+        return {"tooLittle": advice.too_little, "options": options, "notes": notes}
+    said = {"sentence": sentence(advice, prices), "best": advice.best.name, "present": advice.present.name}
+    return {
+        **said,
+        "pricePerAvoidedColdStart": advice.price_of_avoided(prices),
+        "patch": patch(advice.best) if advice.best is not advice.present else None,
+        "options": options,
+        "notes": notes,
+    }
