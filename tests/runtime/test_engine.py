@@ -241,6 +241,30 @@ def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pyte
         assert running.recorder.steps.count(("broken prefill", 0)) == 1
 
 
+def test_memory_that_cannot_be_had_is_an_error_to_who_needs_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Running(tiny) as running:
+        reserve = running.runner.cache.reserve
+
+        def short(rows: int, positions: int) -> bool:
+            if rows * positions > 400:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return reserve(rows, positions)
+
+        monkeypatch.setattr(running.runner.cache, "reserve", short)
+        together = [make(prompt, 60) for prompt in PROMPTS]
+        large, failure = make([5] * 401, 2)
+        grows, cut = make([1, 2], 600)
+        for sequence in (together[0][0], large, grows, *(sequence for sequence, _ in together[1:])):
+            running.engine.submit(sequence)
+        message = "out of memory for 401 tokens; ask for less, or raise the limit"
+        assert failure.get(timeout=WAIT) == FailureEvent(message)
+        assert [len(collect(events)) for _, events in together] == [60] * len(PROMPTS)
+        for _ in range(399):
+            assert isinstance(cut.get(timeout=WAIT), TokenEvent)
+        assert cut.get(timeout=WAIT) == FailureEvent(message), "what cannot go on ends, after all that it got"
+        assert running.answer([1, 2, 3], 5), "the engine goes on"
+
+
 def test_a_model_that_cannot_be_loaded_is_reported() -> None:
     recorder = Recorder()
 

@@ -15,6 +15,7 @@ from zerotide_runtime.engine.request import Choice, FailureEvent, Sequence
 
 if TYPE_CHECKING:
     from zerotide_runtime.engine.execution import Execution, Succession
+    from zerotide_runtime.engine.kv import Cache
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,22 @@ class Observer(Protocol):
 
     def broke(self, kind: str) -> None:
         """A forward pass of `kind` failed, and its sequences with it."""
+
+
+class Reserve:
+    """Ask a cache for room; memory that cannot be had is room that is not there, and remembered."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.error: Exception | None = None
+
+    def __call__(self, rows: int, positions: int) -> bool:
+        """Make room for `rows` sequences of up to `positions` tokens; return False where there is none."""
+        try:
+            return self._cache.reserve(rows, positions)
+        except (MemoryError, RuntimeError) as error:  # torch's own class is of the latter kind
+            self.error = error
+            return False
 
 
 class Engine:
@@ -206,13 +223,21 @@ class Engine:
 
     def _admit(self, runner: Execution) -> None:
         """Make room for the running, at the expense of the youngest if need be, then let in who fits."""
+        reserve = Reserve(runner.cache)
         with self._changed:
-            while not runner.cache.reserve(len(self._batch.running), self._batch.positions):
+            while not reserve(len(self._batch.running), self._batch.positions):
                 self._move(runner, self._batch.preempt())
             if self._level:
                 return  # who waits, waits until it wakes up
-            for sequence in self._batch.admit(runner.cache.reserve):
+            for sequence in self._batch.admit(reserve):
                 sequence.started = sequence.started or self._clock()
+            hopeless = None
+            if reserve.error is not None and not self._batch.running and self._batch.waiting:
+                hopeless = self._batch.waiting.popleft()
+        if hopeless is not None:
+            log.error("no memory for a sequence of %d tokens: %s", hopeless.length, reserve.error)
+            runner.cache.clear()
+            hopeless.sink(FailureEvent(f"out of memory for {hopeless.length} tokens; ask for less, or raise the limit"))
 
     def _prefill(self, runner: Execution) -> None:
         budget = PREFILL_TOKENS
@@ -231,7 +256,7 @@ class Engine:
         running = list(self._batch.running)
         if all(sequence.length - sequence.cached > 1 for sequence in running):
             return  # nobody but prompts in the making, if anybody
-        if not runner.cache.reserve(len(running), self._batch.positions):
+        if not Reserve(runner.cache)(len(running), self._batch.positions):
             return  # the next step makes room
         started = self._clock()
         try:
