@@ -51,17 +51,18 @@ def ours(system: System, namespace: str, name: str, key: str, spec: Json) -> Sle
     """Create an endpoint and return it asleep."""
     system.endpoint(namespace, name, spec)
     system.wait_state(namespace, name, "Asleep")
-    seen: dict[str, str] = {}
+    latest = ""
 
     def over() -> Json | None:
         # The status may still say Asleep from before: it is written half a second after the wake began.
         status = system.status(namespace, name)
         last: Json = status.get("lastWake") or {}
-        return last if status.get("state") == "Asleep" and last.get("id") not in (None, seen.get(name)) else None
+        return last if status.get("state") == "Asleep" and last.get("id") not in (None, latest) else None
 
     def asleep() -> dict[str, float]:
+        nonlocal latest
         last = wait_until(f"{name} woke and sleeps again", over, 60)
-        seen[name] = last["id"]
+        latest = last["id"]
         return {stage["name"]: parse_duration(stage["duration"]) / 1e6 for stage in last["stages"]}
 
     return Sleeper(endpoint(namespace, name, key), asleep)
