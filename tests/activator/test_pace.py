@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -14,25 +15,21 @@ from zerotide.activator.wire.upstream import UpstreamConnection
 
 
 async def test_a_few_in_each_turn_and_in_order() -> None:
-    """Everyone goes, in order, a burst at a time; whoever left meanwhile is passed over."""
-    loop, pace = asyncio.get_running_loop(), Pace()
-    waiters: list[asyncio.Future[None]] = [loop.create_future() for _ in range(3 * BURST)]
-    for waiter in waiters:
-        pace.release(waiter)
-    waiters[-1].cancel()
-    assert [waiter.done() for waiter in waiters].count(True) == BURST + 1
+    """Everyone goes, in order, a burst at a time."""
+    pace = Pace()
+    gone: list[int] = []
+    for number in range(3 * BURST):
+        pace.release(partial(gone.append, number))
     seen = []
-    while not all(waiter.done() for waiter in waiters):
-        done = [waiter.done() for waiter in waiters[:-1]]
-        assert done == sorted(done, reverse=True)
-        seen.append(done.count(True))
+    while len(gone) < 3 * BURST:
+        seen.append(len(gone))
         await asyncio.sleep(0)
+    assert gone == list(range(3 * BURST))
     assert seen[0] == BURST
     assert len(seen) >= 2
-    late: asyncio.Future[None] = loop.create_future()
     await asyncio.sleep(0.01)
-    pace.release(late)
-    assert late.done(), "nobody waits before it"
+    pace.release(partial(gone.append, -1))
+    assert gone[-1] == -1, "nobody waits before it"
 
 
 async def test_few_connections_at_once(stack: Stack, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

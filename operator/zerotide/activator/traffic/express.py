@@ -1,7 +1,7 @@
-"""The way of a warm request: sent on and answered without a task, where nothing has to be waited for.
+"""The way of a request that came whole: held, sent on and answered without a task.
 
-Whatever does not fit, before the request is sent or after, goes the way of `handle`, which knows how to wait, to
-repeat and to refuse. So nothing is decided here that is not decided there as well.
+Whatever does not fit, before the request is sent or after, goes on by a task as `handle` has it, which knows how to
+make connections, to repeat and to refuse. So nothing is decided here that is not decided there as well.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from zerotide.activator.admission.seats import Seat
 from zerotide.activator.endpoints.endpoint import Replica
 from zerotide.activator.failures import ConnectFailed, PeerFault, ResponseLost, UpstreamFault
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.forwarder import Forwarder, cut_off, too_late
-from zerotide.activator.traffic.holder import Place
+from zerotide.activator.traffic.holder import Holder, Place
 from zerotide.activator.traffic.readings import Plan, tail_of
 from zerotide.activator.traffic.relay import Conveyor, Passing
 from zerotide.activator.traffic.replies import passage_lines, passed_on, rejection_of
 from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.traffic.waiting import Waiting
 from zerotide.activator.usage.tap import Events
 from zerotide.activator.wire import ResponseHead, UpstreamConnection, render_lines, status_line
 from zerotide.api.errors import Rejection
@@ -44,14 +46,17 @@ class Run(Conveyor):
 
     __slots__ = ("_connection", "_first_us", "_handed_us", "_office", "_outcome", "_place", "_plan", "_replica", "due")
 
-    def __init__(self, office: Express, visit: Visit, plan: Plan, place: Place, replica: Replica) -> None:
+    def __init__(
+        self, office: Express, visit: Visit, plan: Plan, place: Place, replica: Replica, handed_us: int, now: float
+    ) -> None:
+        """It is handed on at `handed_us`, which is `now` by the monotonic clock."""
         super().__init__(visit)
         self._office, self._plan, self._place, self._replica = office, plan, place, replica
         self._connection: UpstreamConnection | None = None
-        self._handed_us = visit.accepted_us
+        self._handed_us = handed_us
         self._first_us: int | None = None
         self._outcome: Outcome | None = None
-        self.due = visit.started + plan.endpoint.profile.request_timeout
+        self.due = now + plan.endpoint.profile.request_timeout
         """Until when the answer must be complete, by the monotonic clock."""
 
     def begin(self, connection: UpstreamConnection) -> None:
@@ -135,7 +140,7 @@ class Run(Conveyor):
         if self.status:
             self._office.answer(self._visit, self._place, cut_off())
         else:
-            self._office.repeat(self._visit, self._plan, self._place)
+            self._office.forward(self._visit, self._plan, self._place)
 
     def _finish(self) -> None:
         """All is passed on."""
@@ -164,18 +169,21 @@ class Run(Conveyor):
 
 
 class Express:
-    """Send requests at once; `leave` takes leave of a request, `answered` does work that may end in a refusal."""
+    """Hold and send requests; `leave` takes leave of a request, `answered` does work that may end in a refusal."""
 
     def __init__(
         self,
         books: Books,
         forwarder: Forwarder,
+        holder: Holder,
         now: Callable[[], float],
+        now_us: Callable[[], int],
         leave: Callable[[Visit], None],
         answered: Callable[[Visit, Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]],
     ) -> None:
-        self.books = books
-        self._forwarder, self._now, self._leave, self._answered = forwarder, now, leave, answered
+        self.books, self.holder = books, holder
+        self._forwarder, self._now, self._now_us = forwarder, now, now_us
+        self._leave, self._answered = leave, answered
         self.under_way: set[Run] = set()
         self._renewing: set[asyncio.Task[None]] = set()
 
@@ -187,22 +195,37 @@ class Express:
             for run in [run for run in self.under_way if run.due <= now]:
                 run.expire()
 
-    def send(self, visit: Visit, plan: Plan, place: Place) -> bool:
-        """Send a request to a replica that has room and a connection; False, and nothing done, without these."""
-        gate = plan.endpoint.gate
-        if not gate.pass_through(place):
-            return False
+    def send(self, visit: Visit, plan: Plan) -> None:
+        """Send a request that was admitted to a replica that has room, as soon as there is one."""
+        place = self.holder.place(visit, plan.endpoint)
+        if not plan.endpoint.gate.pass_through(place):
+            Waiting(self, plan, place).begin()
+            return
         assert place.seat is not None, "who passed through has a seat"
-        replica = place.seat.replica
-        connection = replica.pool.take()
+        connection = place.seat.replica.pool.take()
         if connection is None:
-            gate.leave(place)
-            return False
+            self.forward(visit, plan, place)
+        else:
+            self._run(visit, plan, place, connection, visit.accepted_us, visit.started)
+
+    def dispatch(self, visit: Visit, plan: Plan, place: Place, seat: Seat[Replica]) -> None:
+        """Send a request that was held to the replica where it has a seat now."""
+        now = self._now()
+        connection = seat.replica.pool.take()
+        if connection is None:
+            self.forward(visit, plan, place)
+            return
+        visit.queued_ms = round((now - visit.started) * 1000)
+        self._run(visit, plan, place, connection, self._now_us(), now)
+
+    def _run(
+        self, visit: Visit, plan: Plan, place: Place, connection: UpstreamConnection, now_us: int, now: float
+    ) -> None:
+        assert place.seat is not None, "a seat goes before a connection"
         visit.attempts = 1
-        run = Run(self, visit, plan, place, replica)
+        run = Run(self, visit, plan, place, place.seat.replica, now_us, now)
         self.under_way.add(run)
         run.begin(connection)
-        return True
 
     # What becomes of runs
 
@@ -231,8 +254,8 @@ class Express:
 
         self._go_on(visit, place, refuse)
 
-    def repeat(self, visit: Visit, plan: Plan, place: Place) -> None:
-        """Send a request again, by a task that may wait for a replica."""
+    def forward(self, visit: Visit, plan: Plan, place: Place) -> None:
+        """Send a request by a task, which may make a connection, or wait for another replica."""
         self._go_on(visit, place, lambda: self._forwarder.forward(visit, plan, place))
 
     def _go_on(self, visit: Visit, place: Place, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -63,26 +63,24 @@ class Forwarder:
         now: Callable[[], float],
         now_us: Callable[[], int],
     ) -> None:
-        self._registry, self._holder, self._books, self._metrics = registry, holder, books, metrics
+        self._registry, self.holder, self._books, self._metrics = registry, holder, books, metrics
         self._now, self._now_us = now, now_us
 
-    def place(self, visit: Visit, endpoint: Endpoint) -> Place:
-        """Return a place for a request that was admitted."""
-        return self._holder.place(visit, endpoint)
-
     async def forward(self, visit: Visit, plan: Plan, place: Place | None = None) -> None:
-        """Hold a request until it may go, send it, pass its answer on; with a place where it was sent before.
+        """Hold a request until it may go, send it, pass its answer on; with a place where it has one, or had.
 
         Raises a Rejection where there will be no answer.
         """
         endpoint = plan.endpoint
-        place = place or self._holder.place(visit, endpoint)
+        place = place or self.holder.place(visit, endpoint)
         try:
             if visit.attempts:
                 self._look_again(visit, endpoint)
             way = visit.way or Plain(visit, plan)
+            given = place.seat if not visit.attempts else None
             while True:
-                seat = await self._holder.seat(place, again=visit.attempts > 0)
+                seat = given or await self.holder.seat(place, again=visit.attempts > 0)
+                given = None
                 visit.queued_ms = round((self._now() - visit.started) * 1000)
                 visit.attempts += 1
                 if await self._attempt(visit, plan, seat.replica, way):

@@ -61,12 +61,12 @@ class Gateway:
         self._intake = Intake(registry, now_us, body_bytes)
         self._pools = registry.council.pools
         self._books = books
-        self._office = Express(books, forwarder, now, self._leave, self._answered)
+        self._office = Express(books, forwarder, forwarder.holder, now, now_us, self._leave, self._answered)
         self.active = 0
         """Requests that are being worked on."""
 
     def express(self, exchange: Exchange) -> bool:
-        """Send a request on at once; False, and nothing done, where it has to wait or is to be refused."""
+        """Take a request without a task; False, and nothing done, where it needs care or is to be refused."""
         body = exchange.whole_body()
         if not body or exchange.request.method != "POST":
             return False
@@ -84,12 +84,9 @@ class Gateway:
         if plan is None or not self._take(visit, plan):
             return False
         visit.accepted_us = self._now_us()
-        if not self._office.send(visit, plan, self._forwarder.place(visit, plan.endpoint)):
-            for name in visit.claims:
-                self._pools.leave(name)
-            return False
         self._count(visit, plan.endpoint.profile)
         self.active += 1
+        self._office.send(visit, plan)
         return True
 
     def _read(self, exchange: Exchange) -> Reading | None:

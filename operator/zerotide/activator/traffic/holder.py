@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from zerotide.activator.admission.seats import Seat
 from zerotide.activator.admission.tickets import Ticket
@@ -23,9 +24,9 @@ BURST = 16
 
 
 class Place(Ticket[Replica]):
-    """A visit's ticket at its endpoint's gate, and the future on which it waits."""
+    """A visit's ticket at its endpoint's gate, and what is to be called once it is decided."""
 
-    __slots__ = ("_follows", "_holder", "_outcome", "_waiter", "endpoint", "patient", "visit")
+    __slots__ = ("_decided", "_follows", "_holder", "_outcome", "endpoint", "patient", "visit")
 
     def __init__(self, holder: Holder, visit: Visit, endpoint: Endpoint, arrived: float) -> None:
         longest = visit.longest - (arrived - visit.started) if visit.longest else 0.0
@@ -34,7 +35,7 @@ class Place(Ticket[Replica]):
         self.patient = visit.batch and not endpoint.profile.wakes_for_batch
         """Whether it waits until its endpoint is woken for somebody else."""
         self._outcome: Seat[Replica] | Rejection | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._decided: Callable[[], None] | None = None
         self._follows = False
         if visit.payload.stream and endpoint.profile.heartbeat:
             self.beat_at = visit.started + endpoint.profile.heartbeat
@@ -44,14 +45,13 @@ class Place(Ticket[Replica]):
         """Tell whether it neither waits nor is still to be decided."""
         return self._outcome is not None
 
-    async def wait(self) -> None:
-        """Return once it is decided."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+    def then(self, decided: Callable[[], None]) -> None:
+        """Call once it is decided: at a time when the gate is at work, so it may only have something called soon."""
+        self._decided = decided
 
     def take(self) -> Seat[Replica]:
         """Return the seat; raise the Rejection where there is none."""
-        outcome, self._outcome, self._waiter = self._outcome, None, None
+        outcome, self._outcome, self._decided = self._outcome, None, None
         if isinstance(outcome, Seat):
             return outcome
         assert outcome is not None, "the gate decides before anyone asks"
@@ -77,8 +77,8 @@ class Place(Ticket[Replica]):
         if self._follows:
             self._follows = False
             self._holder.news.released(self) if isinstance(outcome, Seat) else self._holder.news.forget(self)
-        if self._waiter is not None:
-            self._holder.pace.release(self._waiter)
+        if self._decided is not None:
+            self._holder.pace.release(self._decided)
 
     def beat(self) -> None:
         """Send a comment to a client that reads a stream."""
@@ -90,24 +90,24 @@ class Pace:
     """Let a few go on in each turn of the loop, in order: the first answers are read while others still wait."""
 
     def __init__(self) -> None:
-        self._late: deque[asyncio.Future[None]] = deque()
+        self._late: deque[Callable[[], None]] = deque()
         self._let_go = 0
 
-    def release(self, waiter: asyncio.Future[None]) -> None:
-        """Let a task go on, in this turn or in one of the next."""
+    def release(self, decided: Callable[[], None]) -> None:
+        """Let one go on, in this turn or in one of the next."""
         if not self._let_go:
             asyncio.get_running_loop().call_soon(self._turn)
         if self._let_go < BURST:
             self._let_go += 1
-            _wake(waiter)
+            decided()
         else:
-            self._late.append(waiter)
+            self._late.append(decided)
 
     def _turn(self) -> None:
         self._let_go = 0
         while self._late and self._let_go < BURST:
             self._let_go += 1
-            _wake(self._late.popleft())
+            self._late.popleft()()
         if self._let_go:
             asyncio.get_running_loop().call_soon(self._turn)
 
@@ -152,6 +152,18 @@ class Holder:
 
         Raises queue_full, endpoint_cold, hold_timeout, or what became of the endpoint meanwhile.
         """
+        self.come(place, again=again)
+        if not place.decided:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.hold(place, partial(_wake, waiter))
+            try:
+                await waiter
+            finally:
+                self.release(place)
+        return self.outcome(place)
+
+    def come(self, place: Place, *, again: bool = False) -> None:
+        """Bring a place to its gate, which may decide at once, and wake an endpoint that has no replica."""
         endpoint, visit = place.endpoint, place.visit
         if endpoint.gate.cold:
             visit.cold = visit.cold or not again
@@ -162,21 +174,23 @@ class Holder:
             endpoint.gate.come_back(place, self._now())
         else:
             endpoint.gate.enter(place, self._now())
-        if not place.decided:
-            await self._wait(place)
+
+    def hold(self, place: Place, decided: Callable[[], None]) -> None:
+        """Count a request as held, which `release` ends, and call once the gate has decided."""
+        self._told(place, 1)
+        place.then(decided)
+
+    def release(self, place: Place) -> None:
+        """Count a request as held no longer."""
+        self._told(place, -1)
+        place.visit.held += self._now() - place.since
+
+    def outcome(self, place: Place) -> Seat[Replica]:
+        """Return what the gate decided; raises as `seat` does."""
         try:
             return place.take()
         except Rejection as rejection:
-            raise endpoint.explain(rejection, self._now_us()) from None
-
-    async def _wait(self, place: Place) -> None:
-        since = self._now()
-        self._told(place, 1)
-        try:
-            await place.wait()
-        finally:
-            self._told(place, -1)
-            place.visit.held += self._now() - since
+            raise place.endpoint.explain(rejection, self._now_us()) from None
 
     def _told(self, place: Place, change: int) -> None:
         """Count a request that is held, as demand unless it waits for somebody else to wake its endpoint."""
