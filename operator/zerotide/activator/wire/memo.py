@@ -46,7 +46,7 @@ def cut(data: bytes) -> Cut | None:
     if data[at - 11 : at] not in _NAMES:
         return None
     at += 7
-    stop = data.find(b"\r", at)
+    stop = data.find(b"\r\n", at)
     digits = data[at:stop]
     if stop - at > _DIGITS or not digits.isdigit():
         return None
