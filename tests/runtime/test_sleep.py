@@ -19,6 +19,7 @@ from tests.runtime.test_engine import WAIT, Recorder, collect, make
 from tests.runtime.test_quick import quick_runner
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.execution import Execution, Succession
+from zerotide_runtime.engine.request import Event
 from zerotide_runtime.errors import SettingsError
 from zerotide_runtime.server.admin import read_order
 from zerotide_runtime.settings import read_settings
@@ -89,14 +90,23 @@ def test_what_runs_ends_before_the_sleep_and_what_waits_goes_on_after_it(tiny: P
 
 def test_who_is_woken_before_it_sleeps_goes_on(tiny: Path) -> None:
     with Sleeper(tiny) as sleeper:
-        running, events = make([1, 2], 300)
+        running, events = make([1, 2], 30)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def sink(event: Event) -> None:
+            events.put(event)
+            begun.set()
+            go_on.wait(WAIT)  # in the middle of a step
+
+        running.sink = sink
         sleeper.engine.submit(running)
-        events.get(timeout=WAIT)
+        assert begun.wait(WAIT)
         sleeper.engine.sleep(2)
         sleeper.recorder.ready.clear()
         sleeper.engine.wake_up()
         assert sleeper.recorder.ready.is_set()
-        assert len(collect(events)) == 299
+        go_on.set()
+        assert len(collect(events)) == 30
         assert (sleeper.loads, sleeper.released) == (1, [])
 
 
