@@ -8,6 +8,7 @@ it pays: for a second sequence beside the first, or while nobody asks for anythi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import signal
@@ -187,7 +188,9 @@ class Process:
 
     def failed(self, error: BaseException) -> None:
         """End the process: the model cannot be loaded."""
-        self._loop.call_soon_threadsafe(self._end, error)
+        # Where the loop has ended of the same error, its reason has the last word on stderr, not this thread.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end, error)
 
     def succeeded(self) -> None:
         """Note that torch runs the model from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -14,6 +15,10 @@ from typing import Any
 import pytest
 
 from tests.runtime.process import RuntimeProcess, folder_uri
+from zerotide_runtime.errors import StartError
+from zerotide_runtime.serve import Process
+from zerotide_runtime.settings import read_settings
+from zerotide_runtime.startup import Startup
 
 LONG = {"inputs": "a", "parameters": {"max_new_tokens": 4000}}
 WAIT = 180.0
@@ -189,3 +194,16 @@ def test_the_go_ahead_is_given(tiny_server: RuntimeProcess) -> None:
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"{}")
         assert connection.recv(100).startswith(b"HTTP/1.1 422")
+
+
+def test_an_engine_that_fails_after_the_end_is_silent(tiny: Path) -> None:
+    with socket.socket() as listening:
+
+        async def make() -> Process:
+            return Process(read_settings(["--model-uri", folder_uri(tiny)], {}), Startup(), listening)
+
+        process = asyncio.run(make())
+    failing = threading.Thread(target=process.failed, args=[StartError("told by the one that ended the loop")])
+    failing.start()
+    failing.join(WAIT)  # what a thread raises is an error of this test
+    assert process.asleep == 0

@@ -226,6 +226,7 @@ def test_bad_parameters_are_named(server: RuntimeProcess, change: dict[str, Any]
         ({"best_of": 1, "n": 2}, "must not be less than `n`"),
         ({"best_of": 2, "stream": True}, "cannot be streamed"),
         ({"max_tokens": 0}, "at least 1"),
+        ({"prompt": ["x"] * 513, "n": 2}, "at most 1024 answers; this one asks for 1026"),
     ],
 )
 def test_bad_completions_are_named(server: RuntimeProcess, change: dict[str, Any], said: str) -> None:

@@ -117,6 +117,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]
     folder: Path = make_tiny(tmp_path_factory.mktemp("taught"), vocab_size=260)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 256}))
     (folder / "chat_template.jinja").write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
         "{% if tools %}{% for t in tools %}{{ t.function.name }};{% endfor %}[TOOL_CALLS]{% endif %}"
         "{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.city }}"
         "{% else %}{{ m.content }}{% endif %}|{% endfor %}"
@@ -142,6 +143,16 @@ def test_a_template_that_knows_functions_gets_them(taught: RuntimeProcess) -> No
     (call,) = choice["message"]["tool_calls"]
     assert json.loads(call["function"]["arguments"])["city"] in ("Paris", "Rome"), "even a random model keeps to it"
     assert choice["finish_reason"] == "tool_calls"
+
+
+def test_a_template_that_refuses_is_quoted(taught: RuntimeProcess) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "system", "content": "x"}]}
+    said = "the model's chat template refuses these messages: no system here"
+    status, body = taught.call("POST", "/chat_tokenize", asked)
+    assert (status, body) == (422, {"error": f"Template error: {said}", "error_type": "template_error"})
+    status, body = taught.call("POST", "/v1/chat/completions", asked)
+    assert (status, body["error"]["message"], body["error"]["param"]) == (400, said, "messages")
+    assert taught.metric('tgi_request_failure{err="template"}') == 1
 
 
 BAD_TOOLS = [

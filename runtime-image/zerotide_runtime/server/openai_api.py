@@ -14,7 +14,7 @@ from zerotide_runtime.server.message import Request, Response, StreamResponse, j
 from zerotide_runtime.server.openai_answer import CHAT, PLAIN, Answer
 from zerotide_runtime.server.openai_choice import ChatChoice, PlainChoice
 from zerotide_runtime.server.openai_errors import EmbeddingsUnsupported, ModelUnknown, error_response
-from zerotide_runtime.server.openai_limits import answer_length, check_biases
+from zerotide_runtime.server.openai_limits import answer_length, check_biases, check_count
 from zerotide_runtime.server.openai_messages import read_messages, render
 from zerotide_runtime.server.openai_params import Options, read_chat_options, read_plain_options
 from zerotide_runtime.server.openai_prompts import encode_prompts, read_prompts
@@ -104,6 +104,7 @@ class OpenAI:
         """Start to complete prompts; raise a RequestError where that cannot be."""
         options = read_plain_options(source, self._service.settings.max_concurrent, random_seed)
         prompts = read_prompts(source)
+        check_count(len(prompts), options.best_of)
         model = await self._admit(request, options)
         tokens = encode_prompts(prompts, model)
         tasks = _tasks(options, tokens, model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from zerotide_runtime.errors import InvalidRequest
 from zerotide_runtime.server.openai_params import Options
 
+MAX_ANSWERS = 1024  # of one request: each of its prompts times `n` or `best_of`
+
 
 class ContextTooLong(InvalidRequest):
     """Prompt and answer together exceed what the model can hold."""
@@ -24,6 +26,13 @@ def answer_length(prompt: list[int], max_tokens: int | None, total: int) -> int:
             "messages" if max_tokens is None else "max_tokens",
         )
     return room if max_tokens is None else max(1, max_tokens)
+
+
+def check_count(prompts: int, best_of: int) -> None:
+    """Raise InvalidRequest for more answers than one request may have."""
+    if prompts * best_of > MAX_ANSWERS:
+        message = f"a request may have at most {MAX_ANSWERS} answers; this one asks for {prompts * best_of}"
+        raise InvalidRequest(message, "prompt")
 
 
 def check_biases(options: Options, vocabulary: int) -> None:
