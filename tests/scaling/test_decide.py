@@ -15,6 +15,7 @@ from zerotide.scaling.decide import Decision, Facts, Why, decide, wanted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
 from zerotide.scaling.policy import Policy
+from zerotide.scaling.schedules import By, Floor
 from zerotide.scaling.window import Window
 
 NOW = 1_790_000_000 * SECOND
@@ -319,3 +320,24 @@ def test_what_serves_already_when_it_is_woken_is_looked_at_again() -> None:
     assert take(facts=replace(served, replicas=1)).why is Why.IDLE
     assert take(facts=replace(served, since_us=None)).until_us is None, "a start in progress tells of itself"
     assert take(facts=replace(served, blocked="no")).until_us is None, "nothing was done that time alone goes on with"
+
+
+@given(
+    policy=policies,
+    load=loads,
+    known=facts,
+    floor=st.integers(0, 9),
+    by=st.sampled_from(list(By)),
+)
+def test_floors_by_the_clock_are_floors_like_any_other(
+    policy: Policy, load: Load, known: Facts, floor: int, by: By
+) -> None:
+    """Whoever sets them: the same number as `minReplicas` gives, within the bounds, and the decision names them."""
+    floored = policy.at_least(Floor(floor, by, "the clock"))
+    decision = take(floored, load, known)
+    plain = take(replace(policy, min_replicas=min(floor, policy.max_replicas)), load, known)
+    assert (decision.replicas, decision.until_us) == (plain.replicas, plain.until_us)
+    if plain.why is Why.MIN_REPLICAS:
+        assert decision.why.value == by.value and "the clock" in decision.message
+    else:
+        assert decision.why is plain.why

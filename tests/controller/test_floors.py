@@ -1,0 +1,57 @@
+"""On a real cluster: replicas by the clock, an override that ends by itself, and what is learned over a restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.controller.rig import Rig, trivial
+from zerotide.api.scalars import SECOND, format_time
+from zerotide.kube.resources import INFERENCE_ENDPOINTS
+
+IDLE = {"timeout": "5s"}
+ALWAYS = {"name": "always", "start": "* * * * *", "duration": "10m"}
+
+
+async def scaling(rig: Rig, namespace: str, **changes: Any) -> None:
+    """Change the endpoint's scaling, as a person does."""
+    await rig.client.patch(INFERENCE_ENDPOINTS, "a", namespace, {"spec": {"scaling": changes}})
+
+
+async def test_a_window_opens_without_a_request_and_an_override_stands_in_its_place(rig: Rig) -> None:
+    """Open: it starts and stays. Overridden with nothing: it sleeps, until the override ends by itself."""
+    namespace = await rig.namespace()
+    await rig.apply(namespace, "a", trivial(scaling={"idle": IDLE, "schedules": [ALWAYS]}))
+    status = await rig.state(namespace, "a", "Awake", timeout=60)
+    assert status["lastDecision"]["reason"] == "Schedule" and status["schedule"]["name"] == "always"
+    until = rig.clock.now_us() + 20 * SECOND
+    await scaling(rig, namespace, override={"minReplicas": 0, "until": format_time(until)})
+    await rig.replicas(namespace, "a", 0, timeout=60)
+    status = await rig.state(namespace, "a", "Awake", timeout=90)
+    assert rig.clock.now_us() >= until - SECOND and status["lastDecision"]["reason"] == "Schedule"
+    await scaling(rig, namespace, schedules=None)
+    await rig.replicas(namespace, "a", 0, timeout=60)
+
+
+async def test_what_was_learned_outlives_the_operator(rig: Rig) -> None:
+    """Silences are counted from the demand stream, told when it falls asleep, and counted on by the next operator."""
+    namespace = await rig.namespace()
+    await rig.apply(namespace, "a", trivial(scaling={"idle": {"policy": "Learned", "timeout": "1h"}}))
+    await rig.state(namespace, "a", "Asleep")
+
+    async def teach(value: str) -> Any:
+        await rig.wake(namespace, "a")
+        await rig.state(namespace, "a", "Awake", timeout=60)
+        for _ in range(4):
+            await rig.demand(namespace, "a", in_flight=1)
+            await rig.demand(namespace, "a")
+        body = {"metadata": {"annotations": {"zerotide.dev/sleep-requested-at": value}}}
+        await rig.client.patch(INFERENCE_ENDPOINTS, "a", namespace, body)
+        return (await rig.state(namespace, "a", "Asleep", timeout=60))["idle"]
+
+    first = await teach("1")
+    assert first["silences"] >= 3 and first["timeout"] == "1h" and "1h holds until there are 5" in first["message"]
+    await rig.restart_operator()
+    second = await teach("2")
+    assert second["silences"] >= 5 > first["silences"]
+    assert second["message"].startswith(f"after {second['silences']} silences: a cold start counts as 240 s")
+    assert sum(int(pair.partition(":")[2]) for pair in second["history"].split()) == second["silences"]
