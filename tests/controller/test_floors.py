@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.controller.rig import Rig, trivial
-from zerotide.api.scalars import SECOND, format_time
+from zerotide.api.scalars import HOUR, SECOND, format_time
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
 IDLE = {"timeout": "5s"}
@@ -23,9 +23,10 @@ async def test_a_window_opens_without_a_request_and_an_override_stands_in_its_pl
     await rig.apply(namespace, "a", trivial(scaling={"idle": IDLE, "schedules": [ALWAYS]}))
     status = await rig.state(namespace, "a", "Awake", timeout=60)
     assert status["lastDecision"]["reason"] == "Schedule" and status["schedule"]["name"] == "always"
-    until = rig.clock.now_us() + 20 * SECOND
-    await scaling(rig, namespace, override={"minReplicas": 0, "until": format_time(until)})
+    await scaling(rig, namespace, override={"minReplicas": 0, "until": format_time(rig.clock.now_us() + HOUR)})
     await rig.replicas(namespace, "a", 0, timeout=60)
+    until = rig.clock.now_us() + 5 * SECOND
+    await scaling(rig, namespace, override={"minReplicas": 0, "until": format_time(until)})
     status = await rig.state(namespace, "a", "Awake", timeout=90)
     assert rig.clock.now_us() >= until - SECOND and status["lastDecision"]["reason"] == "Schedule"
     await scaling(rig, namespace, schedules=None)
