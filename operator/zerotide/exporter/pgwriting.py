@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +15,9 @@ from zerotide.billing.rollups import SPANS, Usage, UsageKey, contributions
 from zerotide.billing.usage import Attempt
 from zerotide.exporter.consumers import OTHER, PLACES
 from zerotide.exporter.store import Series, Settled
+
+Key = tuple[str, int]
+"""An attempt by its key: the request's id, and which attempt it is."""
 
 
 def add_segments(db: Connection, pods: Iterable[Settled]) -> None:
@@ -42,43 +45,67 @@ def add_segments(db: Connection, pods: Iterable[Settled]) -> None:
     )
 
 
-def add_record(db: Connection, record: Intent | Settlement, received_us: int) -> bool:
-    """Record one half of an attempt; tell whether it is new."""
-    row: dict[str, Any] = {
-        "id": record.request_id,
-        "attempt": record.attempt,
-        "record": record.model_dump_json(by_alias=True),
-        "received": received_us,
+def move(db: Connection, pods: Sequence[Settled]) -> bool:
+    """Note how far pods are counted; False when one of them was counted meanwhile: then roll back."""
+    query = text(
+        "UPDATE pod SET settled_us = high, final = over FROM unnest(CAST(:clusters AS text[]), CAST(:uids AS uuid[]),"
+        " CAST(:lows AS bigint[]), CAST(:highs AS bigint[]), CAST(:overs AS boolean[]))"
+        " AS moved (its_cluster, its_uid, low, high, over)"
+        " WHERE cluster = its_cluster AND pod_uid = its_uid AND settled_us = low AND NOT final"
+    )
+    values = {
+        "clusters": [pod.cluster for pod in pods],
+        "uids": [pod.pod_uid for pod in pods],
+        "lows": [pod.from_us for pod in pods],
+        "highs": [pod.until_us for pod in pods],
+        "overs": [pod.final for pod in pods],
     }
-    if isinstance(record, Intent):
-        query = (
-            "INSERT INTO intent VALUES (:id, :attempt, :namespace, :endpoint, :consumer, :pod, :cold, :wake,"
-            " :forwarded, :record, :received) ON CONFLICT DO NOTHING"
+    return db.execute(query, values).rowcount == len(pods)
+
+
+def add_intents(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> list[Key]:
+    """Record the intents among these, in one statement; return the attempts whose intent is new."""
+    rows = [
+        (
+            record.request_id,
+            record.attempt,
+            record.namespace,
+            record.endpoint,
+            record.consumer,
+            record.pod_uid,
+            int(record.cold),
+            record.wake_id,
+            record.forwarded_us,
+            record.model_dump_json(by_alias=True),
+            received_us,
         )
-        row |= {
-            "namespace": record.namespace,
-            "endpoint": record.endpoint,
-            "consumer": record.consumer,
-            "pod": record.pod_uid,
-            "cold": int(record.cold),
-            "wake": record.wake_id,
-            "forwarded": record.forwarded_us,
-        }
-    else:
-        tokens = record.tokens
-        query = (
-            "INSERT INTO settlement VALUES (:id, :attempt, :ended, :outcome, :input, :cached, :output, :record,"
-            " :received, :estimated) ON CONFLICT DO NOTHING"
-        )
-        row |= {
-            "ended": record.ended_us,
-            "outcome": record.outcome.value,
-            "input": tokens.input if tokens else 0,
-            "cached": tokens.cached if tokens else 0,
-            "output": tokens.output if tokens else 0,
-            "estimated": int(tokens is not None and tokens.estimated),
-        }
-    return db.execute(text(query), row).rowcount == 1
+        for record in records
+        if isinstance(record, Intent)
+    ]
+    return _add(db, "intent", "text integer text text text text integer text bigint text bigint", rows)
+
+
+def add_settlements(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> list[Key]:
+    """Record the settlements among these, in one statement; return the attempts whose settlement is new."""
+    rows = []
+    for record in records:
+        if isinstance(record, Settlement):
+            tokens = record.tokens
+            counts = (tokens.input, tokens.cached, tokens.output) if tokens else (0, 0, 0)
+            estimated = int(tokens is not None and tokens.estimated)
+            text_ = record.model_dump_json(by_alias=True)
+            key, end = (record.request_id, record.attempt), (record.ended_us, record.outcome.value)
+            rows.append((*key, *end, *counts, text_, received_us, estimated))
+    return _add(db, "settlement", "text integer bigint text bigint bigint bigint text bigint integer", rows)
+
+
+def _add(db: Connection, table: str, types: str, rows: Sequence[tuple[Any, ...]]) -> list[Key]:
+    if not rows:
+        return []
+    arrays = ", ".join(f"CAST(:c{number} AS {type_}[])" for number, type_ in enumerate(types.split()))
+    query = f"INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING request_id, attempt"
+    values = {f"c{number}": list(column) for number, column in enumerate(zip(*rows, strict=True))}
+    return [(row[0], row[1]) for row in db.execute(text(query), values)]
 
 
 def add_sums(db: Connection, attempts: Iterable[Attempt]) -> None:

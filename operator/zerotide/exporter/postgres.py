@@ -26,7 +26,15 @@ from zerotide.exporter import pgreading
 from zerotide.exporter.consumers import OTHER
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.pgschema import LOCK, migrate
-from zerotide.exporter.pgwriting import add_record, add_segments, add_sums, add_to_series, label
+from zerotide.exporter.pgwriting import (
+    add_intents,
+    add_segments,
+    add_settlements,
+    add_sums,
+    add_to_series,
+    label,
+    move,
+)
 from zerotide.exporter.sqlite import TOKENS
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
 
@@ -37,7 +45,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         # The driver is ours to choose; people write the address as psql takes it.
         scheme, _, rest = url.partition("://")
-        self._engine = create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True, pool_size=1)
+        self._engine = create_engine(f"postgresql+psycopg://{rest}", pool_size=1)
         self._where = f"{scheme}://{rest.rpartition('@')[2]}"
         try:
             with self._guarded():
@@ -85,8 +93,8 @@ class PostgresStore:
     def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
         with self._transaction(locked=True) as db:
-            added = [record for record in records if add_record(db, record, received_us)]
-            self._count(db, {(record.request_id, record.attempt) for record in added}, received_us)
+            added = [*add_intents(db, records, received_us), *add_settlements(db, records, received_us)]
+            self._count(db, set(added), received_us)
             for each in refused:
                 row = {"d": hashlib.sha256(each.line).hexdigest(), "l": each.line, "e": each.error, "r": received_us}
                 db.execute(text("INSERT INTO refused VALUES (:d, :l, :e, :r) ON CONFLICT DO NOTHING"), row)
@@ -163,15 +171,10 @@ class PostgresStore:
 
     def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
         """Add to counters and note how far pods are counted, unless one of them was counted meanwhile."""
-        moved = text(
-            "UPDATE pod SET settled_us = :until_us, final = :final WHERE cluster = :cluster"
-            " AND pod_uid = CAST(:pod_uid AS uuid) AND settled_us = :from_us AND NOT final"
-        )
         with self._transaction(locked=True) as db:
-            for pod in pods:
-                if db.execute(moved, pod._asdict()).rowcount != 1:
-                    db.rollback()
-                    return False
+            if not move(db, pods):
+                db.rollback()
+                return False
             add_segments(db, pods)
             add_to_series(db, increments)
         return True
