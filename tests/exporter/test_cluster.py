@@ -23,17 +23,19 @@ import yaml
 from e2e.cluster import Cluster
 from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 from zerotide.billing.reports import CostReport, PodSegments, SegmentReport
+from zerotide.billing.statements import Verification
 from zerotide.kube import AlreadyExists, Change, Client, NotFound, Object, Reflector, load_credentials
 from zerotide.kube.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     INFERENCE_ENDPOINTS,
     NAMESPACES,
     PODS,
+    PRICE_BOOKS,
     SERVICE_ACCOUNTS,
     Resource,
 )
 
-CRD = Path(__file__).parents[2] / "crds" / "zerotide.dev_inferenceendpoints.yaml"
+CRDS = sorted((Path(__file__).parents[2] / "crds").glob("zerotide.dev_[ip]*.yaml"))
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 FINALIZER = "metering.zerotide.dev/ledger"
@@ -82,7 +84,16 @@ class Running:
         with (self._folder / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "zerotide.exporter", *flags),
-                *("--activator-user", user, "--settle-lag", "1s", "--settle-interval", "200ms"),
+                *(
+                    "--price-book",
+                    self.namespace,
+                    "--activator-user",
+                    user,
+                    "--settle-lag",
+                    "1s",
+                    "--settle-interval",
+                    "200ms",
+                ),
                 stderr=log,
                 env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
             )
@@ -203,8 +214,9 @@ async def world(kubeconfig: Path, folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     namespace = f"billing-{uuid.uuid4().hex[:8]}"
     async with Client(await load_credentials()) as client:
-        with suppress(AlreadyExists):
-            await client.create(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(CRD.read_text()))
+        for crd in CRDS:
+            with suppress(AlreadyExists):
+                await client.create(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(crd.read_text()))
         await client.create(NAMESPACES, {"metadata": {"name": namespace}})
         for account in ("reader", "activator", "stranger", "default"):
             with suppress(AlreadyExists):
@@ -408,6 +420,50 @@ async def test_an_endpoints_class_prices_its_replicas(metered: Running) -> None:
     (cost,) = CostReport.model_validate_json(text).endpoints
     assert cost.accelerator == "nvidia-a100-80gb"
     assert [each.consumer for each in cost.consumers] == [f"{metered.namespace}/team-a"]
+
+
+async def test_a_price_book_of_the_cluster_replaces_the_price_file(metered: Running) -> None:
+    price = {"meter": "AcceleratorTime", "acceleratorClassName": "nvidia-h100-80gb", "per": "Second"}
+    begun, later = "2026-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
+    book = {
+        "apiVersion": PRICE_BOOKS.api_version,
+        "kind": PRICE_BOOKS.kind,
+        "metadata": {"name": metered.namespace},
+        "spec": {
+            "currency": "EUR",
+            "prices": [
+                {**price, "name": "now", "amount": "0.5", "validFrom": begun},
+                {**price, "name": "then", "amount": "0.7", "validFrom": later},
+            ],
+            "phaseMultipliers": [{"phase": "Blocked", "multiplier": "1"}],
+        },
+    }
+
+    async def created() -> bool:
+        try:
+            await metered.client.create(PRICE_BOOKS, book)
+        except NotFound:  # the kind is not served yet
+            return False
+        return True
+
+    await eventually(created)
+    try:
+        await metered.start()
+        await metered.pod("p1")
+        await metered.until("p1", running)
+        await asyncio.sleep(1.1)  # stamps have whole seconds: a shorter life may cost nothing
+        await metered.delete("p1")
+        await metered.gone("p1")
+        seconds = allocated_seconds((await metered.known("p1"))["p1"])
+        status, text = await metered.get(f"/api/v1/cost?namespace={metered.namespace}")
+        report = CostReport.model_validate_json(text)
+        assert (status, report.currency) == (200, "EUR")
+        assert float(report.total) == seconds * 0.5
+        status, text = await metered.get(f"/api/v1/verify?namespace={metered.namespace}")
+        verified = Verification.model_validate_json(text)
+        assert (status, verified.differences, verified.checks[0].checked) == (200, 0, 1)
+    finally:
+        await metered.client.delete(PRICE_BOOKS, metered.namespace)
 
 
 async def test_killed_under_churn_every_pod_adds_up(metered: Running) -> None:
