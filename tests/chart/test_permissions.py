@@ -20,6 +20,7 @@ FOLLOW = {"list", "watch"}
 OWN = READ | {"create", "patch"}
 OPERATOR = {
     "zerotide.dev/inferenceendpoints": FOLLOW,
+    "zerotide.dev/acceleratorclasses": FOLLOW,
     "zerotide.dev/inferenceendpoints/status": {"patch"},
     "apps/deployments": OWN,
     "/services": OWN,
@@ -125,11 +126,13 @@ def test_people_get_rights_through_their_own_roles() -> None:
         "zerotide.dev/inferenceendpoints/status": READ,
         "zerotide.dev/inferenceendpoints/scale": READ,
         "zerotide.dev/apikeys": READ,
+        "zerotide.dev/acceleratorclasses": READ,
         "zerotide.dev/pricebooks": READ,
     }
     billing = find(render(), "ClusterRole", "zerotide-billing-admin")
     assert granted(billing["rules"]) == {
         "zerotide.dev/pricebooks": READ | {"create", "update", "patch", "delete"},
+        "zerotide.dev/acceleratorclasses": READ | {"create", "update", "patch", "delete"},
     }
     assert not [key for key in billing["metadata"]["labels"] if key.startswith(prefix)], "part of no other role"
     write = {"create", "update", "patch", "delete", "deletecollection"}

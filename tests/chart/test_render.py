@@ -23,6 +23,7 @@ def test_defaults() -> None:
     assert names(objects, "CustomResourceDefinition") == {
         "inferenceendpoints.zerotide.dev",
         "apikeys.zerotide.dev",
+        "acceleratorclasses.zerotide.dev",
         "pricebooks.zerotide.dev",
     }
     assert {item["apiVersion"].partition("/")[0] for item in objects} <= {

@@ -6,7 +6,9 @@ from typing import Any
 
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND, format_time
+from zerotide.reconcile import pod as pods
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.devices import Classes, devices
 from zerotide.reconcile.pods import Pod, Stage
 
 Object = dict[str, Any]
@@ -39,6 +41,11 @@ def raw(spec: Object | None = None, *, status: Object | None = None, **metadata:
 def endpoint(spec: Object | None = None, *, status: Object | None = None, **metadata: Any) -> InferenceEndpoint:
     """Return a parsed endpoint."""
     return InferenceEndpoint.parse(raw(spec, status=status, **metadata))
+
+
+def template(endpoint: InferenceEndpoint, config: Config = CONFIG, classes: Classes | None = None) -> Object:
+    """Return the pod template of an endpoint's first choice of accelerators."""
+    return pods.template(endpoint, config, devices(endpoint, classes or {})[0])
 
 
 def pod(stage: Stage = Stage.READY, **fields: Any) -> Pod:

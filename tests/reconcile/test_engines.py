@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.reconcile.helpers import CONFIG, endpoint
+from tests.reconcile.helpers import CONFIG, endpoint, template
 from zerotide.reconcile.failures import NoImage, UnsupportedModel
-from zerotide.reconcile.pod import template
 
 HUB = "hf://acme/model@abc123"
 LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

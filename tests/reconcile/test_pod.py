@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.reconcile.helpers import CONFIG, endpoint
+from tests.reconcile.helpers import CONFIG, endpoint, template
 from zerotide.reconcile.config import Config, Policy
 from zerotide.reconcile.failures import InvalidMerge
-from zerotide.reconcile.pod import template
 
 
 def pod(spec: dict[str, Any], config: Config = CONFIG) -> dict[str, Any]:

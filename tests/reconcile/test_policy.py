@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reconcile.forbidden import ALLOWED, BLOCK, FOLDER, IMAGE, REFUSED
-from tests.reconcile.helpers import endpoint
+from tests.reconcile.helpers import endpoint, template
 from zerotide.api.egress import Egress
 from zerotide.reconcile.config import Config, Policy
 from zerotide.reconcile.failures import RenderError
-from zerotide.reconcile.pod import template
 
 POLICY = Policy(images=(IMAGE,), node_paths=(FOLDER,), allow_open=False, egress=Egress.of([BLOCK]))
 CONFIG = Config(images={"zerotide": IMAGE}, policy=POLICY)

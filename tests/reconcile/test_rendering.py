@@ -9,7 +9,14 @@ import pytest
 
 from tests.reconcile.helpers import CONFIG, endpoint
 from zerotide.api.conditions import Reason
-from zerotide.reconcile.rendering import render
+from zerotide.reconcile.config import Config
+from zerotide.reconcile.rendering import Rendering, render_all
+
+
+def rendered(spec: dict[str, Any] | None = None, config: Config = CONFIG) -> Rendering:
+    """Return the only rendering of an endpoint without alternatives."""
+    (one,) = render_all(endpoint(spec), config, {})
+    return one
 
 
 @pytest.mark.parametrize(
@@ -25,7 +32,7 @@ from zerotide.reconcile.rendering import render
 )
 def test_what_pods_are_not_made_of_changes_no_digest(spec: dict[str, Any]) -> None:
     """Scaling an endpoint must not roll it, nor must a default that is written out."""
-    assert render(endpoint(spec), CONFIG) == render(endpoint(), CONFIG)
+    assert rendered(spec) == rendered()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,7 @@ def test_what_pods_are_not_made_of_changes_no_digest(spec: dict[str, Any]) -> No
 )
 def test_what_pods_are_made_of_does(spec: dict[str, Any]) -> None:
     """Both digests change."""
-    one, other = render(endpoint(), CONFIG), render(endpoint(spec), CONFIG)
+    one, other = rendered(), rendered(spec)
     assert one.spec_digest != other.spec_digest and one.digest != other.digest
 
 
@@ -50,13 +57,13 @@ def test_an_engine_that_is_not_told_the_largest_body_is_not_rolled_for_it() -> N
     """The activators hold the limit before every engine."""
     vllm = {"runtime": {"engine": "vllm"}}
     small = {**vllm, "request": {"maxBodyBytes": "1Mi"}}
-    assert render(endpoint(vllm), CONFIG) == render(endpoint(small), CONFIG)
+    assert rendered(vllm) == rendered(small)
 
 
 def test_an_upgrade_changes_the_rendering_alone() -> None:
     """Here the image that the installation names."""
-    one = render(endpoint(), CONFIG)
-    other = render(endpoint(), replace(CONFIG, images={"zerotide": "runtime:2"}))
+    one = rendered()
+    other = rendered(config=replace(CONFIG, images={"zerotide": "runtime:2"}))
     assert one.spec_digest == other.spec_digest and one.digest != other.digest
     assert one.template is not None
     assert one.template["metadata"]["annotations"]["zerotide.dev/spec-digest"] == one.spec_digest
@@ -64,5 +71,5 @@ def test_an_upgrade_changes_the_rendering_alone() -> None:
 
 def test_an_error_is_part_of_the_answer() -> None:
     """With the reason under which it is reported."""
-    bad = render(endpoint({"podTemplate": {"spec": {"hostPID": True}}}), CONFIG)
+    bad = rendered({"podTemplate": {"spec": {"hostPID": True}}})
     assert bad.template is None and bad.error is not None and bad.error.reason is Reason.POD_REFUSED

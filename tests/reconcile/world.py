@@ -10,14 +10,16 @@ from tests.reconcile.helpers import CONFIG, NOW, raw
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND
 from zerotide.reconcile.child import Kind
+from zerotide.reconcile.choose import choose
 from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.devices import Classes
 from zerotide.reconcile.external import Writer
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.plan import Delete, Notice, Plan, plan
 from zerotide.reconcile.pods import Pod, Stage
-from zerotide.reconcile.rendering import render
+from zerotide.reconcile.rendering import render_all
 from zerotide.reconcile.steer import Apply, Create, Scale, Steering, steer
 from zerotide.scaling.decide import wanted
 from zerotide.scaling.demand import Load
@@ -42,6 +44,7 @@ class World:
     conflicts: frozenset[Kind] = frozenset()
     pods: tuple[Pod, ...] = ()
     nodes: tuple[Object, ...] = ()
+    classes: Classes = field(default_factory=dict)
     activators: tuple[str, ...] = ("10.0.0.1",)
     pulls: dict[str, int] = field(default_factory=dict)
     learned: Learned | None = None
@@ -115,7 +118,6 @@ class World:
         if self.held is not None:
             wish = {"wakeRequest": self.status["wakeRequest"]} if "wakeRequest" in self.status else {}
             endpoint = InferenceEndpoint.parse({**self.obj, "status": {**self.held[0], **wish}})
-        rendering = render(endpoint, self.config)
         policy = Policy.of(endpoint.spec)
         self.window = self.window.add(self.now_us, wanted(self.load, policy), policy.scale_down_us)
         observed = Observed(
@@ -135,6 +137,8 @@ class World:
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,
         )
+        choices = render_all(endpoint, self.config, self.classes)
+        rendering = choose(choices, observed, self.config, self.now_us)
         steering = steer(observed, rendering, self.config, self.now_us)
         return steering, plan(observed, rendering, steering, self.config, self.now_us)
 

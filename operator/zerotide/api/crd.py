@@ -20,6 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from zerotide.api import names
+from zerotide.api.accelerator_class import AcceleratorClass
 from zerotide.api.apikey import APIKey
 from zerotide.api.base import Object
 from zerotide.api.endpoint import InferenceEndpoint
@@ -31,7 +32,7 @@ _COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("State", "string", ".status.state", False, "What the endpoint is doing."),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', False, "Whether a call can succeed."),
     ("Replicas", "integer", ".status.replicas", False, "Pods that exist."),
-    ("Accelerator", "string", ".spec.accelerator.className", False, "Class of the accelerators."),
+    ("Accelerator", "string", ".status.accelerator.summary", False, "What a replica runs on."),
     ("Cold-P90", "string", ".status.coldStarts.p90", False, "Nine of ten of the newest wakes took no longer."),
     ("Last-Used", "date", ".status.lastActivityTime", False, "Arrival or end of the newest request."),
     ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),
@@ -47,6 +48,12 @@ _KEY_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("Endpoints", "string", ".spec.endpoints", False, "Endpoints that it opens; none shown means all."),
     ("Expires", "string", ".spec.expirationTime", False, "When it stops to work."),
     ("Suspended", "boolean", ".spec.suspend", False, "Whether it is refused for now."),
+    ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),
+)
+_CLASS_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
+    ("Resource", "string", ".spec.resourceName", False, "Resource under which nodes offer the devices."),
+    ("Max-Count", "integer", ".spec.maxCount", False, "Devices that a node has at most."),
+    ("Provisioning", "string", ".spec.provisioning", False, "Whether nodes are added when pods wait."),
     ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),
 )
 
@@ -130,6 +137,7 @@ def definition(
     plural: str,
     short: str,
     columns: tuple[tuple[str, str, str, bool, str], ...],
+    *,
     scope: str = "Namespaced",
     **version: Any,
 ) -> dict[str, Any]:
@@ -194,6 +202,13 @@ def definitions() -> dict[str, dict[str, Any]]:
         ),
         f"{names.GROUP}_{names.PLURAL_PRICE_BOOKS}.yaml": definition(
             PriceBook, names.PLURAL_PRICE_BOOKS, names.SHORT_PRICE_BOOK, _BOOK_COLUMNS, scope="Cluster"
+        ),
+        f"{names.GROUP}_{names.PLURAL_ACCELERATOR_CLASSES}.yaml": definition(
+            AcceleratorClass,
+            names.PLURAL_ACCELERATOR_CLASSES,
+            names.SHORT_ACCELERATOR_CLASS,
+            _CLASS_COLUMNS,
+            scope="Cluster",
         ),
     }
 

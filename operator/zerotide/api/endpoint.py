@@ -17,6 +17,7 @@ from zerotide.api.spec_access import JWT, Access
 from zerotide.api.spec_model import ModelSpec, ModelUri, SecretRef, parse_uri
 from zerotide.api.spec_runtime import (
     Accelerator,
+    Alternative,
     Engine,
     EnvSource,
     EnvVar,
@@ -31,6 +32,7 @@ from zerotide.api.spec_scaling import Concurrency, Idle, Scaling, Stabilization
 from zerotide.api.spec_schedules import Override, Schedule
 from zerotide.api.spec_serving import Billing, Cache, Drain, Hold, Request, Routing, Start
 from zerotide.api.status import (
+    AcceleratorStatus,
     ColdStarts,
     Condition,
     Decision,
@@ -48,7 +50,9 @@ from zerotide.api.status import (
 __all__ = [
     "JWT",
     "Accelerator",
+    "AcceleratorStatus",
     "Access",
+    "Alternative",
     "Billing",
     "Cache",
     "ColdStarts",

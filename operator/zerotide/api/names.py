@@ -21,6 +21,9 @@ SHORT_API_KEY = "zkey"
 KIND_PRICE_BOOK: Final = "PriceBook"
 PLURAL_PRICE_BOOKS = "pricebooks"
 SHORT_PRICE_BOOK = "zbook"
+KIND_ACCELERATOR_CLASS: Final = "AcceleratorClass"
+PLURAL_ACCELERATOR_CLASSES = "acceleratorclasses"
+SHORT_ACCELERATOR_CLASS = "zacc"
 CATEGORY = "zerotide"
 
 SYSTEM_NAMESPACE = "zerotide-system"
@@ -33,6 +36,7 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 LABEL_ENDPOINT = f"{GROUP}/endpoint"
+LABEL_ACCELERATOR_CLASS = f"{GROUP}/accelerator-class"
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 LABEL_SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 
@@ -75,8 +79,11 @@ PORT_COUNCIL = 9091
 PORT_MODEL = 8000
 
 RESOURCE_GPU = "nvidia.com/gpu"
+# Whole names of the devices that are metered; billing/allocation.py finds them in pods.
+DEVICE_RESOURCES = r"^(nvidia\.com/(gpu|gpu\.shared|mig-[a-z0-9.]{1,40})|amd\.com/gpu|habana\.ai/gaudi[0-9]?)$"
 
 PATTERN_ENDPOINT_NAME = r"^[a-z]([-a-z0-9]{0,44}[a-z0-9])?$"
+PATTERN_CLASS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"
 PATTERN_KEY_NAME = r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$"
 
 
@@ -88,6 +95,11 @@ def is_endpoint_name(name: str) -> bool:
 def is_key_name(name: str) -> bool:
     """Tell whether an APIKey may have this name: at most 32 characters, none of them `_` or `.`."""
     return re.fullmatch(PATTERN_KEY_NAME.strip("^$"), name) is not None
+
+
+def is_class_name(name: str) -> bool:
+    """Tell whether an AcceleratorClass may have this name: at most 63 characters, so that it is a label's value."""
+    return re.fullmatch(PATTERN_CLASS_NAME.strip("^$"), name) is not None
 
 
 def labels(endpoint: str, *, model: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, StrictInt
 
 from zerotide.api.base import Keys, Matches, Model, Name, Quantity, Rule, Unique
-from zerotide.api.names import RESOURCE_GPU
+from zerotide.api.names import PATTERN_CLASS_NAME, RESOURCE_GPU
 from zerotide.api.scalars import PATTERN_QUANTITY, parse_quantity
 
 
@@ -130,22 +130,55 @@ class RuntimeSpec(Model):
     readiness: Annotated[Readiness, Field(description="How a replica shows that it can serve.")] = Readiness()
 
 
+ClassName = Annotated[str, Field(min_length=1, max_length=63, pattern=PATTERN_CLASS_NAME)]
+
+
+class Alternative(Model):
+    """Accelerators that are taken where those before them cannot be had."""
+
+    class_name: Annotated[ClassName, Field(description="AcceleratorClass, such as nvidia-a100-80gb.")]
+    count: Annotated[StrictInt, Field(ge=1, le=64, description="Accelerators per replica.")] = 1
+
+
 class Accelerator(Model):
     """The accelerators of one replica."""
 
+    RULES = (
+        Rule(
+            "!has(self.alternatives) || self.alternatives.size() == 0 || has(self.className)",
+            "className must be given where there are alternatives",
+            lambda self: not self.alternatives or self.class_name is not None,
+            ".className",
+        ),
+        Rule(
+            "!has(self.alternatives) || self.alternatives.all(a, !(has(self.className) && a.className == "
+            "self.className && a.count == self.count) && self.alternatives.exists_one(b, b == a))",
+            "alternatives must not repeat a class with the same count",
+            lambda self: (
+                len({(self.class_name, self.count), *((each.class_name, each.count) for each in self.alternatives)})
+                == 1 + len(self.alternatives)
+            ),
+            ".alternatives",
+        ),
+    )
     class_name: Annotated[
-        str | None,
+        ClassName | None,
         Field(
-            min_length=1,
-            max_length=63,
-            pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$",
-            description="Class under which the accelerators are priced, such as nvidia-h100-80gb. Absent: the "
-            "default class of the price file.",
+            description="AcceleratorClass, such as nvidia-h100-80gb: which devices they are, and what they are priced "
+            "as. A name that no object has is that of a price, for nvidia.com/gpu on any node. Absent: the default "
+            "class of the price file.",
         ),
     ] = None
-    count: Annotated[
-        StrictInt, Field(ge=1, le=64, description="Accelerators per replica, requested as nvidia.com/gpu.")
-    ] = 1
+    count: Annotated[StrictInt, Field(ge=1, le=64, description="Accelerators per replica.")] = 1
+    alternatives: Annotated[
+        tuple[Alternative, ...],
+        Field(
+            max_length=4,
+            description="What to take, in this order, where replicas waited for `start.capacityTimeout` and no node "
+            "had room, or where no node could ever have. A wake begins with the first choice.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
 
 
 LABEL_KEY = Keys(

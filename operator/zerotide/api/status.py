@@ -42,6 +42,14 @@ class ModelStatus(Model):
     name: Annotated[str, Field(max_length=128, description="Name by which clients ask for the model.")]
 
 
+class AcceleratorStatus(Model):
+    """What a replica runs on, or would now."""
+
+    class_name: Annotated[str | None, Field(max_length=63, description="Class of the accelerators.")] = None
+    count: Annotated[int, Field(ge=1, le=64, description="Accelerators per replica.")]
+    summary: Annotated[str, Field(max_length=80, description="Both, for people.")]
+
+
 class WakeRequest(Model):
     """The newest request of an activator that the endpoint wake."""
 
@@ -203,6 +211,9 @@ class Status(Model):
     ] = None
     kept_awake_by: Annotated[Prose | None, Field(description="What keeps it from sleeping, if anything.")] = None
     model: Annotated[ModelStatus | None, Field(description="The model as clients call it.")] = None
+    accelerator: Annotated[
+        AcceleratorStatus | None, Field(description="What a replica runs on, or would now. Absent: the CPU.")
+    ] = None
     wake_request: Annotated[
         WakeRequest | None, Field(description="The newest wish to wake; written by activators only.")
     ] = None

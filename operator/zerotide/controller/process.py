@@ -55,7 +55,12 @@ class Operator:
         self.queue = Queue(self._work)
         self.recorder = Recorder(client, MANAGER_OPERATOR, options.identity)
         self.watches = Watches(
-            client, options.namespace, self._clock, on_key=self._changed, on_activators=self._activators_changed
+            client,
+            options.namespace,
+            self._clock,
+            on_key=self._changed,
+            on_activators=self._activators_changed,
+            on_class=self._class_changed,
         )
         self.token = StreamToken(client, options.token_file, SERVICE_ACCOUNT_OPERATOR, options.namespace)
         self.streams = Streams(
@@ -83,6 +88,7 @@ class Operator:
             pods=self.watches.pods,
             signals=self.signals,
             nodes=self.watches.nodes,
+            classes=self.watches.classes,
             addresses=lambda: self._addresses,
         )
         self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
@@ -154,6 +160,13 @@ class Operator:
         if serving != self._addresses:
             self._addresses = serving
             for key in self.endpoints:
+                self.queue.add(key, Priority.SWEEP)
+
+    def _class_changed(self, name: str) -> None:
+        for key in self.endpoints:
+            endpoint = self._parsed(key)
+            wanted = endpoint.spec.accelerator if endpoint is not None else None
+            if wanted is not None and name in (wanted.class_name, *(each.class_name for each in wanted.alternatives)):
                 self.queue.add(key, Priority.SWEEP)
 
     def _reports_changed(self) -> None:

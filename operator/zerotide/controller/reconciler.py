@@ -15,18 +15,20 @@ from zerotide.api.endpoint import InferenceEndpoint, Status
 from zerotide.api.failures import InvalidObject
 from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.controller.cache import Children, Endpoints, Pods
+from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.signals import Signals
 from zerotide.kube import Clock, Forbidden, Invalid, Notice, Recorder
 from zerotide.reconcile.child import Kind
+from zerotide.reconcile.choose import choose
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.external import Writer, sight
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
 from zerotide.reconcile.observed import Object, Observed
 from zerotide.reconcile.plan import Delete, plan
 from zerotide.reconcile.plan import Notice as Told
-from zerotide.reconcile.rendering import Rendering, render
+from zerotide.reconcile.rendering import Rendering, render_all
 from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
 
@@ -69,6 +71,7 @@ class World:
     pods: Pods
     signals: Signals
     nodes: Callable[[], tuple[Object, ...]]
+    classes: AcceleratorClasses
     addresses: Callable[[], tuple[str, ...]]
 
 
@@ -87,7 +90,7 @@ class Reconciler:
     ) -> None:
         self._world, self._executor, self._config = world, executor, config
         self._clock, self._metrics, self._recorder, self._later = clock, metrics, recorder, later
-        self._rendered: dict[str, tuple[tuple[str, int], Rendering]] = {}
+        self._rendered: dict[str, tuple[tuple[str, int, int], tuple[Rendering, ...]]] = {}
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
         self._held: dict[str, Held] = {}
@@ -106,8 +109,8 @@ class Reconciler:
             return
         await self._executor.recheck_conflicts(key, endpoint.metadata.uid)
         now_us = self._clock.now_us()
-        rendering = self._rendering(endpoint, now_us)
         observed = self._observe(endpoint, now_us)
+        rendering = self._rendering(observed, now_us)
         steering = steer(observed, rendering, self._config, now_us)
         # A new Deployment follows its other children: its pods need the ServiceAccount, and its name may be taken.
         new = isinstance(steering.move, Create)
@@ -262,13 +265,14 @@ class Reconciler:
         self._writers[key] = writer
         return replace(observed, writer=writer)
 
-    def _rendering(self, endpoint: InferenceEndpoint, now_us: int) -> Rendering:
-        key, version = endpoint.key, (endpoint.metadata.uid, endpoint.metadata.generation)
+    def _rendering(self, observed: Observed, now_us: int) -> Rendering:
+        endpoint, classes = observed.endpoint, self._world.classes
+        key, version = endpoint.key, (endpoint.metadata.uid, endpoint.metadata.generation, classes.revision)
         known = self._rendered.get(key)
         if known is None or known[0] != version:
-            known = (version, render(endpoint, self._config))
+            known = (version, render_all(endpoint, self._config, classes.known))
             self._rendered[key] = known
-        rendering, refusal = known[1], self._refused.get(key)
+        rendering, refusal = choose(known[1], observed, self._config, now_us), self._refused.get(key)
         if refusal is None:
             return rendering
         if refusal.digest != rendering.digest or (refusal.until_us is not None and now_us >= refusal.until_us):

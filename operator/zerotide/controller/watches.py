@@ -10,9 +10,10 @@ from typing import Any
 from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, LABEL_NAME, RELEASE
 from zerotide.controller.activators import Activator, activators
 from zerotide.controller.cache import Children, Pods, key_of, trimmed_child, trimmed_node, trimmed_pod
+from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.kinds import RESOURCES
 from zerotide.kube import Change, Client, Clock, Linger, Reflector
-from zerotide.kube.resources import EVENTS, NODES, PODS
+from zerotide.kube.resources import ACCELERATOR_CLASSES, EVENTS, NODES, PODS
 from zerotide.reconcile.child import Kind
 
 Object = dict[str, Any]
@@ -33,6 +34,7 @@ class Watches:
         *,
         on_key: Callable[[str], None],
         on_activators: Callable[[tuple[Activator, ...]], None],
+        on_class: Callable[[str], None],
     ) -> None:
         self._clock, self._on_key, self._on_activators = clock, on_key, on_activators
         self.pods = Pods()
@@ -68,12 +70,14 @@ class Watches:
             trim=trimmed_pod,
             on_change=self._activator_changed,
         )
+        self.classes = AcceleratorClasses(on_class)
+        self._classes = mirror(ACCELERATOR_CLASSES, on_change=self.classes.take)
         self._key_of_pod: dict[str, str] = {}
 
     @property
     def all(self) -> tuple[Reflector, ...]:
         """Return every reflector, to be run."""
-        return (*self._kinds.values(), self._pods, self._nodes, self._mounts, self._activators)
+        return (*self._kinds.values(), self._pods, self._nodes, self._mounts, self._activators, self._classes)
 
     @property
     def synced(self) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
-from zerotide.api.names import LABEL_ENDPOINT
+from zerotide.api.names import LABEL_ACCELERATOR_CLASS, LABEL_ENDPOINT
 from zerotide.api.scalars import SECOND
 from zerotide.exporter.access import Access
 from zerotide.exporter.endpoints import EndpointWatch, class_name
@@ -151,7 +151,8 @@ class Service:
         name = (metadata.get("labels") or {}).get(LABEL_ENDPOINT, "")
         endpoint = self._endpoints.reflector.store.get((metadata.get("namespace", ""), name))
         node = self._nodes.reflector.store.get(("", (pod.get("spec") or {}).get("nodeName", "")))
-        return class_name(endpoint), node
+        # A pod says on which of the endpoint's choices it runs; older ones say nothing.
+        return (metadata.get("labels") or {}).get(LABEL_ACCELERATOR_CLASS) or class_name(endpoint), node
 
     def _dead(self) -> str:
         for reflector in (self._meter.reflector, self._endpoints.reflector, self._nodes.reflector):

@@ -4,7 +4,10 @@ RenderError                 has the condition reason under which it is reported
 ├── InvalidMerge            podTemplate does not merge into a pod
 ├── PolicyViolation         the pod asks for more than the cluster's policy allows
 ├── UnsupportedModel        the engine cannot take this model.uri
-└── NoImage                 neither the spec nor the chart names an image for the engine
+├── NoImage                 neither the spec nor the chart names an image for the engine
+├── TooManyAccelerators     a replica asks for more accelerators than a node of the class has
+├── PodInvalid              the API server finds the pod template invalid
+└── PodForbidden            a policy or quota of the cluster refuses the Deployment
 """
 
 from __future__ import annotations
@@ -36,6 +39,10 @@ class UnsupportedModel(RenderError):
 
 class NoImage(RenderError):
     """An engine for which neither the spec nor the chart names an image."""
+
+
+class TooManyAccelerators(RenderError):
+    """A replica that asks for more accelerators than a node of the class has."""
 
 
 class PodInvalid(RenderError):

@@ -12,8 +12,9 @@ from zerotide.api import names
 from zerotide.api.endpoint import Engine, EnvVar, InferenceEndpoint
 from zerotide.reconcile import policy
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.devices import Device
 from zerotide.reconcile.engines import Launch, Order, launch
-from zerotide.reconcile.failures import InvalidMerge, NoImage
+from zerotide.reconcile.failures import InvalidMerge, NoImage, TooManyAccelerators
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.source import Source, source_of
 
@@ -28,15 +29,17 @@ def service_account(endpoint: InferenceEndpoint) -> str:
     return endpoint.spec.runtime.service_account_name or endpoint.metadata.name
 
 
-def template(endpoint: InferenceEndpoint, config: Config) -> Object:
-    """Return the pod template of an endpoint.
+def template(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Object:
+    """Return the pod template of an endpoint on a choice of accelerators, None for the CPU.
 
     Raises RenderError where the spec makes no valid, allowed pod.
     """
-    spec = _merged(endpoint, config)
+    spec = _merged(endpoint, config, device)
     extra = endpoint.spec.pod_template.metadata if endpoint.spec.pod_template else None
     policy.check(endpoint.spec, spec, config.policy, extra.annotations if extra else None)
     labels = names.labels(endpoint.metadata.name, model=endpoint.spec.runtime.engine.value)
+    if device is not None and device.class_name:
+        labels[names.LABEL_ACCELERATOR_CLASS] = device.class_name
     metadata: Object = {
         "labels": {**((extra and extra.labels) or {}), **labels},
         "finalizers": [names.FINALIZER_LEDGER],
@@ -46,8 +49,8 @@ def template(endpoint: InferenceEndpoint, config: Config) -> Object:
     return {"metadata": metadata, "spec": spec}
 
 
-def _merged(endpoint: InferenceEndpoint, config: Config) -> Object:
-    base = _pod(endpoint, config)
+def _merged(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Object:
+    base = _pod(endpoint, config, device)
     patch = endpoint.spec.pod_template.spec if endpoint.spec.pod_template else None
     spec = merge(base, patch) if patch else base
     if not any(container.get("name") == names.CONTAINER_MODEL for container in spec.get("containers") or []):
@@ -57,7 +60,7 @@ def _merged(endpoint: InferenceEndpoint, config: Config) -> Object:
     return spec
 
 
-def _pod(endpoint: InferenceEndpoint, config: Config) -> Object:
+def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Object:
     spec = endpoint.spec
     source = source_of(spec.model.uri)
     order = Order(
@@ -68,7 +71,7 @@ def _pod(endpoint: InferenceEndpoint, config: Config) -> Object:
         revision=source.revision,
         path=source.path,
         aliases=spec.model.aliases,
-        accelerators=spec.accelerator.count if spec.accelerator else 0,
+        accelerators=device.count if device else 0,
         max_body_bytes=spec.request.max_body_bytes.units,
         args=spec.runtime.args,
     )
@@ -90,16 +93,36 @@ def _pod(endpoint: InferenceEndpoint, config: Config) -> Object:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": -(-spec.drain.timeout.us // 1_000_000),
         "securityContext": security,
-        "containers": [_container(endpoint, config, source, made)],
+        "containers": [_container(endpoint, config, source, made, device)],
     }
     if volumes:
         pod["volumes"] = volumes
-    if spec.accelerator:
-        pod["tolerations"] = [{"key": names.RESOURCE_GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    if device is not None:
+        pod.update(_place(device))
     return pod
 
 
-def _container(endpoint: InferenceEndpoint, config: Config, source: Source, made: Launch) -> Object:
+def _place(device: Device) -> Object:
+    """Return what leads a pod to nodes that have the devices."""
+    most = device.spec.max_count
+    if most is not None and device.count > most:
+        raise TooManyAccelerators(
+            f"accelerator.count: a node has at most {most} of {device.class_name}, not {device.count}: "
+            "ask for fewer, or have maxCount of the AcceleratorClass raised"
+        )
+    # Nodes that have devices are often tainted by the name of their resource.
+    own: Object = {"key": device.spec.resource_name, "operator": "Exists", "effect": "NoSchedule"}
+    place: Object = {"tolerations": [own, *(each.dump() for each in device.spec.tolerations)]}
+    if device.spec.node_selector:
+        place["nodeSelector"] = dict(device.spec.node_selector)
+    if device.spec.runtime_class_name:
+        place["runtimeClassName"] = device.spec.runtime_class_name
+    return place
+
+
+def _container(
+    endpoint: InferenceEndpoint, config: Config, source: Source, made: Launch, device: Device | None
+) -> Object:
     spec = endpoint.spec
     image = spec.runtime.image or config.images.get(spec.runtime.engine.value)
     if not image:
@@ -127,7 +150,7 @@ def _container(endpoint: InferenceEndpoint, config: Config, source: Source, made
         container["args"] = list(made.args)
     if spec.model.secret_ref:
         container["envFrom"] = [{"secretRef": {"name": spec.model.secret_ref.name}}]
-    if resources := _resources(endpoint):
+    if resources := _resources(endpoint, device):
         container["resources"] = resources
     mounts = [*source.mounts, *([{"name": "shm", "mountPath": "/dev/shm"}] if made.shared_memory else [])]
     if mounts:
@@ -151,13 +174,13 @@ def _env(made: Launch, own: tuple[EnvVar, ...]) -> list[Object]:
     return list(named.values())
 
 
-def _resources(endpoint: InferenceEndpoint) -> Object:
+def _resources(endpoint: InferenceEndpoint, device: Device | None) -> Object:
     spec = endpoint.spec
     resources: dict[str, dict[str, str]] = {
         "requests": {name: str(amount) for name, amount in (spec.resources.requests or {}).items()},
         "limits": {name: str(amount) for name, amount in (spec.resources.limits or {}).items()},
     }
-    if spec.accelerator:
-        resources["requests"][names.RESOURCE_GPU] = str(spec.accelerator.count)
-        resources["limits"][names.RESOURCE_GPU] = str(spec.accelerator.count)
+    if device is not None:
+        for amounts in resources.values():
+            amounts[device.spec.resource_name] = str(device.count)
     return {kind: amounts for kind, amounts in resources.items() if amounts}

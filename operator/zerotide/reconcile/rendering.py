@@ -16,6 +16,7 @@ from zerotide.api.endpoint import Engine, InferenceEndpoint, Request
 from zerotide.api.names import GROUP
 from zerotide.reconcile import pod
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.devices import Classes, Device, devices
 from zerotide.reconcile.failures import RenderError
 
 ANNOTATION_SPEC_DIGEST = f"{GROUP}/spec-digest"
@@ -33,26 +34,42 @@ class Rendering:
     template: Object | None = None
     digest: str = ""
     error: RenderError | None = None
+    device: Device | None = None
+    """The accelerators that the template asks for."""
+
+    @property
+    def on_demand(self) -> bool:
+        """Tell whether nodes that could hold such pods are added when these wait."""
+        return self.device is not None and self.device.on_demand
 
 
-def render(endpoint: InferenceEndpoint, config: Config) -> Rendering:
+def render_all(endpoint: InferenceEndpoint, config: Config, classes: Classes) -> tuple[Rendering, ...]:
+    """Return a rendering for each choice of accelerators, in order."""
+    return tuple(render(endpoint, config, device) for device in devices(endpoint, classes))
+
+
+def render(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Rendering:
     """Return the rendering of an endpoint; an error in the spec is part of the answer, not an exception."""
-    spec_digest = digest_of_spec(endpoint)
+    spec_digest = digest_of_spec(endpoint, device)
     try:
-        template = pod.template(endpoint, config)
+        template = pod.template(endpoint, config, device)
     except RenderError as error:
-        return Rendering(spec_digest, error=error)
+        return Rendering(spec_digest, error=error, device=device)
     annotations = template["metadata"].setdefault("annotations", {})
     annotations[ANNOTATION_SPEC_DIGEST] = spec_digest
-    return Rendering(spec_digest, template, _digest(template))
+    return Rendering(spec_digest, template, _digest(template), device=device)
 
 
-def digest_of_spec(endpoint: InferenceEndpoint) -> str:
-    """Return the digest of the part of the spec that pods are made from.
+def digest_of_spec(endpoint: InferenceEndpoint, device: Device | None) -> str:
+    """Return the digest of the part of the spec that pods are made from, with one choice of accelerators.
 
-    Fields that have their default do not count, so that a field that a newer version adds changes no digest.
+    Fields that have their default do not count, so that a field that a newer version adds changes no digest. What an
+    AcceleratorClass says is no part of the spec: it holds from the next start on.
     """
     part = endpoint.spec.model_dump(mode="json", by_alias=True, include=_POD_FIELDS, exclude_defaults=True)
+    if device is not None:
+        chosen = {"className": device.class_name, "count": None if device.count == 1 else device.count}
+        part["accelerator"] = {name: value for name, value in chosen.items() if value is not None}
     limit = endpoint.spec.request.max_body_bytes
     if endpoint.spec.runtime.engine is Engine.ZEROTIDE and limit.value != Request().max_body_bytes.value:
         part["request"] = {"maxBodyBytes": limit.units}

@@ -13,8 +13,10 @@ from zerotide.api.endpoint import Status
 from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE
 from zerotide.api.scalars import parse_duration, parse_time
 from zerotide.reconcile.child import Kind
+from zerotide.reconcile.choose import decided
 from zerotide.reconcile.config import Config
-from zerotide.reconcile.deployment import refused, replicas_of
+from zerotide.reconcile.deployment import refused
+from zerotide.reconcile.devices import Device
 from zerotide.reconcile.diagnosis import Evidence, Finding, diagnose
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.ownership import Owner
@@ -45,9 +47,10 @@ class Situation:
     due_us: int | None
     roll_out: Finding | None = None
     """Why no replica of the present spec serves beside those of an older one, if it is hopeless."""
-
     floor: Floor = field(default_factory=lambda: Floor(0))
     """What is kept by the clock."""
+    device: Device | None = None
+    """The accelerators of the present choice."""
 
     @property
     def stuck(self) -> Finding | None:
@@ -66,14 +69,15 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
-    replicas = _decided(observed)
+    replicas = decided(observed)
     new_spec = (status.observed_generation or 0) < endpoint.metadata.generation
     finding = None
+    evidence = _evidence(observed, policy, config.elastic or rendering.on_demand, new_spec)
     if replicas and not serving:
-        finding = diagnose(current, _evidence(observed, policy, config, new_spec), now_us)
+        finding = diagnose(current, evidence, now_us)
     roll_out = None
     if serving and not any(pod in serving for pod in current):
-        roll_out = diagnose(current, _evidence(observed, policy, config, new_spec), now_us)
+        roll_out = diagnose(current, evidence, now_us)
     obstacle, predecessor = _obstacle(observed, rendering)
     wake, sleep = _wishes(observed, replicas)
     fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
@@ -92,23 +96,19 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     )
     due = _due(current, policy, now_us, retry_us, floor.until_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
-    return Situation(policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless, floor)
+    return Situation(
+        policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless, floor, rendering.device
+    )
 
 
-def _decided(observed: Observed) -> int:
-    """Return the replicas that were decided last: ours in the status, not what somebody made of the Deployment."""
-    decided = observed.endpoint.status.desired_replicas
-    return replicas_of(observed.own(Kind.DEPLOYMENT)) if decided is None else decided
-
-
-def _evidence(observed: Observed, policy: Policy, config: Config, new_spec: bool) -> Evidence:
+def _evidence(observed: Observed, policy: Policy, elastic: bool, new_spec: bool) -> Evidence:
     live = observed.own(Kind.DEPLOYMENT)
     return Evidence(
         nodes=observed.nodes,
         pulls=observed.pulls,
         mounts=observed.mounts,
         refused="" if new_spec else refused(live),
-        elastic=config.elastic,
+        elastic=elastic,
         deadline_us=policy.deadline_us,
         capacity_us=policy.capacity_us,
     )

@@ -74,6 +74,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "observedGeneration": meta.generation,
         "url": url(endpoint),
         "model": {"name": endpoint.model_name},
+        "accelerator": steering.situation.device.status if steering.situation.device else None,
         "keptAwakeBy": decision.kept_by if decision.replicas else None,
         "lastActivityTime": _activity(observed),
         "idle": _learned(observed),

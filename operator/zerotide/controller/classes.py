@@ -1,0 +1,36 @@
+"""What the AcceleratorClasses say, as endpoints are rendered by it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from zerotide.api.accelerator_class import AcceleratorClass, AcceleratorClassSpec
+from zerotide.api.failures import InvalidObject
+from zerotide.kube import Change
+
+log = logging.getLogger(__name__)
+
+
+class AcceleratorClasses:
+    """The classes by name; `on_change` is called with the name of each that changed."""
+
+    def __init__(self, on_change: Callable[[str], None]) -> None:
+        self.known: Mapping[str, AcceleratorClassSpec] = {}
+        self.revision = 0
+        """Grows with each change."""
+        self._on_change = on_change
+
+    def take(self, change: Change) -> None:
+        """Take in a change of a class; one that this operator does not understand is as if it were not there."""
+        name = change.object["metadata"]["name"]
+        known = {other: spec for other, spec in self.known.items() if other != name}
+        if change.type == "set":
+            try:
+                known[name] = AcceleratorClass.parse(change.object).spec
+            except InvalidObject as error:
+                log.error("AcceleratorClass not understood", extra={"class": name, "error": str(error)})
+        if known != self.known:
+            self.known = known
+            self.revision += 1
+            self._on_change(name)

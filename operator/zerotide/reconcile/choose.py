@@ -1,0 +1,55 @@
+"""Choose among the accelerators that an endpoint may run on: the next ones where those before cannot be had.
+
+The Deployment says which choice is taken, so a restart takes the same. An endpoint that sleeps has its first choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zerotide.reconcile.capacity import obstacle
+from zerotide.reconcile.child import Kind
+from zerotide.reconcile.config import Config
+from zerotide.reconcile.deployment import annotation, replicas_of
+from zerotide.reconcile.observed import Object, Observed
+from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering
+from zerotide.scaling.policy import Policy
+
+
+def choose(choices: Sequence[Rendering], observed: Observed, config: Config, now_us: int) -> Rendering:
+    """Return the choice to take now.
+
+    The next one is taken where every replica of the present one has waited `start.capacityTimeout` for room, or no
+    node could ever hold it; the last one is kept. A replica that got a node keeps its choice, or a start that is under
+    way would be given up.
+    """
+    live = observed.own(Kind.DEPLOYMENT)
+    if len(choices) == 1 or live is None or not decided(observed):
+        return choices[0]
+    digests = [choice.spec_digest for choice in choices]
+    deployed = annotation(live["spec"]["template"], ANNOTATION_SPEC_DIGEST)
+    now = digests.index(deployed) if deployed in digests else 0
+    mine = [pod for pod in observed.pods if pod.counts and pod.spec_digest == digests[now]]
+    if any(pod.stage is not Stage.UNSCHEDULABLE for pod in mine):
+        return choices[now]
+    able = [at for at, choice in enumerate(choices) if _able(choice, observed.nodes, config.elastic)]
+    later = [at for at in able if at > now]
+    if now not in able:
+        return choices[later[0] if later else able[-1] if able else now]
+    capacity_us = Policy.of(observed.endpoint.spec).capacity_us
+    waited = bool(mine) and now_us >= min(pod.created_us for pod in mine) + capacity_us
+    return choices[later[0] if waited and later else now]
+
+
+def decided(observed: Observed) -> int:
+    """Return the replicas that were decided last: ours in the status, not what somebody made of the Deployment."""
+    known = observed.endpoint.status.desired_replicas
+    return replicas_of(observed.own(Kind.DEPLOYMENT)) if known is None else known
+
+
+def _able(choice: Rendering, nodes: tuple[Object, ...], elastic: bool) -> bool:
+    """Tell whether some node could ever hold a replica of this choice."""
+    if choice.template is None:
+        return False
+    return elastic or choice.on_demand or not obstacle(choice.template["spec"], nodes)

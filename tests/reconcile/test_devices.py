@@ -1,0 +1,172 @@
+"""Which accelerators a replica asks for, and when the next choice is taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.reconcile.helpers import CONFIG, endpoint, raw, template
+from tests.reconcile.world import World, awake
+from zerotide.api.accelerator_class import AcceleratorClassSpec, Toleration
+from zerotide.api.conditions import Reason
+from zerotide.reconcile.child import Kind
+from zerotide.reconcile.failures import TooManyAccelerators
+from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.rendering import render_all
+
+H100 = AcceleratorClassSpec(
+    max_count=8,
+    node_selector={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+    tolerations=(Toleration(key="team", value="ml", effect="NoSchedule"),),
+    runtime_class_name="nvidia",
+)
+SLICE = AcceleratorClassSpec(resource_name="nvidia.com/mig-1g.10gb")
+CLASSES = {"h100": H100, "mig": SLICE}
+WANTED = {"accelerator": {"className": "h100", "alternatives": [{"className": "a100", "count": 2}]}}
+
+
+def node(**devices: str) -> dict[str, Any]:
+    """Return a node that has so much of each resource, whose `/` is written `__`."""
+    amounts = {name.replace("__", "/").replace("_", "."): amount for name, amount in devices.items()}
+    return {"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "8", "memory": "64Gi", **amounts}}}
+
+
+def test_a_class_says_how_its_devices_are_asked_for() -> None:
+    """Resource, nodes, taints and runtime; the pod says which class it is billed as."""
+    made = template(endpoint(WANTED), CONFIG, CLASSES)
+    spec = made["spec"]
+    assert made["metadata"]["labels"]["zerotide.dev/accelerator-class"] == "h100"
+    assert spec["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert spec["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert spec["runtimeClassName"] == "nvidia"
+    assert spec["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "team", "operator": "Equal", "value": "ml", "effect": "NoSchedule"},
+    ]
+
+
+def test_a_part_of_a_device_is_a_resource_of_its_own() -> None:
+    """And its nodes' taint has that name."""
+    spec = template(endpoint({"accelerator": {"className": "mig", "count": 2}}), CONFIG, CLASSES)["spec"]
+    assert spec["containers"][0]["resources"]["requests"] == {"nvidia.com/mig-1g.10gb": "2"}
+    assert spec["tolerations"][0]["key"] == "nvidia.com/mig-1g.10gb"
+
+
+def test_a_name_without_a_class_is_that_of_a_price() -> None:
+    """As before there were classes: any GPU will do."""
+    spec = template(endpoint({"accelerator": {"className": "whatever"}}), CONFIG, CLASSES)["spec"]
+    assert spec["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert "nodeSelector" not in spec
+
+
+def test_more_than_a_node_has_is_refused() -> None:
+    """No pod is made that could never run."""
+    with pytest.raises(TooManyAccelerators, match="at most 8 of h100, not 9"):
+        template(endpoint({"accelerator": {"className": "h100", "count": 9}}), CONFIG, CLASSES)
+
+
+def test_what_a_class_says_does_not_roll_a_running_model() -> None:
+    """It is part of the rendering, which waits for the next wake; alternatives are part of neither."""
+    (plain,) = render_all(endpoint({"accelerator": {"className": "h100"}}), CONFIG, {})
+    first, second = render_all(endpoint(WANTED), CONFIG, CLASSES)
+    assert plain.spec_digest == first.spec_digest and plain.digest != first.digest
+    assert second.spec_digest != first.spec_digest
+
+
+def asks_for(world: World) -> str:
+    """Return the class that the Deployment's pods ask for."""
+    labels = world.children[Kind.DEPLOYMENT]["spec"]["template"]["metadata"]["labels"]
+    return str(labels["zerotide.dev/accelerator-class"])
+
+
+def woken(**spec: Any) -> World:
+    """Return a world that was woken, and whose replica finds no room."""
+    world = World(obj=raw({**WANTED, **spec}), classes=CLASSES, nodes=(node(nvidia_com__gpu="8"),))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    world.settle()
+    return world
+
+
+def test_the_next_choice_is_taken_once_the_first_could_not_be_had() -> None:
+    """After start.capacityTimeout, at the time that was named, without a word of failure to those who wait."""
+    world = woken()
+    assert asks_for(world) == "h100" and world.status["accelerator"]["summary"] == "1 × h100"
+    world.pass_time(299)
+    _, planned = world.step()
+    assert asks_for(world) == "h100"
+    assert planned.again_us is not None and planned.again_us - world.now_us <= 1_000_000
+    world.pass_time(1)
+    world.settle()
+    assert asks_for(world) == "a100"
+    assert world.status["accelerator"] == {"className": "a100", "count": 2, "summary": "2 × a100"}
+    assert world.condition("Ready")["status"] == "True"
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    world.pass_time(400)
+    world.settle()
+    assert asks_for(world) == "a100", "the last one is kept"
+    assert world.condition("Ready")["reason"] == Reason.UNSCHEDULABLE.value
+
+
+def test_a_replica_that_got_a_node_keeps_its_choice() -> None:
+    """However long it takes to load, and after it serves."""
+    world = woken()
+    world.run_pods(Stage.SCHEDULED)
+    world.pass_time(600)
+    world.settle()
+    assert asks_for(world) == "h100"
+
+
+def test_an_alternative_serves_until_it_sleeps_and_the_first_choice_is_tried_again() -> None:
+    """Also after a restart: the Deployment says which choice it is."""
+    world = woken()
+    world.pass_time(300)
+    world.settle()
+    world.run_pods()
+    world.settle()
+    assert asks_for(world) == "a100" and world.status["state"] == "Awake"
+    world.pass_time(400)
+    world.settle()
+    assert world.replicas == 0
+    world.pods = ()
+    world.settle()
+    assert asks_for(world) == "h100" and world.status["state"] == "Asleep"
+
+
+def test_what_no_node_could_ever_hold_is_passed_over_at_once() -> None:
+    """Two per node are needed of the first, and nodes have one."""
+    spec = {"accelerator": {"className": "x", "count": 2, "alternatives": [{"className": "y"}]}}
+    world = World(obj=raw(spec), nodes=(node(nvidia_com__gpu="1"),))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.settle()
+    assert asks_for(world) == "y"
+
+
+def test_nodes_that_come_on_demand_are_waited_for() -> None:
+    """No present node could hold the replica, and yet it is not hopeless."""
+    classes = {"h100": AcceleratorClassSpec(provisioning="OnDemand")}
+    world = World(obj=raw({"accelerator": {"className": "h100"}}), classes=classes, nodes=(node(),))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    world.settle()
+    assert world.status["state"] == "WaitingForCapacity" and world.condition("Ready")["status"] == "True"
+    world.classes = {}
+    world.settle()
+    assert world.condition("Ready")["reason"] == Reason.NEVER_SCHEDULABLE.value
+
+
+def test_alternatives_that_are_added_roll_nothing() -> None:
+    """A running model has what it needs."""
+    world = awake(World(obj=raw({"accelerator": {"className": "h100"}}), classes=CLASSES))
+    before = world.children[Kind.DEPLOYMENT]["spec"]["template"]["metadata"]["annotations"]
+    world.spec(**WANTED)
+    world.settle()
+    after = world.children[Kind.DEPLOYMENT]["spec"]["template"]["metadata"]["annotations"]
+    assert before == after and world.status["state"] == "Awake"
