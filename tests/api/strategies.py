@@ -143,7 +143,11 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         serviceAccountName=among("default", "a.b", odd=("A", "", "-a")),
         readiness=part(type=among("HTTP", odd=("Token",)), path=among("/", "/health", odd=("x", "/a?b", ""))),
     ),
-    "accelerator": part(className=text("abc-.", 63), count=integer(1, 64)),
+    "accelerator": part(
+        className=text("abc-.", 63),
+        count=integer(1, 64),
+        alternatives=st.lists(part(className=text("abc", 2), count=integer(1, 64)), max_size=5),
+    ),
     "resources": part(requests=RESOURCES, limits=RESOURCES),
     "scaling": part(
         minReplicas=integer(0, 3),

@@ -20,6 +20,7 @@ from zerotide.api.apikey import APIKey
 from zerotide.api.conditions import Reason, State, conditions
 from zerotide.api.crd import definitions
 from zerotide.api.endpoint import (
+    AcceleratorStatus,
     ColdStarts,
     Decision,
     FailedStarts,
@@ -245,6 +246,7 @@ def full_status() -> dict[str, Any]:
         last_activity_time=NOW,
         kept_awake_by="1 request in flight",
         model=ModelStatus(name="full"),
+        accelerator=AcceleratorStatus(class_name="nvidia-h100-80gb", count=2, summary="2 × nvidia-h100-80gb"),
         wake_request=WakeRequest(id="a" * 32, time="2026-11-22T18:00:00.000001Z", by="zerotide-activator-0"),
         handled_wake_request="a" * 32,
         last_wake=LastWake.of("a" * 32, NOW, "Request", {"provision": 250_000, "load": 1_000_000, "firstByte": 9_000}),

@@ -141,18 +141,28 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
 
 def _intent(endpoint: InferenceEndpoint) -> list[tuple[str, str]]:
     spec = endpoint.spec
-    scaling, gpus = spec.scaling, spec.accelerator
+    scaling = spec.scaling
     override = scaling.override
     pinned = f", pinned to {scaling.pinned_replicas}" if scaling.pinned_replicas else ""
     return [
         ("Model", f"{', '.join(endpoint.model_names)} from {spec.model.uri}"),
         ("Engine", f"{spec.runtime.engine.value}{f' in {spec.runtime.image}' if spec.runtime.image else ''}"),
-        ("Accelerators", f"{gpus.count} × {gpus.class_name or 'GPU'} per replica" if gpus else "none, CPU"),
+        ("Accelerators", _accelerators(endpoint)),
         ("Scaling", f"{scaling.min_replicas} to {scaling.max_replicas}{pinned}, idle after {scaling.idle.timeout}"),
         ("Override", f"at least {override.min_replicas} until {override.until}" if override else ""),
         ("Access", f"JWT of {spec.access.jwt.issuer}" if spec.access.jwt is not None else spec.access.auth),
         ("Suspended", "yes: `zerotide resume` ends it" if spec.suspend else ""),
     ]
+
+
+def _accelerators(endpoint: InferenceEndpoint) -> str:
+    wanted, chosen = endpoint.spec.accelerator, endpoint.status.accelerator
+    if wanted is None:
+        return "none, CPU"
+    text = f"{wanted.count} × {wanted.class_name or 'GPU'} per replica"
+    if chosen is not None and (chosen.class_name, chosen.count) != (wanted.class_name, wanted.count):
+        text += f", now {chosen.summary}"
+    return text
 
 
 def _conditions(status: Status, now_us: int) -> list[str]:
