@@ -76,7 +76,7 @@ def test_text_generation_client(server: RuntimeProcess) -> None:
     # It needs an environment of its own: it is held to huggingface-hub before 1.0.
     script = Path(__file__).with_name("tgi_client_script.py")
     python = ROOT / ".venv-tgi" / "bin" / "python"
-    done = subprocess.run([python, script, server.url], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([python, script, server.url], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["text"] == said["async_text"] == " Paris."

@@ -14,7 +14,7 @@ from .test_tgi import PROMPT, events, generate
 
 PERSON = {
     "type": "object",
-    "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 120}},
+    "properties": {"name": {"type": "string", "maxLength": 6}, "age": {"type": "integer", "maximum": 120}},
     "required": ["name", "age"],
     "additionalProperties": False,
 }
@@ -47,7 +47,7 @@ def test_a_schema(server: RuntimeProcess, kind: str, value: Any) -> None:
 
 def test_sampling_keeps_to_the_grammar(server: RuntimeProcess) -> None:
     grammar = {"type": "regex", "value": "(yes|no|maybe)"}
-    for seed in range(3):
+    for seed in range(2):
         asked: dict[str, Any] = {"do_sample": True, "temperature": 5.0, "top_k": 2, "seed": seed}
         text = generate(server, max_new_tokens=10, grammar=grammar, **asked)["generated_text"]
         assert text in ("yes", "no", "maybe")
