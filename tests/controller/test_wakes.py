@@ -133,8 +133,8 @@ async def test_suspension_never_wakes_and_min_replicas_never_sleep(rig: Rig) -> 
     )
     assert handled is not None and handled["status"]["desiredReplicas"] == 0
     await rig.demand(namespace, "a")
-    await rig.apply(namespace, "a", trivial(scaling={"minReplicas": 1}))
-    status = await rig.state(namespace, "a", "Awake", timeout=60)
+    await rig.apply(namespace, "b", trivial(scaling={"minReplicas": 1}))
+    status = await rig.state(namespace, "b", "Awake", timeout=60)
     assert status["lastDecision"]["reason"] == "MinReplicas"
 
 
