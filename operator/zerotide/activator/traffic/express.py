@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from zerotide.activator.admission.seats import Seat
 from zerotide.activator.endpoints.endpoint import Replica
 from zerotide.activator.failures import ConnectFailed, PeerFault, ResponseLost, UpstreamFault
 from zerotide.activator.traffic.books import Books
@@ -198,32 +197,26 @@ class Express:
     def send(self, visit: Visit, plan: Plan) -> None:
         """Send a request that was admitted to a replica that has room, as soon as there is one."""
         place = self.holder.place(visit, plan.endpoint)
-        if not plan.endpoint.gate.pass_through(place):
-            Waiting(self, plan, place).begin()
-            return
-        assert place.seat is not None, "who passed through has a seat"
-        connection = place.seat.replica.pool.take()
-        if connection is None:
-            self.forward(visit, plan, place)
+        if plan.endpoint.gate.pass_through(place):
+            self._run(visit, plan, place, visit.accepted_us, visit.started)
         else:
-            self._run(visit, plan, place, connection, visit.accepted_us, visit.started)
+            Waiting(self, plan, place).begin()
 
-    def dispatch(self, visit: Visit, plan: Plan, place: Place, seat: Seat[Replica]) -> None:
+    def dispatch(self, visit: Visit, plan: Plan, place: Place) -> None:
         """Send a request that was held to the replica where it has a seat now."""
         now = self._now()
-        connection = seat.replica.pool.take()
+        visit.queued_ms = round((now - visit.started) * 1000)
+        self._run(visit, plan, place, self._now_us(), now)
+
+    def _run(self, visit: Visit, plan: Plan, place: Place, now_us: int, now: float) -> None:
+        assert place.seat is not None, "a seat goes before a connection"
+        replica = place.seat.replica
+        connection = replica.pool.take()
         if connection is None:
             self.forward(visit, plan, place)
             return
-        visit.queued_ms = round((now - visit.started) * 1000)
-        self._run(visit, plan, place, connection, self._now_us(), now)
-
-    def _run(
-        self, visit: Visit, plan: Plan, place: Place, connection: UpstreamConnection, now_us: int, now: float
-    ) -> None:
-        assert place.seat is not None, "a seat goes before a connection"
         visit.attempts = 1
-        run = Run(self, visit, plan, place, place.seat.replica, now_us, now)
+        run = Run(self, visit, plan, place, replica, now_us, now)
         self.under_way.add(run)
         run.begin(connection)
 

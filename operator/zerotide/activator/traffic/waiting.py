@@ -61,8 +61,8 @@ class Waiting:
     def _go_on(self) -> None:
         place = self._place
         try:
-            seat = self._office.holder.outcome(place)
+            self._office.holder.outcome(place)
         except Rejection as rejection:
             self._office.answer(place.visit, place, rejection)
             return
-        self._office.dispatch(place.visit, self._plan, place, seat)
+        self._office.dispatch(place.visit, self._plan, place)
