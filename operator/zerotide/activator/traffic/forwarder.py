@@ -77,10 +77,9 @@ class Forwarder:
             if visit.attempts:
                 self._look_again(visit, endpoint)
             way = visit.way or Plain(visit, plan)
-            given = place.seat if not visit.attempts else None
             while True:
-                seat = given or await self.holder.seat(place, again=visit.attempts > 0)
-                given = None
+                again = visit.attempts > 0
+                seat = (None if again else place.seat) or await self.holder.seat(place, again=again)
                 visit.queued_ms = round((self._now() - visit.started) * 1000)
                 visit.attempts += 1
                 if await self._attempt(visit, plan, seat.replica, way):
