@@ -238,7 +238,7 @@ class Exchange:
         if self._fault is not None or self.ended or self._carrier is None:
             return
         if not self._carrier.reserve(len(data)):
-            self.fail(BuffersFull("too many request bodies are in memory: try again"))
+            self._crowded_out()
             return
         self._received += len(data)
         self._reserved += len(data)
@@ -259,7 +259,7 @@ class Exchange:
             if self._carrier.reserve(size):
                 self._reserved, self._chunks = size, [body]
             else:
-                self.fail(BuffersFull("too many request bodies are in memory: try again"))
+                self._crowded_out()
 
     def announce(self, size: int) -> None:
         """Note how large the body will be at least."""
@@ -282,6 +282,9 @@ class Exchange:
 
     def _outgrown(self, limit: int) -> None:
         self.fail(BodyTooLarge(f"the body is larger than {limit} bytes"))
+
+    def _crowded_out(self) -> None:
+        self.fail(BuffersFull("too many request bodies are in memory: try again"))
 
     def surrender(self) -> int:
         """Return the bytes of memory that were taken, and take them no longer."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from zerotide.activator.failures import AnswerUnread, BodyStalled, BodyTooLarge, BuffersFull, PeerFault
+from zerotide.activator.failures import AnswerUnread, BodyStalled, PeerFault
 from zerotide.activator.wire.door import Peer
 from zerotide.activator.wire.exchange import Exchange, Flow, Tunnel
 from zerotide.activator.wire.limits import Limits
@@ -120,7 +120,7 @@ class Stream(Exchange):
         Raises BodyTooLarge beyond `limit` bytes, BodyStalled, BuffersFull or MalformedRequest.
         """
         if self._fault is None and max(self.request.length or 0, self._received) > limit:
-            self.fail(BodyTooLarge(f"the body is larger than {limit} bytes"))
+            self._outgrown(limit)
         self._asked = limit
         if self._line is not None and self.unopened:
             self._line.consumed(self, self.unopened)
@@ -241,7 +241,7 @@ class Stream(Exchange):
             return
         if not line.reserve(len(data)):
             line.consumed(self, size)
-            self.fail(BuffersFull("too many request bodies are in memory: try again"))
+            self._crowded_out()
             return
         self._received += len(data)
         self.held += len(data)
@@ -312,7 +312,7 @@ class Stream(Exchange):
         assert self._asked is not None, "only a body that is asked for makes progress"
         self._progress += size
         if self._received > self._asked:
-            self.fail(BodyTooLarge(f"the body is larger than {self._asked} bytes"))
+            self._outgrown(self._asked)
         elif self._progress >= self._limits.body_progress:
             self._progress = 0
             self.body_deadline = now + self._limits.body_time
