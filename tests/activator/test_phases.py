@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import huggingface_hub
 import openai
 import pytest
@@ -18,34 +17,23 @@ from tests.activator.council.fleet import Fleet
 from tests.activator.replica import TEXT, Received, Replica, reset
 from tests.activator.stack import Stack
 from tests.activator.stack import until as until_within
+from tests.activator.test_streams import Reader
 from zerotide.activator.traffic.news import asks_for_phases
 
-CHAT = {"model": "m", "messages": [], "stream": True}
 PHASES = {"X-Zerotide-Events": "phases"}
 MARK = ": zerotide.phase "
 until = partial(until_within, timeout=60)
 
 
-class Follower:
+class Follower(Reader):
     """A streamed answer to a client that asked for phases."""
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.status = 0
-        self.code = ""
-        self.cut = False
+    asks = PHASES
 
-    async def read(self, stack: Stack, headers: dict[str, str] = PHASES) -> Follower:
-        """Send the request and read all that comes."""
-        sent = {"authorization": f"Bearer {stack.keys['k']}", **headers}
-        async with stack.session.post(stack.url + "/v1/chat/completions", json=CHAT, headers=sent) as response:
-            self.status, self.code = response.status, response.headers.get("X-Zerotide-Error", "")
-            try:
-                async for chunk in response.content.iter_any():
-                    self.text += chunk.decode()
-            except aiohttp.ClientPayloadError:
-                self.cut = True
-        return self
+    @property
+    def code(self) -> str:
+        """Return the error code."""
+        return self.headers.get("x-zerotide-error", "")
 
     @property
     def phases(self) -> list[dict[str, Any]]:
@@ -117,7 +105,7 @@ async def test_others_see_nothing(stack: Stack, replica: Replica) -> None:
     still(stack)
     (endpoint,) = stack.registry.endpoints.values()
     follower = Follower()
-    task = asyncio.create_task(follower.read(stack, {"X-Zerotide-Events": "none"}))
+    task = asyncio.create_task(follower.read(stack, headers={"X-Zerotide-Events": "none"}))
     await until(lambda: endpoint.gate.held)
     still(stack, "Loading")
     stack.pod(replica.port)
@@ -135,7 +123,7 @@ async def test_what_is_refused_at_once_has_its_status(stack: Stack) -> None:
     await until(lambda: endpoint.gate.held)
     refused = await Follower().read(stack)
     assert (refused.status, refused.code, refused.phases) == (429, "queue_full", [])
-    cold = await Follower().read(stack, {**PHASES, "Prefer": "wait=0"})
+    cold = await Follower().read(stack, headers={**PHASES, "Prefer": "wait=0"})
     assert (cold.status, cold.code) == (503, "endpoint_cold")
     held.cancel()
     await until(lambda: stack.service.holder.news._audiences == {})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import aiohttp
 import pytest
@@ -26,7 +27,10 @@ def beating(stack: Stack, **spec: Any) -> Endpoint:
 
 
 class Reader:
-    """A streamed answer, read line by line to its end, good or bad."""
+    """A streamed answer, read to its end, good or bad."""
+
+    asks: ClassVar[Mapping[str, str]] = {}
+    """Headers with which it is asked for."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -34,10 +38,16 @@ class Reader:
         self.status = 0
         self.cut = False
 
-    async def read(self, stack: Stack, path: str = "/v1/chat/completions", body: Any = CHAT) -> Reader:
+    async def read(
+        self,
+        stack: Stack,
+        path: str = "/v1/chat/completions",
+        body: Any = CHAT,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
         """Send the request and read all that comes."""
-        headers = {"authorization": f"Bearer {stack.keys['k']}"}
-        async with stack.session.post(stack.url + path, json=body, headers=headers) as response:
+        sent = {"authorization": f"Bearer {stack.keys['k']}", **(self.asks if headers is None else headers)}
+        async with stack.session.post(stack.url + path, json=body, headers=sent) as response:
             self.status, self.headers = response.status, {k.lower(): v for k, v in response.headers.items()}
             try:
                 async for chunk in response.content.iter_any():
