@@ -56,7 +56,7 @@ class Keys:
 
         Who waits for that does not believe in a key that was withdrawn long ago.
         """
-        old = self._now() - self._loaded > REFRESH[isinstance(self.source, KeysConfigMap)] + OVERDUE
+        old = self._now() - self._loaded > self._refresh() + OVERDUE
         return old and self._loading is not None and not self._failures
 
     def look_again(self) -> bool:
@@ -79,6 +79,9 @@ class Keys:
     def _pause(self) -> float:
         if self._failures:
             return float(min(FIRST_RETRY * 2 ** min(self._failures - 1, 10), LAST_RETRY))
+        return self._refresh()
+
+    def _refresh(self) -> float:
         return REFRESH[isinstance(self.source, KeysConfigMap)]
 
     def _begin(self) -> None:
