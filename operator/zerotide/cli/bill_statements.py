@@ -184,8 +184,7 @@ async def usage(session: Session, args: argparse.Namespace) -> None:
         ]
         for row in report.rows
     ]
-    for line in format_table(header, body, right=header[2:]):
-        printer.data(line)
+    printer.table(header, body, right=" ".join(header[2:]))
 
 
 async def explain(session: Session, args: argparse.Namespace) -> None:
@@ -260,8 +259,7 @@ async def verify(session: Session, args: argparse.Namespace) -> int:
         printer.json(report.model_dump(mode="json", by_alias=True))
     else:
         rows_ = [[check.law, str(check.checked), str(len(check.differences))] for check in report.checks]
-        for line in format_table(["LAW", "CHECKED", "BROKEN"], rows_, right=["CHECKED", "BROKEN"]):
-            printer.data(line)
+        printer.table(["LAW", "CHECKED", "BROKEN"], rows_, right="CHECKED BROKEN")
         for check in report.checks:
             for difference in check.differences:
                 printer.data(f"{check.law}: {difference}")
@@ -297,5 +295,4 @@ async def rate(session: Session, args: argparse.Namespace) -> None:
         [book.book, book.currency, total, ", ".join(book.unpriced) or " "]
         for book, total in zip(report.books, totals, strict=True)
     ]
-    for line in format_table(["BOOK", "CURRENCY", "TOTAL", "NO PRICE FOR"], body, right=["TOTAL"]):
-        printer.data(line)
+    printer.table(["BOOK", "CURRENCY", "TOTAL", "NO PRICE FOR"], body, right="TOTAL")
