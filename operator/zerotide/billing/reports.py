@@ -7,7 +7,7 @@ report's total. What a wake cost is part of the phases, not beside them.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -22,6 +22,10 @@ class Report(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, validate_by_alias=True, validate_by_name=True
     )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the report as JSON says it: camelCase, absent fields as null."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class PhaseCost(Report):

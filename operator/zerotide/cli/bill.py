@@ -57,7 +57,7 @@ async def cost(session: Session, args: argparse.Namespace) -> None:
         return
     report = await fetch(session, CostReport, "cost", query)
     if printer.as_json:
-        printer.json(report.model_dump(mode="json", by_alias=True))
+        printer.json(report.dump())
         return
     period = f"{format_time(report.from_us)} to {format_time(report.to_us)}"
     if not report.endpoints:
@@ -84,7 +84,7 @@ async def coldstarts(session: Session, args: argparse.Namespace) -> None:
     query, printer = await query_of(session, args), session.printer
     report = await fetch(session, ColdStartReport, "coldstarts", query)
     if printer.as_json:
-        printer.json(report.model_dump(mode="json", by_alias=True))
+        printer.json(report.dump())
         return
     if not report.wakes:
         printer.prose(f"No wakes in {await session.where()} since {format_time(int(query['from']))}.")

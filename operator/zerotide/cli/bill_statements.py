@@ -126,7 +126,7 @@ def invoice_of(report: LineReport, consumer: str) -> dict[str, object]:
         "from": format_time(report.from_us),
         "to": format_time(report.to_us),
         "currency": report.currency,
-        "lines": [line.model_dump(mode="json", by_alias=True) for line in lines],
+        "lines": [line.dump() for line in lines],
         "sum": f"{total:f}",
         "rounding": f"{due - total:f}",
         "payable": f"{due:f}",
@@ -166,7 +166,7 @@ async def usage(session: Session, args: argparse.Namespace) -> None:
     printer = session.printer
     report = await fetch(session, UsageReport, "usage", await query_of(session, args))
     if printer.as_json:
-        printer.json(report.model_dump(mode="json", by_alias=True))
+        printer.json(report.dump())
         return
     if not report.rows:
         printer.prose(f"No requests were served in {await session.where()} in that period.")
@@ -206,7 +206,7 @@ async def explain(session: Session, args: argparse.Namespace) -> None:
         }
     )
     if printer.as_json:
-        printer.json(shown.model_dump(mode="json", by_alias=True))
+        printer.json(shown.dump())
         return
     if not shown.pods:
         printer.prose(f"No replica of {await session.where()} is charged for in that period.")
@@ -256,7 +256,7 @@ async def verify(session: Session, args: argparse.Namespace) -> int:
     printer = session.printer
     report = await fetch(session, Verification, "verify", await query_of(session, args))
     if printer.as_json:
-        printer.json(report.model_dump(mode="json", by_alias=True))
+        printer.json(report.dump())
     else:
         rows_ = [[check.law, str(check.checked), str(len(check.differences))] for check in report.checks]
         printer.table(["LAW", "CHECKED", "BROKEN"], rows_, right="CHECKED BROKEN")
@@ -288,7 +288,7 @@ async def rate(session: Session, args: argparse.Namespace) -> None:
         query["book"] = ",".join(args.book)
     report = await fetch(session, RateReport, "rate", query)
     if printer.as_json:
-        printer.json(report.model_dump(mode="json", by_alias=True))
+        printer.json(report.dump())
         return
     totals = monies([book.total for book in report.books])
     body = [
