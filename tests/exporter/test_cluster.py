@@ -176,6 +176,14 @@ class Running:
         await eventually(met)
         return found[0]
 
+    async def lived(self, name: str) -> None:
+        """Have a pod that ran for a while, and is gone."""
+        await self.pod(name)
+        await self.until(name, running)
+        await asyncio.sleep(1.1)  # stamps have whole seconds: a shorter life may cost nothing
+        await self.delete(name)
+        await self.gone(name)
+
     async def gone(self, name: str) -> None:
         """Wait until a pod's object is gone."""
 
@@ -410,11 +418,7 @@ async def test_an_endpoints_class_prices_its_replicas(metered: Running) -> None:
     }
     await metered.client.create(INFERENCE_ENDPOINTS, endpoint)
     await metered.start()
-    await metered.pod("p1")
-    await metered.until("p1", running)
-    await asyncio.sleep(1.1)  # stamps have whole seconds: a shorter life may cost nothing
-    await metered.delete("p1")
-    await metered.gone("p1")
+    await metered.lived("p1")
     status, text = await metered.get(f"/api/v1/cost?namespace={metered.namespace}&endpoint=smollm2")
     assert status == 200
     (cost,) = CostReport.model_validate_json(text).endpoints
@@ -449,11 +453,7 @@ async def test_a_price_book_of_the_cluster_replaces_the_price_file(metered: Runn
     await eventually(created)
     try:
         await metered.start()
-        await metered.pod("p1")
-        await metered.until("p1", running)
-        await asyncio.sleep(1.1)  # stamps have whole seconds: a shorter life may cost nothing
-        await metered.delete("p1")
-        await metered.gone("p1")
+        await metered.lived("p1")
         seconds = allocated_seconds((await metered.known("p1"))["p1"])
         status, text = await metered.get(f"/api/v1/cost?namespace={metered.namespace}")
         report = CostReport.model_validate_json(text)

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 from queue import Queue
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import pytest
 from hypothesis import given
@@ -76,16 +76,13 @@ def collect(events: Queue[Event]) -> list[int]:
             return tokens
 
 
-class Running:
-    """An engine with the tiny model; `tokens` is the size of its cache."""
+class Started:
+    """A recorder and an engine that runs as long as the context lasts."""
 
-    def __init__(self, folder: Path, tokens: int = 1 << 16, rows: int = 8) -> None:
-        config = load_assets(folder).config
-        self.recorder = Recorder()
-        self.runner = Runner.load(config, MappedWeights(folder), tokens, threads=1)
-        self.engine = Engine(lambda: (self.runner, None), rows, self.recorder, time.monotonic)
+    recorder: Recorder
+    engine: Engine
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         self.engine.start()
         assert self.recorder.ready.wait(WAIT)
         return self
@@ -93,6 +90,16 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self.engine.stop()
         self.engine.join(WAIT)
+
+
+class Running(Started):
+    """An engine with the tiny model; `tokens` is the size of its cache."""
+
+    def __init__(self, folder: Path, tokens: int = 1 << 16, rows: int = 8) -> None:
+        config = load_assets(folder).config
+        self.recorder = Recorder()
+        self.runner = Runner.load(config, MappedWeights(folder), tokens, threads=1)
+        self.engine = Engine(lambda: (self.runner, None), rows, self.recorder, time.monotonic)
 
     def answer(self, prompt: list[int], count: int) -> list[int]:
         sequence, events = make(prompt, count)

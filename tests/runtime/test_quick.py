@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.runtime.models import make_tiny
-from tests.runtime.test_engine import PROMPTS, WAIT, Recorder, collect, make
+from tests.runtime.test_engine import PROMPTS, WAIT, Recorder, Started, collect, make
 from tests.runtime.test_model import LLAMA3, reference_logits
 from zerotide_runtime.assets import load_assets
 from zerotide_runtime.engine.engine import Engine
@@ -32,7 +32,7 @@ def quick_runner(folder: Path, tokens: int = 1 << 16) -> QuickRunner:
     return QuickRunner(load_assets(folder).config, MappedWeights(folder), tokens)
 
 
-class Changing:
+class Changing(Started):
     """An engine that starts on the quick path; torch takes over when `allow` is set."""
 
     def __init__(self, folder: Path, tokens: int = 1 << 16) -> None:
@@ -46,15 +46,9 @@ class Changing:
         assert self.allow.wait(WAIT)
         return Runner.beside(self.quick, 1 << 16, threads=1)
 
-    def __enter__(self) -> Changing:
-        self.engine.start()
-        assert self.recorder.ready.wait(WAIT)
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.allow.set()
-        self.engine.stop()
-        self.engine.join(WAIT)
+        super().__exit__(*failure)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.process import RuntimeProcess, folder_uri
-from tests.runtime.test_engine import WAIT, Recorder, collect, make
+from tests.runtime.test_engine import WAIT, Recorder, Started, collect, make
 from tests.runtime.test_quick import quick_runner
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.execution import Execution, Succession
@@ -44,7 +44,7 @@ def resident(server: RuntimeProcess) -> int:
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) >> 10  # type: ignore[index]
 
 
-class Sleeper:
+class Sleeper(Started):
     """An engine on the quick path that counts its loads and releases."""
 
     def __init__(self, tiny: Path) -> None:
@@ -57,15 +57,6 @@ class Sleeper:
     def _load(self) -> tuple[Execution, Succession | None]:
         self.loads += 1
         return quick_runner(self._tiny), None
-
-    def __enter__(self) -> Sleeper:
-        self.engine.start()
-        assert self.recorder.ready.wait(WAIT)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.engine.stop()
-        self.engine.join(WAIT)
 
 
 def test_what_runs_ends_before_the_sleep_and_what_waits_goes_on_after_it(tiny: Path) -> None:
