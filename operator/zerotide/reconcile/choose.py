@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from zerotide.reconcile.capacity import obstacle
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.config import Config
-from zerotide.reconcile.deployment import annotation, replicas_of
+from zerotide.reconcile.deployment import annotation
 from zerotide.reconcile.observed import Object, Observed
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering
@@ -25,7 +25,7 @@ def choose(choices: Sequence[Rendering], observed: Observed, config: Config, now
     way would be given up.
     """
     live = observed.own(Kind.DEPLOYMENT)
-    if len(choices) == 1 or live is None or not decided(observed):
+    if len(choices) == 1 or live is None or not observed.decided:
         return choices[0]
     digests = [choice.spec_digest for choice in choices]
     deployed = annotation(live["spec"]["template"], ANNOTATION_SPEC_DIGEST)
@@ -40,12 +40,6 @@ def choose(choices: Sequence[Rendering], observed: Observed, config: Config, now
     capacity_us = Policy.of(observed.endpoint.spec).capacity_us
     waited = bool(mine) and now_us >= min(pod.created_us for pod in mine) + capacity_us
     return choices[later[0] if waited and later else now]
-
-
-def decided(observed: Observed) -> int:
-    """Return the replicas that were decided last: ours in the status, not what somebody made of the Deployment."""
-    known = observed.endpoint.status.desired_replicas
-    return replicas_of(observed.own(Kind.DEPLOYMENT)) if known is None else known
 
 
 def _able(choice: Rendering, nodes: tuple[Object, ...], elastic: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
+from zerotide.reconcile.deployment import replicas_of
 from zerotide.reconcile.external import Writer
 from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.pods import Pod
@@ -51,6 +52,12 @@ class Observed:
     learned: Learned | None = None
     written_us: int = 0
     held_us: int | None = None
+
+    @property
+    def decided(self) -> int:
+        """Return the replicas that were decided last: ours in the status, not what somebody made of the Deployment."""
+        known = self.endpoint.status.desired_replicas
+        return replicas_of(self.own(Kind.DEPLOYMENT)) if known is None else known
 
     def owner_of(self, kind: Kind) -> Owner | None:
         """Return whose the live object of a kind is, None where there is none."""

@@ -13,7 +13,6 @@ from zerotide.api.endpoint import Status
 from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE
 from zerotide.api.scalars import parse_duration, parse_time
 from zerotide.reconcile.child import Kind
-from zerotide.reconcile.choose import decided
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.deployment import refused
 from zerotide.reconcile.devices import Device
@@ -69,7 +68,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
-    replicas = decided(observed)
+    replicas = observed.decided
     new_spec = (status.observed_generation or 0) < endpoint.metadata.generation
     finding = None
     evidence = _evidence(observed, policy, config.elastic or rendering.on_demand, new_spec)
