@@ -21,8 +21,9 @@ from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import ColdStart, Split, Wake, folded
 from zerotide.billing.rating import Period
+from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.errors import ExporterError, StoreDamaged, StoreError, StoreTooNew, StoreUnavailable
-from zerotide.exporter.sqlite import TOKENS, SQLiteStore
+from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Settled
 
 EVER = Period(0, T0 + 10**12)

@@ -27,9 +27,10 @@ from zerotide.billing.ledger import ColdStart, Split, Wake, folded
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, Usage, UsageKey, counted
 from zerotide.exporter import settle as settling
+from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.errors import StoreDamaged, StoreTooNew, StoreUnavailable
 from zerotide.exporter.postgres import PostgresStore
-from zerotide.exporter.sqlite import TOKENS, SQLiteStore
+from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Settled
 
 EVER = Period(0, T0 + 10**12)

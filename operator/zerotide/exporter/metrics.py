@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from zerotide import __version__
+from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS
-from zerotide.exporter.sqlite import TOKENS
 from zerotide.exporter.store import Series
 
 _WHERE = ("namespace", "inference_endpoint")

@@ -24,6 +24,7 @@ from zerotide.billing.rollups import Usage, UsageKey
 from zerotide.billing.usage import Attempt
 from zerotide.exporter import pgreading
 from zerotide.exporter.consumers import OTHER
+from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.pgschema import LOCK, migrate
 from zerotide.exporter.pgwriting import (
@@ -35,7 +36,6 @@ from zerotide.exporter.pgwriting import (
     label,
     move,
 )
-from zerotide.exporter.sqlite import TOKENS
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
 
 
@@ -221,14 +221,7 @@ class PostgresStore:
         delivered = [attempt for attempt in pgreading.attempts(db, where, keys) if attempt.delivered]
         add_sums(db, delivered)
         labels = {name: label(db, name, now_us) for name in sorted({attempt.consumer for attempt in delivered})}
-        counted: dict[Series, Fraction] = {}
-        for attempt in delivered:
-            uncached = attempt.input_tokens - attempt.cached_tokens
-            counts = {"input": uncached, "cached_input": attempt.cached_tokens, "output": attempt.output_tokens}
-            for type_, number in counts.items():
-                series = (TOKENS, (attempt.namespace, attempt.endpoint, labels[attempt.consumer], type_))
-                counted[series] = counted.get(series, Fraction(0)) + number
-        add_to_series(db, {series: number for series, number in counted.items() if number})
+        add_to_series(db, of_tokens(delivered, labels))
 
     @contextmanager
     def _transaction(self, *, locked: bool = False) -> Iterator[Connection]:

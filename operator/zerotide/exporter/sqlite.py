@@ -18,11 +18,10 @@ from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
 from zerotide.billing.usage import Attempt
 from zerotide.exporter import consumers, reading, sums
+from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
 from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
-
-TOKENS = "tokens"
 
 
 class SQLiteStore:
@@ -180,15 +179,7 @@ class SQLiteStore:
         delivered = [attempt for attempt in found if attempt.delivered]
         sums.add(self._db, delivered)
         labels = consumers.labels(self._db, (attempt.consumer for attempt in delivered), now_us)
-        counted: dict[Series, Fraction] = {}
-        for attempt in delivered:
-            where = (attempt.namespace, attempt.endpoint, labels[attempt.consumer])
-            uncached = attempt.input_tokens - attempt.cached_tokens
-            counts = {"input": uncached, "cached_input": attempt.cached_tokens, "output": attempt.output_tokens}
-            for type_, number in counts.items():
-                series = (TOKENS, (*where, type_))
-                counted[series] = counted.get(series, Fraction(0)) + number
-        self._add_to_series({series: number for series, number in counted.items() if number})
+        self._add_to_series(of_tokens(delivered, labels))
 
     def _add_to_series(self, increments: Mapping[Series, Fraction]) -> None:
         for (name, labels), increment in increments.items():
