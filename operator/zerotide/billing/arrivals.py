@@ -20,7 +20,7 @@ def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
     The log tells when a request went to its replica. One that was held for a wake is taken to have come with the
     first that was, and one that was tried again to have been served by all its attempts.
     """
-    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    period = period.up_to(as_of_us)
     requests: list[tuple[int, int]] = []
     for ledger in ledgers:
         wakes = {wake.wake_id: wake.time_us for wake in ledger.records.wakes}

@@ -22,7 +22,7 @@ PARTS = 7
 
 def verification(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> Verification:
     """Fold everything anew and check every law; raise InvalidPeriod."""
-    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    period = period.up_to(as_of_us)
     ledgers = list(ledgers)
     lives = [(ledger, life) for ledger in ledgers for life in ledger.lifetimes]
     return Verification(

@@ -49,7 +49,7 @@ def endpoint_bill(ledger: Ledger, index: PriceIndex, period: Period, *, incremen
 
 def line_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> LineReport:
     """Return every line of a period; raise InvalidPeriod when it ends before it starts."""
-    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    period = period.up_to(as_of_us)
     lines = [line for ledger in ledgers for line in billed_lines(ledger, index, period)]
     lines.sort(key=lambda line: (line.namespace, line.endpoint))
     return LineReport(
@@ -95,7 +95,7 @@ def quantity_text(meter: Meter, quantity: Fraction) -> str:
 
 def explanation(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> Explanation:
     """Return what each pod adds to each line of time, with its facts; raise InvalidPeriod."""
-    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    period = period.up_to(as_of_us)
     exact: dict[tuple[str, LineKey], Line] = {}
     pods = []
     for ledger in ledgers:

@@ -41,7 +41,7 @@ Amounts = Mapping[LineKey, Decimal]
 
 def cost_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> CostReport:
     """Return what endpoints cost within a period; raise InvalidPeriod when it ends before it starts."""
-    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    period = period.up_to(as_of_us)
     costs = [endpoint_cost(ledger, index, period) for ledger in ledgers]
     costs.sort(key=lambda cost: (cost.namespace, cost.endpoint))
     return CostReport(

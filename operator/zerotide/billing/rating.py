@@ -41,6 +41,10 @@ class Period(NamedTuple):
             raise InvalidPeriod(f"the period ends ({self.end_us}) before it starts ({self.start_us}): swap from and to")
         return self
 
+    def up_to(self, as_of_us: int) -> Period:
+        """Return the period as far as it is over by then, or raise InvalidPeriod when it ends before it starts."""
+        return Period(self.start_us, min(self.checked().end_us, as_of_us))
+
 
 class LineKey(NamedTuple):
     """What a line is about; `price` is the price's name, empty where the book has none."""

@@ -19,7 +19,7 @@ def rate_report(
 
     A book of devices does not price tokens, and one of tokens no devices: what it has no price for is named.
     """
-    period = Period(period.start_us, min(period.checked().end_us, as_of_us))
+    period = period.up_to(as_of_us)
     ledgers = list(ledgers)
     return RateReport(
         from_us=period.start_us,
