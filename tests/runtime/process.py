@@ -68,6 +68,15 @@ class RuntimeProcess:
                 self.log += data.decode(errors="replace")
         return match
 
+    def torch_runs(self) -> Self:
+        """Wait until torch has taken over: it is imported in a calm second, and takes over with the next request."""
+        deadline = time.monotonic() + START_SECONDS
+        while "torch" not in [stage["name"] for stage in self.call("GET", "/startup")[1]["stages"]]:
+            assert time.monotonic() < deadline, "torch does not take over"
+            time.sleep(1.5)  # longer than the calm in which it is imported
+            self.call("POST", "/generate", {"inputs": "a", "parameters": {"max_new_tokens": 2}})
+        return self
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)

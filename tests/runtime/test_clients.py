@@ -86,7 +86,9 @@ def test_text_generation_client(server: RuntimeProcess) -> None:
     assert said["streamed"] == " Paris.\n"
     assert said["sampled_seed"] == 5
     assert said["chat"] == "The capital of France is Paris."
-    assert said["best_of"] == [1, 4, 2]
+    others, places, tops, tokens = said["best_of"]
+    assert (others, places, tops) == (1, tokens, 2)
+    assert 1 <= tokens <= 4  # fewer than asked for where the model ends by itself; TGI takes no seed here
     assert said["stopped"] == [" Paris.", "stop_sequence", []]
     assert len(said["digits"]) == 4
     assert said["digits"].isdecimal()

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotide_runtime.engine.limits import OVERHEAD, cache_tokens, cpu_threads, memory_limit, room_for_blocks
+from zerotide_runtime.engine.limits import (
+    OVERHEAD,
+    cache_tokens,
+    cpu_threads,
+    keep_few_kernels,
+    memory_limit,
+    room_for_blocks,
+)
 from zerotide_runtime.errors import ListenError, OutOfMemory, SettingsError
 from zerotide_runtime.locate import HubModel, parse_location, resolve
 from zerotide_runtime.port import open_port
@@ -26,6 +33,12 @@ def test_flags_win_over_the_environment() -> None:
 
 def test_the_name_comes_from_the_location() -> None:
     assert read_settings(["--model-uri", "hf://org/Some-Model@abc"], {}).model_name == "Some-Model"
+
+
+def test_compiled_products_are_few_unless_the_user_says_so() -> None:
+    environment = {"LRU_CACHE_CAPACITY": "7"}
+    keep_few_kernels(environment)
+    assert environment == {"LRU_CACHE_CAPACITY": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128"}
 
 
 @pytest.mark.parametrize(

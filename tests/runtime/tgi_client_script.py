@@ -56,7 +56,12 @@ def main(url: str) -> None:
         "sampled_seed": sampled.details.seed,
         "chat": chat.choices[0].message.content,
         "async_text": asyncio.run(AsyncClient(url, timeout=60).generate(PROMPT, max_new_tokens=2)).generated_text,
-        "best_of": [len(rich.details.best_of_sequences), len(rich.details.top_tokens), len(rich.details.top_tokens[0])],
+        "best_of": [
+            len(rich.details.best_of_sequences),
+            len(rich.details.top_tokens),
+            len(rich.details.top_tokens[0]),
+            rich.details.generated_tokens,
+        ],
         "stopped": [stopped.generated_text, stopped.details.finish_reason, stopped.details.prefill],
         "digits": digits.generated_text,
         "streamed_tops": [token.text for token in last.top_tokens],

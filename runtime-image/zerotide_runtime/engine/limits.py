@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from zerotide_runtime.errors import OutOfMemory
@@ -15,6 +16,16 @@ OVERHEAD = 512 << 20
 UNLIMITED_CACHE = 2 << 30
 FEWEST_TOKENS = 128
 BATCH_TOKENS = 8192
+
+# oneDNN's cache and torch's own above it; either keeps 1024 without these, at 0.6 MB for both.
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS = 128  # of a model's five shapes of products, for some twenty-five sizes of a batch
+
+
+def keep_few_kernels(environment: MutableMapping[str, str]) -> None:
+    """Bound the compiled products that torch keeps, before it is imported; what a user has set stays."""
+    for name in KERNEL_CACHES:
+        environment.setdefault(name, str(KERNELS))
 
 
 def cpu_threads(root: Path = CGROUP, available: int | None = None) -> int:
