@@ -178,7 +178,7 @@ def postgres(lives: list[tuple[list[Fact], Life]], seconds: float, tell: Callabl
         ever = START + 100 * DAY
         for records in store.records("", "", Period(0, ever)):
             folded_ = folded(records, ever).lifetimes
-            store.settle([Settled("bench", life.pod_uid, 0, ever, True, life.segments) for life in folded_], {})
+            store.settle([Settled("bench", life.pod_uid, 0, ever, True, life.segments) for life in folded_], {}, {})
         tell("fold_10k_postgres_s", took)
         tell("settle_10k_postgres_s", time.monotonic() - began)
         tell("commits_per_s_postgres", commits(store, seconds), 0)

@@ -160,6 +160,7 @@ def test_the_columns_are_those_of_the_contract() -> None:
         "Replicas",
         "Accelerator",
         "Cold-P90",
+        "Month",
         "Last-Used",
         "Age",
     ]

@@ -228,14 +228,14 @@ def test_new_prices_restart_the_exporter() -> None:
 
 
 def test_tokens_between_processes_have_an_audience() -> None:
-    """The operator's token is for activators, the activators' for the exporter; neither is good at the API server."""
+    """For activators, the exporter, or both; none is good at the API server."""
 
     def audience(process: str) -> list[str]:
         pod = find(render(), "Deployment", f"zerotide-{process}")["spec"]["template"]["spec"]
         sources = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])]
         return [source["serviceAccountToken"]["audience"] for source in sources]
 
-    assert audience("operator") == ["zerotide-activator"]
+    assert audience("operator") == ["zerotide-activator", "zerotide-exporter"]
     assert audience("activator") == ["zerotide-exporter", "zerotide-activator"]
     assert audience("exporter") == []
 

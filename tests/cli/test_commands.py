@@ -18,7 +18,7 @@ from zerotide.kube import Client, Listing, Object, Resource
 from zerotide.kube.resources import API_KEYS, DEPLOYMENTS, INFERENCE_ENDPOINTS, PODS
 
 MODEL = ("--model", "image:///models/smollm2")
-HEADER = "NAME STATE READY REPLICAS ENGINE MODEL COLD-P90 LAST-USED AGE"
+HEADER = "NAME STATE READY REPLICAS ENGINE MODEL COLD-P90 MONTH LAST-USED AGE"
 SERVING = {"Ready": "True Serving it serves", "Stalled": "False Serving it serves"}
 
 

@@ -25,3 +25,32 @@ def test_who_may_call(access: dict[str, Any], told: str) -> None:
     }
     [line] = [line for line in describe(obj, 0) if line.strip().startswith("Access")]
     assert line.split(maxsplit=1)[1] == told
+
+
+def test_what_it_cost_and_what_was_burnt() -> None:
+    """In the currency of the book, with what starts that failed have used up."""
+    failed = {"count": 2, "since": "2026-11-25T10:00:00Z", "reason": "CrashLooping"}
+    cost = {
+        "currency": "EUR",
+        "month": "2026-11",
+        "monthToDate": "12.500000",
+        "day": "2026-11-25",
+        "dayToDate": "0.250000",
+        "lastColdStart": "0.084000",
+        "perMillionTokens": "0.540000",
+        "failedStarts": {"acceleratorSeconds": 84, "amount": "0.117600"},
+    }
+    obj = {
+        "metadata": {"name": "m", "namespace": "demo"},
+        "spec": {"model": {"uri": "image:///m"}},
+        "status": {"failedStarts": failed, "cost": cost},
+    }
+    told = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in describe(obj, 0)}
+    assert told["Cost"] == (
+        "12.500000 EUR in 2026-11, 0.250000 on 2026-11-25, 0.084000 for the last cold start, "
+        "0.540000 per million tokens"
+    )
+    assert told["Failed starts"] == (
+        "2 since 2026-11-25T10:00:00Z: CrashLooping; used up 84 accelerator-seconds, 0.117600 EUR"
+    )
+    assert "Cost" not in {line.partition(":")[0].strip() for line in describe({**obj, "status": {}}, 0)}

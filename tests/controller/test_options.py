@@ -29,6 +29,8 @@ def test_defaults_and_environment() -> None:
             "ZEROTIDE_ACTIVATOR_TOKEN_FILE": "/t",
             "ZEROTIDE_LEASE_DURATION": "15",
             "ZEROTIDE_WAITING_WORTH": "3",
+            "ZEROTIDE_EXPORTER_URL": "http://exporter:9090/",
+            "ZEROTIDE_EXPORTER_TOKEN_FILE": "/e",
         },
     )
     assert (plain.lease, told.lease) == (5.0, 15.0)
@@ -39,6 +41,8 @@ def test_defaults_and_environment() -> None:
     assert (policy.images, policy.node_paths, policy.allow_open) == (("r:*",), ("/srv",), False)
     assert policy.egress.permits("10.1.2.3", 80) and not plain.config.policy.egress.permits("10.1.2.3", 443)
     assert told.token_file == Path("/t")
+    assert (plain.exporter_url, plain.exporter_token_file) == ("", None), "alone it asks nobody"
+    assert (told.exporter_url, told.exporter_token_file) == ("http://exporter:9090", Path("/e"))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,7 @@ def test_defaults_and_environment() -> None:
         (["--lease-duration", "1"], "--lease-duration '1': give a number from 2"),
         (["--log-format", "xml"], "--log-format 'xml': choose json or text"),
         (["--log-level", "loud"], "--log-level 'loud': choose debug, info, warning or error"),
+        (["--exporter-url", "exporter:9090"], "--exporter-url 'exporter:9090': give an http or https address"),
         (["--runtime-images", "{"], "--runtime-images must be JSON"),
         (["--runtime-images", "[]"], "--runtime-images must be a JSON object"),
         (["--policy-images", "{}"], "--policy-images must be a JSON list"),

@@ -14,11 +14,14 @@ from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
 from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
+from zerotide.api.cost import Spendings
 from zerotide.api.scalars import SECOND, format_micro_time
 from zerotide.billing.reports import ArrivalReport, ColdStartReport, CostReport, SegmentReport
 from zerotide.billing.rollups import UsageReport
 from zerotide.billing.statements import Explanation, LineReport, RateReport, Verification
 from zerotide.exporter.access import Access
+from zerotide.exporter.board import Board
+from zerotide.exporter.endpoints import wake_of
 from zerotide.exporter.http import Interface
 from zerotide.exporter.intake import MAX_BODY
 from zerotide.exporter.metrics import LedgerCollector, registry
@@ -29,6 +32,7 @@ from zerotide.kube import Client
 from zerotide.kube.clock import Clock
 
 ACTIVATOR = "system:serviceaccount:zerotide-system:zerotide-activator"
+OPERATOR = "system:serviceaccount:zerotide-system:zerotide-operator"
 DELIVERY = {"Authorization": "Bearer activator-token"}
 READER = {"X-Zerotide-Token": "reader-token"}
 PRICES = index(gpu())
@@ -56,7 +60,8 @@ async def world(api: FakeApi, client: Client, tmp_path: Path) -> AsyncIterator[W
         writer=writer,  # type: ignore[arg-type]
         reader=reader,
         prices=lambda: PRICES,
-        access=Access(client, ACTIVATOR),
+        board=Board(lambda: PRICES, Clock().now_us, dict, wake_of),
+        access=Access(client, ACTIVATOR, OPERATOR),
         clock=Clock(),
         registry=registry(LedgerCollector({})),
         alive=lambda: made[0].problem,
@@ -111,6 +116,25 @@ async def test_only_activators_deliver_usage(world: World, headers: dict[str, st
         assert answer.status == status
         assert words in (await answer.json())["message"]
     assert await world.writer.run(lambda store: store.attempts()) == []
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "words"),
+    [
+        ("", 401, "send a token"),
+        ("reader-token", 401, "does not accept the token"),
+        ("activator-token", 403, f"only {OPERATOR}"),
+        ("operator-token", 200, ""),
+    ],
+)
+async def test_only_the_operator_is_told_of_all_costs(world: World, token: str, status: int, words: str) -> None:
+    world.api.tokens["operator-token"] = {"username": OPERATOR, "audience": "zerotide-exporter"}
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with world.http.get("/internal/costs?after=nonsense", headers=headers) as answer:
+        text = await answer.text()
+    assert (answer.status, words in text) == (status, True)
+    if status == 200:
+        assert (Spendings.model_validate_json(text).version, Spendings.model_validate_json(text).endpoints) == (0, ())
 
 
 async def test_a_delivery_that_is_too_large_is_refused_whole(world: World) -> None:

@@ -23,6 +23,7 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
     assert (settings.ledger, settings.prices) == (Path("/data/l.sqlite"), Path("/etc/p.yaml"))
     assert (settings.port, settings.settle_lag_us) == (0, 10 * SECOND)
     assert settings.activator_user == "system:serviceaccount:sys:zerotide-activator"
+    assert settings.operator_user == "system:serviceaccount:sys:zerotide-operator"
     assert parse(["--ledger", "/x"], environment).ledger == Path("/x")
     told = parse([], {"ZEROTIDE_DATABASE": "postgresql://me@db/ledger"})
     assert (told.database, parse([], {}).database) == ("postgresql://me@db/ledger", "")

@@ -17,10 +17,11 @@ from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import Allocation, Fact, Kind
 from zerotide.billing.fold import fold
 from zerotide.billing.prices import PriceIndex
+from zerotide.billing.rollups import DAY
 from zerotide.exporter import settle as settling
 from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS
 from zerotide.exporter.sqlite import SQLiteStore
-from zerotide.exporter.store import Series
+from zerotide.exporter.store import DayKey, Series
 
 PRICES = index(
     gpu("0.001"),
@@ -72,6 +73,19 @@ def test_a_cpu_endpoint_counts_core_seconds(store: SQLiteStore) -> None:
     assert by_phase(series, GPU_SECONDS) == {}
 
 
+def test_time_is_paid_on_the_day_that_it_belongs_to(store: SQLiteStore) -> None:
+    """A pod that lives over two midnights of UTC, found after the second one, as if it had been followed."""
+    night = (T0 // DAY + 1) * DAY
+    before, after = (night - T0) / SECOND - 60, (night + DAY - T0) / SECOND + 30
+    store.add_facts(life(scheduled=before, started=before, ready=before, finished=after), T0)
+    settle(store, PRICES, at(after + 60))
+    assert store.costs("demo", "smollm2", 0) == {
+        DayKey(*GPU, night - DAY, "USD"): Fraction("0.06"),
+        DayKey(*GPU, night, "USD"): Fraction("86.4"),
+        DayKey(*GPU, night + DAY, "USD"): Fraction("0.03"),
+    }
+
+
 def test_activity_that_settles_late_changes_no_counter(store: SQLiteStore) -> None:
     store.add_facts(life(scheduled=0, started=1, ready=2), T0)
     before = dict(settle(store, PRICES, at(50)))
@@ -89,8 +103,9 @@ def test_settling_in_steps_is_settling_at_once(facts: list[Fact], stops: list[in
     store.add_facts([*facts, *life(scheduled=0.001)[4:]], T0)
     for stop in sorted(stops):
         settle(store, PRICES, stop)
-    counted = sum(by_phase(dict(settle(store, PRICES, T0 + 300)), GPU_SECONDS).values())
-    assert counted * SECOND == folded.allocated_us
+    series = dict(settle(store, PRICES, T0 + 300))
+    assert sum(by_phase(series, GPU_SECONDS).values()) * SECOND == folded.allocated_us
+    assert sum(by_phase(series, COST).values()) == sum(store.costs("", "", 0).values())
     store.close()
 
 

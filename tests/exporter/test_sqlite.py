@@ -125,10 +125,10 @@ def test_living_pods_are_those_without_an_end(store: SQLiteStore) -> None:
 def test_settling_moves_pods_and_counters_together(store: SQLiteStore) -> None:
     store.add_facts(life("u1", scheduled=1), T0)
     assert store.unsettled() == [OpenPod("c", "u1", "demo", "smollm2", 0)]
-    assert store.settle([Settled("c", "u1", 0, T0, False)], {("gpu_seconds", ("a", "é")): Fraction(1, 3)})
-    again = store.settle([Settled("c", "u1", 0, T0, False)], {("gpu_seconds", ("a", "é")): Fraction(1, 3)})
+    assert store.settle([Settled("c", "u1", 0, T0, False)], {("gpu_seconds", ("a", "é")): Fraction(1, 3)}, {})
+    again = store.settle([Settled("c", "u1", 0, T0, False)], {("gpu_seconds", ("a", "é")): Fraction(1, 3)}, {})
     assert not again, "the same time is never counted twice"
-    assert store.settle([Settled("c", "u1", T0, T0 + 1, True)], {("gpu_seconds", ("a", "é")): Fraction(1, 6)})
+    assert store.settle([Settled("c", "u1", T0, T0 + 1, True)], {("gpu_seconds", ("a", "é")): Fraction(1, 6)}, {})
     assert store.unsettled() == []
     assert store.series() == {("gpu_seconds", ("a", "é")): Fraction(1, 2)}
 

@@ -31,7 +31,7 @@ from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.errors import StoreDamaged, StoreTooNew, StoreUnavailable
 from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.sqlite import SQLiteStore
-from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Settled
+from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Settled
 
 EVER = Period(0, T0 + 10**12)
 ENDPOINT = EndpointRecord("e", "demo", "smollm2", T0 - 9, "demo/team", 60 * SECOND, 1, 2, T0, "Trigger", "Tokens")
@@ -190,16 +190,32 @@ def test_time_settles_once_whoever_counts(opened: Open) -> None:
     one, other, prices = opened(), opened(), index(gpu("0.001"))
     one.add_facts(lived(scheduled=0, started=5, ready=20, finished=100), T0)
     increments = settling.due(one, prices, T0 + 60 * SECOND)
-    assert other.settle(increments.pods, increments.series)
-    assert not one.settle(increments.pods, increments.series), "somebody else has counted this"
+    assert other.settle(*increments)
+    assert not one.settle(*increments), "somebody else has counted this"
     rest = settling.due(one, prices, T0 + 200 * SECOND)
-    assert one.settle(rest.pods, rest.series)
+    assert one.settle(*rest)
     assert other.unsettled() == []
     seconds = sum(value for (name, _), value in other.series().items() if name == settling.GPU_SECONDS)
     assert seconds == 100
     assert sum((value for (name, _), value in one.series().items() if name == settling.COST), Fraction(0)) == Fraction(
         "0.1"
     )
+    day = T0 // DAY * DAY
+    assert one.costs("", "", T0) == {DayKey("demo", "smollm2", day, "USD"): Fraction("0.1")}
+    assert other.costs("demo", "smollm2", 0) == one.costs("", "", 0) != {}
+    assert one.costs("demo", "other", 0) == one.costs("", "", day + DAY) == {}
+
+
+def test_of_starts_only_what_came_before_their_end_is_read(opened: Open) -> None:
+    store = opened()
+    store.add_endpoint(ENDPOINT)
+    store.add_wake(WAKE)
+    store.add_facts([*lived(scheduled=0, started=5, ready=20), *lived("u2", created=900, scheduled=900)], T0)
+    store.add_usage([*pair(1), *pair(2), *pair(700)], [], T0)
+    (found,) = store.starts("demo", "smollm2", Period(T0, T0 + 2 * SECOND))
+    assert set(found.facts) == {uid("u1")}
+    assert ([each.request_id for each in found.attempts], found.wakes) == (["1"], (WAKE,))
+    assert store.starts("demo", "other", EVER) == []
 
 
 def test_both_ledgers_bill_alike(tmp_path: Path, server: str) -> None:
@@ -227,9 +243,9 @@ def test_overlapping_segments_cannot_be_written(server: str) -> None:
         return Settled("c", uid("u1"), 0, T0 + 9, True, segments)
 
     with pytest.raises(StoreDamaged, match="two segments of a pod overlap"):
-        store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 4, T0 + 9, Phase.ACTIVE))], {})
+        store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 4, T0 + 9, Phase.ACTIVE))], {}, {})
     assert store.unsettled(), "nothing of the transaction is left"
-    assert store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 5, T0 + 9, Phase.ACTIVE))], {})
+    assert store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 5, T0 + 9, Phase.ACTIVE))], {}, {})
     engine = create_engine(address.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as db:
         rows = [tuple(row) for row in db.execute(text("SELECT upper(span) - lower(span), phase FROM segment"))]

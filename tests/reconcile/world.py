@@ -16,7 +16,7 @@ from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Classes
 from zerotide.reconcile.external import Writer
 from zerotide.reconcile.merge import merge
-from zerotide.reconcile.observed import Observed
+from zerotide.reconcile.observed import Observed, Spent
 from zerotide.reconcile.plan import Delete, Notice, Plan, plan
 from zerotide.reconcile.pods import Pod, Stage
 from zerotide.reconcile.rendering import render_all
@@ -48,6 +48,7 @@ class World:
     activators: tuple[str, ...] = ("10.0.0.1",)
     pulls: dict[str, int] = field(default_factory=dict)
     learned: Learned | None = None
+    spent: Spent | None = None
     written_us: int = 0
     held: tuple[Object, int, tuple[Notice, ...]] | None = None
     writes: int = 0
@@ -133,6 +134,7 @@ class World:
             window=self.window,
             names_taken=self.names_taken,
             learned=self.learned,
+            spent=self.spent,
             writer=self.writer,
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,

@@ -34,6 +34,7 @@ _COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("Replicas", "integer", ".status.replicas", False, "Pods that exist."),
     ("Accelerator", "string", ".status.accelerator.summary", False, "What a replica runs on."),
     ("Cold-P90", "string", ".status.coldStarts.p90", False, "Nine of ten of the newest wakes took no longer."),
+    ("Month", "string", ".status.cost.monthToDate", False, "Cost of the newest month in which it ran."),
     ("Last-Used", "date", ".status.lastActivityTime", False, "Arrival or end of the newest request."),
     ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),
     ("Model", "string", ".status.model.name", True, "Name by which clients ask for the model."),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from zerotide.api.base import Model, Time, Unique
+from zerotide.api.cost import Cost
 from zerotide.api.scalars import MILLISECOND, PATTERN_DURATION, format_duration, parse_duration
 
 Length = Annotated[str, Field(max_length=28, pattern=PATTERN_DURATION)]
@@ -230,6 +231,7 @@ class Status(Model):
     schedule: Annotated[
         OpenWindow | None, Field(description="The window of scaling.schedules that decides, or opens next.")
     ] = None
+    cost: Annotated[Cost | None, Field(description="What it cost, as far as its time is counted.")] = None
     last_decision: Annotated[Decision | None, Field(description="The newest change of replicas.")] = None
     decisions: Annotated[
         tuple[Decision, ...],

@@ -58,7 +58,7 @@ async def list_endpoints(session: Session, args: argparse.Namespace) -> None:
     if not items:
         printer.prose(f"No endpoints in {await session.where()}: make one with `zerotide deploy`.")
         return
-    header = ["NAME", "STATE", "READY", "REPLICAS", "ENGINE", "MODEL", "COLD-P90", "LAST-USED", "AGE"]
+    header = ["NAME", "STATE", "READY", "REPLICAS", "ENGINE", "MODEL", "COLD-P90", "MONTH", "LAST-USED", "AGE"]
     rows = [_row(item, session.clock.now_us()) for item in items]
     if session.all_namespaces:
         header = ["NAMESPACE", *header]
@@ -79,6 +79,7 @@ def _row(item: Object, now_us: int) -> list[str]:
         str((spec.get("runtime") or {}).get("engine") or ""),
         one_line(model, 32),
         format_span(parse_duration(cold)) if cold else "",
+        f"{status.cost.month_to_date} {status.cost.currency}" if status.cost else "",
         format_age(status.last_activity_time, now_us),
         format_age(item["metadata"].get("creationTimestamp"), now_us),
     ]
@@ -134,6 +135,8 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
         ("Schedule", _schedule(status)),
         ("Learned idle", f"{status.idle.timeout}, {status.idle.message}" if status.idle else ""),
         ("Cold starts", _cold_starts(status)),
+        ("Cost", _cost(status)),
+        ("Failed starts", _failed_starts(status)),
         ("Created", _ago(metadata.get("creationTimestamp"), now_us)),
     ]
     return format_fields(fields)
@@ -189,6 +192,31 @@ def _cold_starts(status: Status) -> str:
         return ""
     p50, p90 = format_span(parse_duration(cold.p50)), format_span(parse_duration(cold.p90))
     return f"median {p50}, p90 {p90}, of the last {cold.count}"
+
+
+def _cost(status: Status) -> str:
+    cost = status.cost
+    if cost is None:
+        return ""
+    parts = [f"{cost.month_to_date} {cost.currency} in {cost.month}", f"{cost.day_to_date} on {cost.day}"]
+    if cost.last_cold_start is not None:
+        parts.append(f"{cost.last_cold_start} for the last cold start")
+    if cost.per_million_tokens is not None:
+        parts.append(f"{cost.per_million_tokens} per million tokens")
+    return ", ".join(parts)
+
+
+def _failed_starts(status: Status) -> str:
+    failed = status.failed_starts
+    if failed is None:
+        return ""
+    text = f"{failed.count} since {failed.since}: {failed.reason}"
+    cost = status.cost
+    if cost is not None and cost.failed_starts is not None:
+        burnt = cost.failed_starts
+        seconds = f"{burnt.accelerator_seconds} accelerator-seconds, " if burnt.accelerator_seconds else ""
+        text += f"; used up {seconds}{burnt.amount} {cost.currency}"
+    return text
 
 
 def _ago(time: str | None, now_us: int) -> str:

@@ -3,7 +3,8 @@
 ControllerError
 ├── SettingsError       a flag or environment variable that cannot be used
 ├── NotLeading          a write was about to happen without the lease
-└── StreamBroken        an activator's demand stream ended, stalled or was refused
+├── StreamBroken        an activator's demand stream ended, stalled or was refused
+└── CostsUnknown        the exporter does not say what endpoints cost
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class NotLeading(ControllerError):
 
 class StreamBroken(ControllerError):
     """An activator's demand stream ended, stalled or was refused."""
+
+
+class CostsUnknown(ControllerError):
+    """The exporter does not say what endpoints cost."""

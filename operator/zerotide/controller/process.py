@@ -14,6 +14,7 @@ from zerotide.api.names import MANAGER_OPERATOR, SERVICE_ACCOUNT_OPERATOR
 from zerotide.controller.activators import Activator, addresses
 from zerotide.controller.admin import Admin
 from zerotide.controller.cache import Endpoints, key_of, version
+from zerotide.controller.costs import Costs
 from zerotide.controller.executor import Executor
 from zerotide.controller.learners import Learners
 from zerotide.controller.metrics import Metrics
@@ -81,6 +82,7 @@ class Operator:
             duration=options.lease,
             retry=options.lease / 5,
         )
+        self.costs = Costs(options.exporter_url, options.exporter_token_file, on_change=self._cost_changed)
         self._addresses: tuple[str, ...] = ()
         world = World(
             endpoints=self.endpoints,
@@ -90,6 +92,7 @@ class Operator:
             nodes=self.watches.nodes,
             classes=self.watches.classes,
             addresses=lambda: self._addresses,
+            costs=self.costs,
         )
         self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
         self.reconciler = Reconciler(
@@ -152,6 +155,7 @@ class Operator:
         self.reconciler.forget(key)
         self.queue.forget(key)
         self.metrics.forget(key)
+        self.costs.forget(key)
         log.info("endpoint gone", extra={"key": key})
 
     def _activators_changed(self, known: tuple[Activator, ...]) -> None:
@@ -193,6 +197,10 @@ class Operator:
             self.metrics.wake_served(record)
             self.queue.add(endpoint.key)
 
+    def _cost_changed(self, key: str) -> None:
+        if self.endpoints.get(key) is not None:
+            self.queue.add(key, Priority.SWEEP)
+
     def _parsed(self, key: str) -> InferenceEndpoint | None:
         try:
             return self.endpoints.parsed(key)
@@ -212,6 +220,7 @@ class Operator:
         self.streams.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.token.run(), name="token")
+            group.create_task(self.costs.run(), name="costs")
             for number in range(self._options.workers):
                 group.create_task(self.queue.run(), name=f"worker {number}")
             self.led.set()

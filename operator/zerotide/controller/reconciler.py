@@ -16,6 +16,7 @@ from zerotide.api.failures import InvalidObject
 from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.controller.cache import Children, Endpoints, Pods
 from zerotide.controller.classes import AcceleratorClasses
+from zerotide.controller.costs import Costs
 from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.signals import Signals
@@ -73,6 +74,7 @@ class World:
     nodes: Callable[[], tuple[Object, ...]]
     classes: AcceleratorClasses
     addresses: Callable[[], tuple[str, ...]]
+    costs: Costs
 
 
 class Reconciler:
@@ -254,6 +256,7 @@ class Reconciler:
             window=world.signals.window(endpoint, load, now_us),
             learned=world.signals.learned(endpoint, load, now_us),
             finished=world.signals.finished(key),
+            spent=world.costs.of(key),
             names_taken=world.endpoints.claims.taken(key),
             written_us=self._written.get(key, 0),
             held_us=held.since_us if held else None,

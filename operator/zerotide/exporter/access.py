@@ -1,4 +1,4 @@
-"""Who may deliver usage and who may read which bill."""
+"""Who may deliver usage, who may read which bill, and who is told what every endpoint costs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ TOKEN_HEADER = "X-Zerotide-Token"
 
 
 class Access:
-    """Check callers with the API server: deliveries by their audience-bound token, readers by what they may get."""
+    """Check callers with the API server: our own by their audience-bound token, readers by what they may get."""
 
-    def __init__(self, client: Client, activator_user: str) -> None:
+    def __init__(self, client: Client, activator_user: str, operator_user: str) -> None:
         self._client = client
-        self._activator_user = activator_user
-        self._deliverers = TokenReviewer(client, AUDIENCE_EXPORTER)
+        self._activator_user, self._operator_user = activator_user, operator_user
+        self._ours = TokenReviewer(client, AUDIENCE_EXPORTER)
         self._readers = TokenReviewer(client)
 
     async def check_delivery(self, request: web.Request) -> None:
         """Let only the activators' account pass. Raises Refusal."""
-        identity = await self._identity(self._deliverers, request)
+        identity = await self._identity(self._ours, request)
         if identity.username != self._activator_user:
             raise Refusal(403, "Forbidden", f"{identity.username} may not deliver usage: only {self._activator_user}")
+
+    async def check_operator(self, request: web.Request) -> None:
+        """Let only the operator's account pass. Raises Refusal."""
+        identity = await self._identity(self._ours, request)
+        if identity.username != self._operator_user:
+            raise Refusal(403, "Forbidden", f"{identity.username} is not told this: only {self._operator_user}")
 
     async def check_reader(self, request: web.Request, namespace: str) -> None:
         """Let pass who may get inferenceendpoints in the namespace (empty: in all of them). Raises Refusal."""

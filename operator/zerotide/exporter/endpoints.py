@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from zerotide.billing.stamps import stamp
 from zerotide.billing.usage import OPEN_LIMIT_US
 from zerotide.exporter.store import EndpointRecord, Store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Change, Client, Linger, Object, Reflector
+from zerotide.kube import Change, Client, Key, Linger, Object, Reflector, key_of
 from zerotide.kube.clock import Clock
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
 
@@ -98,15 +99,18 @@ def wake_of(endpoint: Object) -> Wake | None:
 
 
 class EndpointWatch:
-    """Record endpoints and their wakes."""
+    """Record endpoints and their wakes; `on_cost` is called where what an endpoint cost should be looked at anew."""
 
-    def __init__(self, client: Client, store: Threaded[Store], clock: Clock) -> None:
+    def __init__(
+        self, client: Client, store: Threaded[Store], clock: Clock, on_cost: Callable[[Key], None] = lambda key: None
+    ) -> None:
         self.reflector = Reflector(
             client, INFERENCE_ENDPOINTS, trim=trim, on_change=self._changed, linger=Linger(LEISURE)
         )
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._on_cost = store, clock, on_cost
         self._known: dict[str, EndpointRecord] = {}
         self._wakes: dict[str, Wake] = {}
+        self._failed: dict[str, int] = {}
         self._work: asyncio.Queue[EndpointRecord | Wake] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -122,6 +126,7 @@ class EndpointWatch:
     async def _record(self, item: EndpointRecord | Wake) -> None:
         if isinstance(item, Wake):
             await self._store.insist(lambda store: store.add_wake(item))
+            self._on_cost((item.namespace, item.endpoint))
         else:
             await self._store.insist(lambda store: store.add_endpoint(item))
 
@@ -136,9 +141,13 @@ class EndpointWatch:
         if wake is not None and self._wakes.get(uid) != wake:
             self._wakes[uid] = wake
             self._work.put_nowait(wake)
+        failed = int(((change.object.get("status") or {}).get("failedStarts") or {}).get("count") or 0)
+        if self._failed.get(uid, 0) != failed:
+            self._failed[uid] = failed
+            self._on_cost(key_of(change.object))
         if change.type == "deleted":
-            self._known.pop(uid, None)
-            self._wakes.pop(uid, None)
+            for table in (self._known, self._wakes, self._failed):
+                table.pop(uid, None)
 
 
 def _floor(spec: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import exposition
 from prometheus_client.registry import CollectorRegistry
 
+from zerotide.api import cost
 from zerotide.api.failures import InvalidTime
 from zerotide.api.scalars import parse_time
 from zerotide.billing.arrivals import arrival_report
@@ -27,6 +28,7 @@ from zerotide.billing.rollups import rollup_check, usage_report
 from zerotide.billing.whatif import rate_report
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
+from zerotide.exporter.board import Board
 from zerotide.exporter.intake import MAX_BODY, read_delivery
 from zerotide.exporter.pricefile import load_market
 from zerotide.exporter.store import Store
@@ -71,6 +73,7 @@ class Interface:
         writer: Threaded[Store],
         reader: Threaded[Store],
         prices: Callable[[], PriceIndex],
+        board: Board,
         access: Access,
         clock: Clock,
         registry: CollectorRegistry,
@@ -78,13 +81,14 @@ class Interface:
         ready: Callable[[], str],
     ) -> None:
         self._writer, self._reader, self._prices, self._access = writer, reader, prices, access
-        self._clock, self._registry = clock, registry
+        self._board, self._clock, self._registry = board, clock, registry
         self._alive, self._ready = alive, ready
 
     def application(self) -> web.Application:
         """Return the application with all routes."""
         app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)
         app.router.add_post("/internal/usage", self._take_usage)
+        app.router.add_get(cost.PATH, self._costs)
         for name, compose in REPORTS.items():
             app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
         app.router.add_get("/api/v1/rate", self._rate)
@@ -113,6 +117,13 @@ class Interface:
                 "message": "refused lines are kept in the ledger's table `refused`: do not send them again",
             }
         )
+
+    async def _costs(self, request: web.Request) -> web.Response:
+        """Tell the operator what has changed `after` a version of an `epoch`; all, where it has seen nothing yet."""
+        await self._access.check_operator(request)
+        after = request.query.get("after", "0")
+        news = self._board.news(request.query.get("epoch", ""), int(after) if after.isdecimal() else 0)
+        return web.Response(body=news.encode(), content_type="application/json")
 
     async def _rate(self, request: web.Request) -> web.Response:
         """Rate by the books that are asked for (absent: all), with the prices that held `asOf` (absent: as dated)."""

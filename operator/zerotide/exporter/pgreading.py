@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -15,7 +16,7 @@ from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, cover
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
-from zerotide.exporter.store import OpenPod
+from zerotide.exporter.store import DayKey, OpenPod
 
 ENDS = [kind.value for kind in END_RANK]
 _NAMES = "(:namespace = '' OR namespace = :namespace) AND (:endpoint = '' OR endpoint = :endpoint)"
@@ -39,17 +40,8 @@ _KEPT = (
 
 def records(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
     """Return what is known of endpoints (empty: any) that bears on a period, as the SQLite ledger does."""
-    names = {"namespace": namespace, "endpoint": endpoint}
-    bounds = {**names, "low": period.start_us, "high": period.end_us, "ends": ENDS}
-    rows = db.execute(
-        text(
-            "SELECT cluster, pod_uid::text, namespace, endpoint, settled_us FROM pod"
-            f" WHERE created_us < :high AND {_NAMES} AND coalesce((SELECT max(t_us) FROM fact"
-            " WHERE fact.pod_uid = pod.pod_uid AND fact.cluster = pod.cluster AND kind = ANY(:ends)), :high) >= :low"
-        ),
-        bounds,
-    )
-    pods = [OpenPod(*row) for row in rows]
+    bounds = _bounds(namespace, endpoint, period)
+    pods = _lived(db, bounds)
     known_rows = db.execute(
         text(
             "SELECT DISTINCT namespace, name FROM endpoint WHERE created_us < :high"
@@ -62,6 +54,39 @@ def records(db: Connection, namespace: str, endpoint: str, period: Period) -> li
     found = attempts(db, f"pod_uid = ANY(:uids) AND {_NAMES}", mine)
     found += attempts(db, f"ended_us >= :low AND ended_us < :high AND NOT pod_uid = ANY(:uids) AND {_NAMES}", mine)
     return assembled(_found(db, pods, found, known, whole=True), known, period.start_us)
+
+
+def starts(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
+    """Return the pods that lived in a period, with the requests that were begun before its end."""
+    bounds = _bounds(namespace, endpoint, period)
+    pods = _lived(db, bounds)
+    mine = {**bounds, "uids": [pod.pod_uid for pod in pods]}
+    found = attempts(db, f"pod_uid = ANY(:uids) AND forwarded_us < :high AND {_NAMES}", mine)
+    return assembled(_found(db, pods, found, set(), whole=True), (), period.start_us)
+
+
+def costs(db: Connection, namespace: str, endpoint: str, since_us: int) -> dict[DayKey, Fraction]:
+    """Return what settled time cost, by day, from the day of an instant on."""
+    query = f"SELECT namespace, endpoint, day_us, currency, amount FROM cost_sum WHERE day_us >= :low AND {_NAMES}"
+    values = {"low": since_us // DAY * DAY, "namespace": namespace, "endpoint": endpoint}
+    return {DayKey(*row[:4]): Fraction(row[4]) for row in db.execute(text(query), values)}
+
+
+def _bounds(namespace: str, endpoint: str, period: Period) -> dict[str, Any]:
+    names = {"namespace": namespace, "endpoint": endpoint}
+    return {**names, "low": period.start_us, "high": period.end_us, "ends": ENDS}
+
+
+def _lived(db: Connection, bounds: Mapping[str, Any]) -> list[OpenPod]:
+    rows = db.execute(
+        text(
+            "SELECT cluster, pod_uid::text, namespace, endpoint, settled_us FROM pod"
+            f" WHERE created_us < :high AND {_NAMES} AND coalesce((SELECT max(t_us) FROM fact"
+            " WHERE fact.pod_uid = pod.pod_uid AND fact.cluster = pod.cluster AND kind = ANY(:ends)), :high) >= :low"
+        ),
+        bounds,
+    )
+    return [OpenPod(*row) for row in rows]
 
 
 def pod_records(db: Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:

@@ -14,7 +14,7 @@ from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.rollups import SPANS, Usage, UsageKey, contributions
 from zerotide.billing.usage import Attempt
 from zerotide.exporter.consumers import OTHER, PLACES
-from zerotide.exporter.store import Series, Settled
+from zerotide.exporter.store import DayKey, Series, Settled
 
 Key = tuple[str, int]
 """An attempt by its key: the request's id, and which attempt it is."""
@@ -158,4 +158,19 @@ def add_to_series(db: Connection, increments: Mapping[Series, Fraction]) -> None
                 " ON CONFLICT (name, labels) DO UPDATE SET value = excluded.value"
             ),
             {**key, "value": value},
+        )
+
+
+def add_costs(db: Connection, costs: Mapping[DayKey, Fraction]) -> None:
+    """Add to the costs of days."""
+    where = "namespace = :namespace AND endpoint = :endpoint AND day_us = :day_us AND currency = :currency"
+    for key, amount in costs.items():
+        values = key._asdict()
+        known = db.execute(text(f"SELECT amount FROM cost_sum WHERE {where}"), values).scalar()
+        db.execute(
+            text(
+                "INSERT INTO cost_sum VALUES (:namespace, :endpoint, :day_us, :currency, :amount)"
+                " ON CONFLICT (namespace, endpoint, day_us, currency) DO UPDATE SET amount = excluded.amount"
+            ),
+            {**values, "amount": str(amount + (Fraction(known) if known else 0))},
         )

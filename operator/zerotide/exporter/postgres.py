@@ -28,6 +28,7 @@ from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.pgschema import LOCK, migrate
 from zerotide.exporter.pgwriting import (
+    add_costs,
     add_intents,
     add_segments,
     add_settlements,
@@ -36,7 +37,7 @@ from zerotide.exporter.pgwriting import (
     label,
     move,
 )
-from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
+from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
 
 class PostgresStore:
@@ -164,19 +165,32 @@ class PostgresStore:
         with self._snapshot() as db:
             return pgreading.usage_raw(db, namespace, endpoint, period)
 
+    def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what is known of an endpoint's pods that lived in a period, with the requests begun before its end."""
+        with self._snapshot() as db:
+            return pgreading.starts(db, namespace, endpoint, period)
+
+    def costs(self, namespace: str, endpoint: str, since_us: int) -> dict[DayKey, Fraction]:
+        """Return what settled time of endpoints (empty: any) cost, by day, from the day of an instant on."""
+        with self._snapshot() as db:
+            return pgreading.costs(db, namespace, endpoint, since_us)
+
     def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
         """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
         with self._snapshot() as db:
             return pgreading.pod_records(db, pods, since_us)
 
-    def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
-        """Add to counters and note how far pods are counted, unless one of them was counted meanwhile."""
+    def settle(
+        self, pods: Sequence[Settled], increments: Mapping[Series, Fraction], costs: Mapping[DayKey, Fraction]
+    ) -> bool:
+        """Add to counters and costs, and note how far pods are counted, unless one of them was counted meanwhile."""
         with self._transaction(locked=True) as db:
             if not move(db, pods):
                 db.rollback()
                 return False
             add_segments(db, pods)
             add_to_series(db, increments)
+            add_costs(db, costs)
         return True
 
     def series(self) -> dict[Series, Fraction]:

@@ -24,15 +24,8 @@ def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Perio
 
     That is the pods that lived in it, with all requests on them, and the requests on any other pod that ended in it.
     """
-    names = _where("namespace", namespace) + _where("endpoint", endpoint)
     values = tuple(value for value in (namespace, endpoint) if value)
-    rows = db.execute(
-        f"SELECT cluster, pod_uid, namespace, endpoint, settled_us FROM pod WHERE created_us < ?{names}"
-        " AND coalesce((SELECT max(t_us) FROM fact WHERE fact.cluster = pod.cluster AND fact.pod_uid = pod.pod_uid"
-        f" AND kind IN ({_ENDS})), ?) >= ?",
-        (period.end_us, *values, period.end_us, period.start_us),
-    )
-    pods = [OpenPod(*row) for row in rows]
+    pods = _lived(db, namespace, endpoint, period)
     known = db.execute(
         f"SELECT DISTINCT namespace, name FROM endpoint WHERE created_us < ?"
         f"{_where('namespace', namespace)}{_where('name', endpoint)}",
@@ -45,6 +38,24 @@ def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Perio
     found += attempts(db, elsewhere, (*period, _uids(pods), *values))
     names_known = {(row[0], row[1]) for row in known}
     return assembled(_found(db, pods, found, names_known, whole=True), names_known, period.start_us)
+
+
+def starts(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
+    """Return the pods that lived in a period, with the requests that were begun before its end."""
+    pods = _lived(db, namespace, endpoint, period)
+    found = attempts(db, f"{_ON} AND forwarded_us < ?", (_uids(pods), period.end_us))
+    return assembled(_found(db, pods, found, set(), whole=True), (), period.start_us)
+
+
+def _lived(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[OpenPod]:
+    rows = db.execute(
+        "SELECT cluster, pod_uid, namespace, endpoint, settled_us FROM pod WHERE created_us < ?"
+        f"{_where('namespace', namespace)}{_where('endpoint', endpoint)}"
+        " AND coalesce((SELECT max(t_us) FROM fact WHERE fact.cluster = pod.cluster AND fact.pod_uid = pod.pod_uid"
+        f" AND kind IN ({_ENDS})), ?) >= ?",
+        (period.end_us, *(value for value in (namespace, endpoint) if value), period.end_us, period.start_us),
+    )
+    return [OpenPod(*row) for row in rows]
 
 
 def pod_records(db: sqlite3.Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:

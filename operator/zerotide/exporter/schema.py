@@ -113,6 +113,14 @@ STEPS: tuple[str, ...] = (
             settlement JOIN intent USING (request_id, attempt)
         WHERE outcome <> 'lost' GROUP BY 1, 2, 3, 4, 5;
     """,
+    # What settled time cost by day of UTC, kept in the transaction that settles it.
+    """
+    CREATE TABLE cost_sum (
+        namespace TEXT NOT NULL, endpoint TEXT NOT NULL, day_us INTEGER NOT NULL, currency TEXT NOT NULL,
+        amount TEXT NOT NULL,
+        PRIMARY KEY (namespace, endpoint, day_us, currency)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

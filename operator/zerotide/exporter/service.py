@@ -12,7 +12,8 @@ from aiohttp import web
 from zerotide.api.names import LABEL_ACCELERATOR_CLASS, LABEL_ENDPOINT
 from zerotide.api.scalars import SECOND
 from zerotide.exporter.access import Access
-from zerotide.exporter.endpoints import EndpointWatch, class_name
+from zerotide.exporter.board import Board
+from zerotide.exporter.endpoints import EndpointWatch, class_name, wake_of
 from zerotide.exporter.http import Interface
 from zerotide.exporter.metrics import LedgerCollector, registry
 from zerotide.exporter.nodes import NodeWatch
@@ -49,7 +50,8 @@ class Service:
         """Open the ledger, listen, and begin to follow the cluster. Raises StoreError and OSError."""
         self._writer = await self._open("ledger-writer")
         self._reader = await self._open("ledger-reader")
-        self._endpoints = EndpointWatch(self._client, self._writer, self._clock)
+        self._board = Board(self._prices.current, self._clock.now_us, lambda: self._endpoints.reflector.store, wake_of)
+        self._endpoints = EndpointWatch(self._client, self._writer, self._clock, self._board.mark)
         self._nodes = NodeWatch(self._client, self._settings.cluster)
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
         self._collector = LedgerCollector(
@@ -99,7 +101,8 @@ class Service:
             writer=self._writer,
             reader=self._reader,
             prices=self._prices.current,
-            access=Access(self._client, self._settings.activator_user),
+            board=self._board,
+            access=Access(self._client, self._settings.activator_user, self._settings.operator_user),
             clock=self._clock,
             registry=registry(self._collector),
             alive=self._dead,
@@ -141,6 +144,8 @@ class Service:
             # Counting reads much and takes long; the writer only adds the result, so usage never waits for it.
             increments = await self._reader.insist(self._due)
             self._collector.publish(await self._writer.insist(partial(settle, increments=increments)))
+            if self._endpoints.reflector.synced.is_set():
+                await self._board.refresh(self._reader)
             await asyncio.sleep(self._settings.settle_interval_us / SECOND)
 
     def _due(self, store: Store) -> Increments:

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zerotide.api.names import PORT_ADMIN, SERVICE_ACCOUNT_ACTIVATOR, SYSTEM_NAMESPACE, service_account_user
+from zerotide.api.names import (
+    PORT_ADMIN,
+    SERVICE_ACCOUNT_ACTIVATOR,
+    SERVICE_ACCOUNT_OPERATOR,
+    SYSTEM_NAMESPACE,
+    service_account_user,
+)
 from zerotide.exporter.errors import SettingsError
 from zerotide.kube.options import Flags
 
@@ -24,6 +30,7 @@ class Settings:
     price_book: str
     cluster: str
     activator_user: str
+    operator_user: str
     settle_lag_us: int
     settle_interval_us: int
     log_format: str
@@ -44,6 +51,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("cluster", "local", "name of the cluster in the ledger's keys; never change it for a ledger")
     user = service_account_user(namespace, SERVICE_ACCOUNT_ACTIVATOR)
     flags.add("activator-user", user, "user that may deliver usage records")
+    operator = service_account_user(namespace, SERVICE_ACCOUNT_OPERATOR)
+    flags.add("operator-user", operator, "user that is told what every endpoint costs")
     flags.add("settle-lag", "30s", "age at which time is counted in the metrics")
     flags.add("settle-interval", "5s", "time between counts")
     given = flags.read(arguments)
@@ -58,6 +67,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         price_book=given.text("price-book"),
         cluster=given.text("cluster"),
         activator_user=given.text("activator-user"),
+        operator_user=given.text("operator-user"),
         settle_lag_us=given.duration_us("settle-lag"),
         settle_interval_us=given.duration_us("settle-interval"),
         log_format=given.log_format,

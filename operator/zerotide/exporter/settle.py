@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 from zerotide.api.scalars import SECOND
@@ -16,7 +17,8 @@ from zerotide.billing.fold import Lifetime, Phase
 from zerotide.billing.ledger import Records, folded
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Bill, Period, bill_lifetime
-from zerotide.exporter.store import OpenPod, Series, Settled, Store
+from zerotide.billing.rollups import DAY
+from zerotide.exporter.store import DayKey, OpenPod, Series, Settled, Store
 
 GPU_SECONDS = "gpu_seconds"
 CPU_SECONDS = "cpu_seconds"
@@ -28,13 +30,14 @@ class Increments(NamedTuple):
 
     pods: list[Settled]
     series: dict[Series, Fraction]
+    costs: dict[DayKey, Fraction]
 
 
 def due(store: Store, index: PriceIndex, until_us: int) -> Increments:
     """Return what the time before an instant that is not counted yet adds to the counters. Raises StoreError."""
     pods = [pod for pod in store.unsettled() if pod.settled_us < until_us]
     if not pods:
-        return Increments([], {})
+        return Increments([], {}, {})
     since_us = min(pod.settled_us for pod in pods)
     return count(store.pod_records(pods, since_us), pods, index, until_us)
 
@@ -42,7 +45,7 @@ def due(store: Store, index: PriceIndex, until_us: int) -> Increments:
 def settle(store: Store, increments: Increments) -> Mapping[Series, Fraction]:
     """Count what is due, each of it at most once, and return every counter. Raises StoreError."""
     if increments.pods:
-        store.settle(increments.pods, increments.series)
+        store.settle(increments.pods, increments.series, increments.costs)
     return store.series()
 
 
@@ -50,6 +53,7 @@ def count(records: Iterable[Records], pods: Sequence[OpenPod], index: PriceIndex
     """Return what these pods add to the counters between where each is settled and `until_us`."""
     open_pods = {pod.pod_uid: pod for pod in pods}
     series: dict[Series, Fraction] = {}
+    costs: dict[DayKey, Fraction] = {}
     settled = []
     for each in records:
         ledger = folded(each, until_us)
@@ -57,9 +61,11 @@ def count(records: Iterable[Records], pods: Sequence[OpenPod], index: PriceIndex
             pod = open_pods[life.pod_uid]
             for key, amount in _counted(life, pod, index, until_us).items():
                 series[key] = series.get(key, Fraction(0)) + amount
+            for day in _days(life, pod, until_us):
+                _add_cost(series, costs, life, pod, index, day)
             over = life.segments if life.ended else ()
             settled.append(Settled(pod.cluster, pod.pod_uid, pod.settled_us, until_us, bool(life.ended), over))
-    return Increments(settled, series)
+    return Increments(settled, series, costs)
 
 
 def _counted(life: Lifetime, pod: OpenPod, index: PriceIndex, until_us: int) -> dict[Series, Fraction]:
@@ -78,11 +84,32 @@ def _counted(life: Lifetime, pod: OpenPod, index: PriceIndex, until_us: int) -> 
             _add(counted, (GPU_SECONDS, (*where, segment.phase.value, accelerator)), gpus * us / SECOND)
         else:
             _add(counted, (CPU_SECONDS, (*where, segment.phase.value)), cores * us / SECOND)
-    bill = Bill(index)
-    bill_lifetime(bill, life, (), "", Period(pod.settled_us, until_us), default)
-    for key, line in bill.lines().items():
-        _add(counted, (COST, (*where, index.book.currency, key.phase)), line.amount)
     return counted
+
+
+def _days(life: Lifetime, pod: OpenPod, until_us: int) -> list[Period]:
+    """Return what is to be counted of a pod, cut at each midnight of UTC."""
+    low, high = max(life.start_us, pod.settled_us), min(life.end_us, until_us)
+    starts = [low, *range((low // DAY + 1) * DAY, high, DAY)]
+    return [Period(*edges) for edges in pairwise([*starts, high]) if edges[0] < edges[1]]
+
+
+def _add_cost(
+    series: dict[Series, Fraction],
+    costs: dict[DayKey, Fraction],
+    life: Lifetime,
+    pod: OpenPod,
+    index: PriceIndex,
+    period: Period,
+) -> None:
+    """Add what a pod cost within a part of one day."""
+    bill, currency = Bill(index), index.book.currency
+    bill_lifetime(bill, life, (), "", period, index.book.default_class)
+    day = DayKey(pod.namespace, pod.endpoint, period.start_us // DAY * DAY, currency)
+    for key, line in bill.lines().items():
+        _add(series, (COST, (pod.namespace, pod.endpoint, currency, key.phase)), line.amount)
+        # What costs nothing has its day, too: an endpoint that ran did so at a price of 0.
+        costs[day] = costs.get(day, Fraction(0)) + line.amount
 
 
 def _add(counted: dict[Series, Fraction], key: Series, amount: Fraction) -> None:

@@ -21,7 +21,7 @@ from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
-from zerotide.exporter.store import EndpointRecord, OpenPod, Refused, Series, Settled
+from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
 
 class SQLiteStore:
@@ -115,13 +115,25 @@ class SQLiteStore:
         with self._snapshot():
             return sums.usage_raw(self._db, namespace, endpoint, period)
 
+    def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what is known of an endpoint's pods that lived in a period, with the requests begun before its end."""
+        with self._snapshot():
+            return reading.starts(self._db, namespace, endpoint, period)
+
+    def costs(self, namespace: str, endpoint: str, since_us: int) -> dict[DayKey, Fraction]:
+        """Return what settled time of endpoints (empty: any) cost, by day, from the day of an instant on."""
+        with self._guarded():
+            return sums.costs(self._db, namespace, endpoint, since_us)
+
     def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
         """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
         with self._snapshot():
             return reading.pod_records(self._db, pods, since_us)
 
-    def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
-        """Add to counters and note how far pods are counted, unless one of them was counted meanwhile."""
+    def settle(
+        self, pods: Sequence[Settled], increments: Mapping[Series, Fraction], costs: Mapping[DayKey, Fraction]
+    ) -> bool:
+        """Add to counters and costs, and note how far pods are counted, unless one of them was counted meanwhile."""
         where = "cluster = ? AND pod_uid = ? AND settled_us = ? AND final = 0"
         query = f"UPDATE pod SET settled_us = ?, final = ? WHERE {where}"
         rows = [(pod.until_us, int(pod.final), pod.cluster, pod.pod_uid, pod.from_us) for pod in pods]
@@ -130,6 +142,7 @@ class SQLiteStore:
                 self._db.execute("ROLLBACK")
                 return False
             self._add_to_series(increments)
+            sums.add_costs(self._db, costs)
         return True
 
     def series(self) -> dict[Series, Fraction]:

@@ -54,6 +54,15 @@ class OpenPod(NamedTuple):
     settled_us: int
 
 
+class DayKey(NamedTuple):
+    """What was spent on whose replicas on which day of UTC."""
+
+    namespace: str
+    endpoint: str
+    day_us: int
+    currency: str
+
+
 class Settled(NamedTuple):
     """A pod that is counted from where it was settled on; `final` pods are never looked at again."""
 
@@ -96,11 +105,22 @@ class Store(Protocol):
     def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
         """Return the same, from the requests themselves."""
 
+    def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what is known of an endpoint's pods that lived in a period, with the requests begun before its end.
+
+        Enough for what starts cost, and little to read, however much the pods served later.
+        """
+
+    def costs(self, namespace: str, endpoint: str, since_us: int) -> dict[DayKey, Fraction]:
+        """Return what settled time of endpoints (empty: any) cost, by day, from the day of an instant on."""
+
     def pod_records(self, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
         """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
 
-    def settle(self, pods: Sequence[Settled], increments: Mapping[Series, Fraction]) -> bool:
-        """Add to counters and note how far pods are counted, in one transaction.
+    def settle(
+        self, pods: Sequence[Settled], increments: Mapping[Series, Fraction], costs: Mapping[DayKey, Fraction]
+    ) -> bool:
+        """Add to counters and to the costs of days, and note how far pods are counted, in one transaction.
 
         Does nothing and returns False unless every pod is still where the increments begin, so that no time is counted
         twice, by whatever retry or second exporter.

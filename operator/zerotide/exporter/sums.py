@@ -1,14 +1,16 @@
-"""Sums of usage in a SQLite ledger: kept with the requests that they are of, read for any period."""
+"""Sums in a SQLite ledger: usage, kept with the requests that it is of, and what days cost, kept with the counters."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, QUARTER, SPANS, Usage, UsageKey, contributions, cover
 from zerotide.billing.usage import Attempt
+from zerotide.exporter.store import DayKey
 
 _WHO = "namespace, endpoint, consumer"
 _SUMS = "sum(requests), sum(input), sum(cached), sum(output), sum(estimated)"
@@ -53,6 +55,26 @@ def usage(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period)
 def usage_raw(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
     """Return usage within a period from the requests themselves."""
     return _summed(db, [_RAW], [*period], namespace, endpoint)
+
+
+def add_costs(db: sqlite3.Connection, costs: Mapping[DayKey, Fraction]) -> None:
+    """Add to the costs of days; to be called within the transaction that settles the time that they are of."""
+    where = "namespace = ? AND endpoint = ? AND day_us = ? AND currency = ?"
+    for key, amount in costs.items():
+        known = db.execute(f"SELECT amount FROM cost_sum WHERE {where}", key).fetchone()
+        value = str(amount + (Fraction(known[0]) if known else 0))
+        db.execute("INSERT OR REPLACE INTO cost_sum VALUES (?, ?, ?, ?, ?)", (*key, value))
+
+
+def costs(db: sqlite3.Connection, namespace: str, endpoint: str, since_us: int) -> dict[DayKey, Fraction]:
+    """Return what settled time cost, by day, from the day of an instant on."""
+    wanted = [(column, value) for column, value in (("namespace", namespace), ("endpoint", endpoint)) if value]
+    where = "".join(f" AND {column} = ?" for column, _ in wanted)
+    rows = db.execute(
+        f"SELECT namespace, endpoint, day_us, currency, amount FROM cost_sum WHERE day_us >= ?{where}",
+        (since_us // DAY * DAY, *(value for _, value in wanted)),
+    )
+    return {DayKey(*row[:4]): Fraction(row[4]) for row in rows}
 
 
 def _summed(

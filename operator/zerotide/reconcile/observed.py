@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from zerotide.api.cost import Cost
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
@@ -20,6 +21,13 @@ from zerotide.scaling.window import Window
 Object = dict[str, Any]
 
 
+class Spent(NamedTuple):
+    """What an endpoint cost, as the exporter told; `final` says that all its pods are over and counted."""
+
+    cost: Cost
+    final: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One endpoint as the caches have it.
@@ -31,7 +39,7 @@ class Observed:
     step of a start waits to be written since `held_us`, the endpoint's status is that step, and `status` is not yet.
     `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
     not its own. `writer` is who else wrote the Deployment's replicas lately. `learned` is the idle timeout that was
-    learned, None where the spec's own holds.
+    learned, None where the spec's own holds. `spent` is what it cost, None while the exporter has not told.
     """
 
     endpoint: InferenceEndpoint
@@ -50,6 +58,7 @@ class Observed:
     names_taken: tuple[Taken, ...] = ()
     writer: Writer | None = None
     learned: Learned | None = None
+    spent: Spent | None = None
     written_us: int = 0
     held_us: int | None = None
 

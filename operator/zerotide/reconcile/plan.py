@@ -67,7 +67,8 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
     """Return the plan that follows a steering; planning again once it is carried out writes nothing."""
     outcome = verdict(observed, steering, now_us)
     new = statuses.build(observed, steering, outcome, now_us)
-    when = statuses.due(observed.status, new, observed.written_us, observed.held_us, now_us)
+    final = observed.spent is not None and observed.spent.final
+    when = statuses.due(observed.status, new, observed.written_us, observed.held_us, now_us, final=final)
     write = when is not None and when <= now_us
     held = when is not None and not write and statuses.step(observed.status, new)
     times = [steering.decision.until_us, steering.situation.due_us, None if write else when]

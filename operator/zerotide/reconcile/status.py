@@ -3,8 +3,9 @@
 What changes with every request (the last activity, what keeps the endpoint awake, what was learned) is written along
 with other changes, and alone at most once a minute; but once soon after an endpoint began to serve, since the request
 that woke it is over in seconds. Steps of a start that follow each other quickly, the first one included, are written
-as one: the API server has enough to do with the pod that somebody waits for. An endpoint that sleeps is never
-rewritten.
+as one: the API server has enough to do with the pod that somebody waits for. What an endpoint costs is written along
+with other changes, alone at most every five minutes, and once more when its last replica is over and counted. An
+endpoint that sleeps is not rewritten after that.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ Object = dict[str, Any]
 LAZY = {"lastActivityTime", "keptAwakeBy", "idle", "schedule"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
+SPENT = {"cost"}
+"""What changes as long as there are replicas."""
+SPENT_US = 5 * MINUTE
 FRESH_US, SETTLED_US = 3 * SECOND, 5 * SECOND
 """A status that was written so soon after an endpoint began to serve is settled so much later."""
 CALM = {State.WAKING.value, State.PULLING.value, State.LOADING.value}
@@ -82,6 +86,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
         "handledAnnotations": _handled(observed, steering),
         "failedStarts": _failed(steering),
+        "cost": _cost(observed),
         **_decisions(before, steering, now_us),
         **_wake(observed),
     }
@@ -89,25 +94,44 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
 
 
 def due(
-    live: Mapping[str, Any], new: Mapping[str, Any], written_us: int, held_us: int | None, now_us: int
+    live: Mapping[str, Any],
+    new: Mapping[str, Any],
+    written_us: int,
+    held_us: int | None,
+    now_us: int,
+    *,
+    final: bool = False,
 ) -> int | None:
     """Return when the new status should be written: now or earlier for at once, later to wait, None for never.
 
-    `held_us` is since when a step waits to be written, None where none does.
+    `held_us` is since when a step waits to be written, None where none does. `final` says that what it cost will stay
+    as it is.
     """
     changed = _changed(live, new)
     if not changed:
         return None
-    if changed <= LAZY:
-        if new.get("state") not in (State.AWAKE.value, State.DRAINING.value):
-            return None
-        fresh = written_us < _serving_since(live) + FRESH_US
-        return written_us + SETTLED_US if fresh and written_us else max(_last(live), written_us) + LAZY_US
+    if changed <= LAZY | SPENT:
+        return _at_leisure(live, new, changed, written_us, now_us if final else None)
     if not _is_step(live, new, changed):
         return now_us
     if held_us is None:
         held_us = now_us if live.get("state") == State.ASLEEP.value else written_us
     return held_us + CALM_US
+
+
+def _at_leisure(
+    live: Mapping[str, Any], new: Mapping[str, Any], changed: set[str], written_us: int, final_us: int | None
+) -> int | None:
+    """Return when what nobody waits for should be written; `final_us` is now where what it cost is final."""
+    times = []
+    if changed & LAZY and new.get("state") in (State.AWAKE.value, State.DRAINING.value):
+        fresh = written_us < _serving_since(live) + FRESH_US
+        times.append(written_us + SETTLED_US if fresh and written_us else max(_last(live), written_us) + LAZY_US)
+    if changed & SPENT and final_us is not None:
+        times.append(final_us)
+    elif changed & SPENT and new.get("replicas"):
+        times.append(written_us + SPENT_US)
+    return min(times, default=None)
 
 
 def step(live: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -119,8 +143,8 @@ def _is_step(live: Mapping[str, Any], new: Mapping[str, Any], changed: set[str])
     if new.get("state") not in CALM:
         return False
     if live.get("state") == State.ASLEEP.value:
-        return changed - LAZY <= _FIRST_STEP
-    return live.get("state") in CALM and changed - LAZY <= _STEPS
+        return changed - LAZY - SPENT <= _FIRST_STEP
+    return live.get("state") in CALM and changed - LAZY - SPENT <= _STEPS
 
 
 def _changed(live: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
@@ -205,6 +229,11 @@ def _failed(steering: Steering) -> Object | None:
         message=starts.message[:_MESSAGE],
         retry_time=format_time(starts.retry_us) if starts.retry_us else None,
     ).dump()
+
+
+def _cost(observed: Observed) -> Object | None:
+    cost = observed.spent.cost if observed.spent else observed.endpoint.status.cost
+    return cost.dump() if cost else None
 
 
 def _decisions(before: Status, steering: Steering, now_us: int) -> Object:
