@@ -1,0 +1,181 @@
+"""The steps of the control plane's benchmark, one after the other, in the cluster's network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from bench.control_plane import fleet, following, nodes, writes
+from bench.control_plane.meter import Meter, between
+from bench.control_plane.table import Outcome
+from bench.hold.waiting import until_quiet
+from bench.local import ROOT
+from bench.wire.processes import Running, running
+from bench.wire.programs import compiled, say
+from bench.wire.world import MANAGER, MOST, define, namespace
+from e2e.cluster.layout import NODE_ADDRESS
+from zerotide.api.names import (
+    COMPONENT_ACTIVATOR,
+    LABEL_COMPONENT,
+    LABEL_NAME,
+    RELEASE,
+    SERVICE_ACCOUNT_OPERATOR,
+    SYSTEM_NAMESPACE,
+)
+from zerotide.kube import Client, load_credentials
+from zerotide.kube.resources import PODS, SERVICE_ACCOUNTS
+
+BACKEND, GATEWAY, ACTIVATOR_ADMIN, OPERATOR_ADMIN = 8000, 18080, 19190, 19290
+PATIENCE = 540.0
+"""Seconds that a step may take."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many endpoints, how many of them are called at once, and seconds for which nothing happens."""
+
+    endpoints: int
+    wakes: int
+    idle: float
+
+
+async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outcome:
+    """Do all steps. Raises TimeoutError, NotServing, RuntimeError."""
+    outcome = Outcome(plan.endpoints)
+    async with Client(await load_credentials()) as client:
+        await _prepare(client)
+        own = [nodes.start(stack, folder, _cores()), *_data_plane(stack, folder)]
+        await nodes.have(client, -(-plan.wakes // nodes.GPUS))
+        operator = _operator(stack, folder)
+        await _leading()
+        meter = Meter([*own, operator])
+        endpoints = fleet.names(plan.endpoints)
+        await _until_ready(client, endpoints, meter, outcome)
+        outcome.rss_mib = operator.rss() / 2**20
+        await _idle(client, plan.idle, operator, outcome)
+        outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
+        operator.end()
+        operator = await _again(stack, folder, outcome)
+        await _wake(client, endpoints[: plan.wakes], Meter([*own, operator]), outcome)
+        outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
+    return outcome
+
+
+async def _until_ready(client: Client, endpoints: list[tuple[str, str]], meter: Meter, outcome: Outcome) -> None:
+    async with following.endpoints(client) as seen:
+        before, written, began = meter.look(), await writes.look(client), time.monotonic()
+        await fleet.make(client, endpoints)
+        outcome.made_s = time.monotonic() - began
+        say(f"  {len(endpoints)} endpoints made after {outcome.made_s:.1f} s")
+        outcome.ready_s = await seen.until("asleep", len(endpoints), PATIENCE) - began
+        say(f"  all ready after {outcome.ready_s:.1f} s")
+    # What follows from the last of them is part of what each costs.
+    await asyncio.sleep(3.0)
+    outcome.cpu = between(before, meter.look())
+    outcome.writes = await writes.look(client) - written
+
+
+async def _idle(client: Client, seconds: float, operator: Running, outcome: Outcome) -> None:
+    await until_quiet(operator.cpu_us)
+    before, cpu, began = await writes.look(client), operator.cpu_us(), time.monotonic()
+    await asyncio.sleep(seconds)
+    outcome.idle_cpu_s = (operator.cpu_us() - cpu) / 1e6
+    outcome.idle_writes = await writes.look(client) - before
+    outcome.idle_s = time.monotonic() - began
+    say(f"  idle for {outcome.idle_s:.0f} s: {sum(outcome.idle_writes.values())} writes")
+
+
+async def _again(stack: contextlib.ExitStack, folder: Path, outcome: Outcome) -> Running:
+    """Start the operator again and wait until it has nothing left to do."""
+    began = time.monotonic()
+    operator = _operator(stack, folder)
+    await _leading()
+    await until_quiet(operator.cpu_us, timeout=300, window=1.0)
+    outcome.again_s, outcome.again_cpu_s = time.monotonic() - began, operator.cpu_us() / 1e6
+    say(f"  started again: {outcome.again_s:.1f} s")
+    return operator
+
+
+async def _wake(client: Client, endpoints: list[tuple[str, str]], meter: Meter, outcome: Outcome) -> None:
+    async with following.pods(client) as seen:
+        before, began = meter.look(), time.monotonic()
+        outcome.wakes["answer"] = await fleet.call("127.0.0.1", GATEWAY, endpoints, PATIENCE)
+        outcome.wake_cpu = between(before, meter.look())
+        await seen.until("ready", len(endpoints), PATIENCE)
+        for mark in ("made", "ready"):
+            outcome.wakes[mark] = [at - began for at in seen.marks[mark].values()]
+    say(f"  {len(endpoints)} woken")
+
+
+async def _prepare(client: Client) -> None:
+    await define(client, sorted((ROOT / "crds").glob("*.yaml")))
+    await namespace(client, SYSTEM_NAMESPACE)
+    account = {"metadata": {"namespace": SYSTEM_NAMESPACE, "name": SERVICE_ACCOUNT_OPERATOR}}
+    await client.apply(SERVICE_ACCOUNTS, account, MANAGER)
+    # The operator finds the activator by its pod, of which there is nothing but this object.
+    labels = {LABEL_NAME: RELEASE, LABEL_COMPONENT: COMPONENT_ACTIVATOR}
+    metadata = {"namespace": SYSTEM_NAMESPACE, "name": "activator-0", "labels": labels}
+    spec = {"containers": [{"name": "activator", "image": fleet.IMAGE}], "schedulerName": "nobody"}
+    await client.apply(PODS, {"metadata": metadata, "spec": spec}, MANAGER)
+    ready = {"type": "Ready", "status": "True"}
+    address = {"podIP": NODE_ADDRESS, "podIPs": [{"ip": NODE_ADDRESS}]}
+    status = {"phase": "Running", **address, "conditions": [ready]}
+    await client.patch(PODS, "activator-0", SYSTEM_NAMESPACE, {"status": status}, subresource="status")
+    nodes.lead_home()
+
+
+def _data_plane(stack: contextlib.ExitStack, folder: Path) -> list[Running]:
+    """Run the backend that answers for every pod, and the activator before it."""
+    backend = stack.enter_context(
+        running("backend", [str(compiled("backend")), "--port", str(BACKEND)], _cores(), folder)
+    )
+    backend.wait_listening(BACKEND)
+    flags = {
+        "listen": "0.0.0.0",
+        "port": GATEWAY,
+        "admin-port": ACTIVATOR_ADMIN,
+        "exporter-url": "none",
+        "pod-name": "activator-0",
+        "pod-namespace": SYSTEM_NAMESPACE,
+        "limit-connections": MOST,
+        "limit-connections-per-address": 0,
+        "hold-total-max-requests": MOST,
+        "hold-namespace-max-requests": MOST,
+        "hold-consumer-max-requests": MOST,
+    }
+    command = [sys.executable, "-m", "zerotide.activator", *(f"--{name}={value}" for name, value in flags.items())]
+    activator = stack.enter_context(running("activator", command, _cores(), folder, cwd=ROOT))
+    activator.wait_listening(GATEWAY, timeout=60)
+    return [backend, activator]
+
+
+def _operator(stack: contextlib.ExitStack, folder: Path) -> Running:
+    flags = {"port": OPERATOR_ADMIN, "activator-port": ACTIVATOR_ADMIN, "namespace": SYSTEM_NAMESPACE}
+    command = [sys.executable, "-m", "zerotide.controller", *(f"--{name}={value}" for name, value in flags.items())]
+    return stack.enter_context(running("operator", command, _cores(), folder, cwd=ROOT))
+
+
+async def _leading() -> None:
+    """Wait until the operator leads. Raises TimeoutError."""
+    url = f"http://127.0.0.1:{OPERATOR_ADMIN}/metrics"
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    if "zerotide_leading 1.0" in await answer.text():
+                        return
+            except aiohttp.ClientError:
+                pass  # it does not listen yet
+            await asyncio.sleep(0.1)
+
+
+def _cores() -> str:
+    """Return the cores of this machine: nothing here has one alone."""
+    return ",".join(map(str, sorted(os.sched_getaffinity(0))))

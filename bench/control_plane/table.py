@@ -1,0 +1,78 @@
+"""What the control plane's benchmark makes of its measurements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.wake.table import quantile
+
+
+@dataclass
+class Outcome:
+    """One run; times in seconds, processor times by process in seconds, memory in MiB."""
+
+    endpoints: int
+    ready_s: float = 0.0
+    made_s: float = 0.0
+    """Until the last endpoint was created, by whoever creates them."""
+    cpu: dict[str, float] = field(default_factory=dict)
+    rss_mib: float = 0.0
+    writes: Counter[str] = field(default_factory=Counter)
+    """Writes until all were ready, by resource."""
+    idle_s: float = 0.0
+    idle_writes: Counter[str] = field(default_factory=Counter)
+    idle_cpu_s: float = 0.0
+    again_s: float = 0.0
+    """Until an operator that was started again had looked at every endpoint."""
+    again_cpu_s: float = 0.0
+    wakes: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds from the first byte of each request: until a pod was made, was ready, and until the answer."""
+    wake_cpu: dict[str, float] = field(default_factory=dict)
+
+
+def result(it: Outcome) -> dict[str, Any]:
+    """Return what the RESULT line says; None where nothing was measured."""
+    count = max(it.endpoints, 1)
+    return {
+        "endpoints": it.endpoints,
+        "ready_s": round(it.ready_s, 1),
+        "cpu_ms_per_endpoint": round(it.cpu.get("operator", 0.0) * 1000 / count, 2),
+        "rss_mib": round(it.rss_mib, 1),
+        "idle_writes_per_min": round(sum(it.idle_writes.values()) * 60 / it.idle_s, 2) if it.idle_s else None,
+        "wake_1000_p90_ms": _ms(it.wakes.get("answer", []), 0.9),
+        "wakes": {name: {"p50_ms": _ms(each, 0.5), "p90_ms": _ms(each, 0.9)} for name, each in it.wakes.items()},
+        "woken": len(it.wakes.get("answer", [])),
+        "writes_per_endpoint": {name: round(each / count, 2) for name, each in it.writes.most_common() if each},
+        "idle_cpu_percent": round(it.idle_cpu_s * 100 / it.idle_s, 2) if it.idle_s else None,
+        "again_s": round(it.again_s, 1),
+        "again_cpu_ms_per_endpoint": round(it.again_cpu_s * 1000 / count, 2),
+    }
+
+
+def table(it: Outcome) -> str:
+    """Return what people read."""
+    said = result(it)
+    count, woken = max(it.endpoints, 1), max(said["woken"], 1)
+    lines = [f"{it.endpoints} endpoints: all made after {it.made_s:.1f} s, all ready after {it.ready_s:.1f} s"]
+    lines += [f"  {name:26} {each * 1000 / count:8.2f} ms of processor for each" for name, each in _most(it.cpu)]
+    lines.append("  writes for each: " + ", ".join(f"{n} {v}" for n, v in said["writes_per_endpoint"].items()))
+    lines.append(f"operator: {it.rss_mib:.0f} MiB")
+    if it.idle_s:
+        told = ", ".join(f"{name} {each}" for name, each in it.idle_writes.items() if each) or "none"
+        lines.append(f"idle for {it.idle_s:.0f} s: writes {told}; {said['idle_cpu_percent']} % of a core")
+    if it.again_s:
+        lines.append(f"operator started again: {it.again_s:.1f} s, {said['again_cpu_ms_per_endpoint']} ms for each")
+    for name, each in said["wakes"].items():
+        lines.append(f"{said['woken']} woken at once, {name}: p50 {each['p50_ms']} ms, p90 {each['p90_ms']} ms")
+    lines += [f"  {name:26} {each * 1000 / woken:8.2f} ms of processor for each" for name, each in _most(it.wake_cpu)]
+    return "\n".join(lines)
+
+
+def _most(cpu: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(cpu.items(), key=lambda item: -item[1])
+
+
+def _ms(values: list[float], q: float) -> float | None:
+    return round(quantile(values, q) * 1000, 1) if values else None
