@@ -83,8 +83,8 @@ async def _until_ready(client: Client, endpoints: list[tuple[str, str]], meter: 
 
 
 async def _idle(client: Client, seconds: float, operator: Running, outcome: Outcome) -> None:
-    await until_quiet(operator.cpu_us)
-    before, cpu, began = await writes.look(client), operator.cpu_us(), time.monotonic()
+    before = await writes.settled(client)
+    cpu, began = operator.cpu_us(), time.monotonic()
     await asyncio.sleep(seconds)
     outcome.idle_cpu_s = (operator.cpu_us() - cpu) / 1e6
     outcome.idle_writes = await writes.look(client) - before

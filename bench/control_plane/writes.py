@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections import Counter
 
 from zerotide.kube import Client
@@ -30,3 +32,16 @@ async def look(client: Client) -> Counter[str]:
     """Return the writes until now, by resource."""
     async with client.stream("GET", "/metrics") as response:
         return counted((await response.read()).decode())
+
+
+async def settled(client: Client, calm: float = 10.0, timeout: float = 180.0) -> Counter[str]:
+    """Return the writes until now once there was none for `calm` seconds, or after `timeout` seconds.
+
+    Kubernetes' own controllers are still telling of nodes that came a minute ago.
+    """
+    deadline, seen, since = time.monotonic() + timeout, await look(client), time.monotonic()
+    while time.monotonic() - since < calm and time.monotonic() < deadline:
+        await asyncio.sleep(1.0)
+        if (now := await look(client)) != seen:
+            seen, since = now, time.monotonic()
+    return seen
