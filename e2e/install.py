@@ -19,8 +19,11 @@ from e2e.up.target import Target, link_programs
 
 NODE_FOLDER = "/var/tmp/zerotide-models"
 # The trivial image is the tests' own, open endpoints and folders of the node are tested too: none of it is allowed by
-# default.
-VALUES: dict[str, Any] = {"policy": {"images": ["zerotide/*"], "allowOpen": True, "nodePaths": [NODE_FOLDER]}}
+# default. Time is counted sooner, so that nothing has to be waited for.
+VALUES: dict[str, Any] = {
+    "policy": {"images": ["zerotide/*"], "allowOpen": True, "nodePaths": [NODE_FOLDER]},
+    "exporter": {"extraEnv": [{"name": "ZEROTIDE_SETTLE_LAG", "value": "5s"}]},
+}
 IMAGES = ["operator", "smollm2", "trivial"]
 
 

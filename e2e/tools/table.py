@@ -92,6 +92,15 @@ TOOLS = {
             variables=("helm.sh/helm/v3/internal/version.version=v3.22.0",),
             minutes=2,
         ),
+        # Without service discovery, which is most of it: it only checks rules here.
+        Tool(
+            "promtool",
+            "0.315.1",
+            "github.com/prometheus/prometheus",
+            (Program("promtool", "github.com/prometheus/prometheus/cmd/promtool"),),
+            tags=("remove_all_sd",),
+            minutes=1.5,
+        ),
     )
 }
 

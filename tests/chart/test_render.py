@@ -64,6 +64,7 @@ def test_what_can_be_switched_off(values: Object, kind: str, name: str) -> None:
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "ServiceMonitor", "zerotide"),
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "Service", "zerotide-metrics"),
         ({"metrics": {"prometheusRule": {"enabled": True}}}, "PrometheusRule", "zerotide"),
+        ({"metrics": {"rulesConfigMap": {"enabled": True}}}, "ConfigMap", "zerotide-rules"),
         ({"exporter": {"prices": {"currency": "EUR", "prices": []}}}, "ConfigMap", "zerotide-prices"),
         (
             {"exporter": {"reports": {"subjects": [{"kind": "Group", "name": "finance"}]}}},

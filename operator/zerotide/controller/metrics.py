@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from zerotide import __version__
 from zerotide.api.conditions import State
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
+from zerotide.api.names import COMPONENT_OPERATOR
 from zerotide.api.scalars import SECOND, parse_duration
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
@@ -44,8 +45,10 @@ class Metrics:
         )
         self.depth = Gauge("zerotide_workqueue_depth", "Endpoints that wait to be worked on.", registry=self.registry)
         self.leading = Gauge("zerotide_leading", "Whether this process writes.", registry=self.registry)
-        build = Gauge("zerotide_build_info", "Version of this process.", ["version"], registry=self.registry)
-        build.labels(__version__).set(1)
+        build = Gauge(
+            "zerotide_build_info", "Version of this process.", ["version", "component"], registry=self.registry
+        )
+        build.labels(__version__, COMPONENT_OPERATOR).set(1)
 
     def text(self) -> bytes:
         """Return everything in the OpenMetrics format."""

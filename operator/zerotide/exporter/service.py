@@ -35,6 +35,13 @@ STALE_S = 180.0
 CONTEXT_WAIT_S = 10.0
 """How long pods wait for the first list of nodes and endpoints, which say what devices cost."""
 
+GAUGES = {
+    "zerotide_ledger_lag_seconds": "Age of the oldest fact that is not recorded yet, 0 when all are.",
+    "zerotide_pods_awaiting_release": "Finished pods that still carry the meter's finalizer.",
+    "zerotide_ledger_failing": "Whether the ledger did not take the last write.",
+    "zerotide_settled_timestamp_seconds": "When time was counted last, 0 before the first time.",
+}
+
 
 class Service:
     """One exporter. Use `start`, wait for whatever ends it, then `stop`."""
@@ -45,6 +52,7 @@ class Service:
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
+        self._settled_us = 0
 
     async def start(self) -> None:
         """Open the ledger, listen, and begin to follow the cluster. Raises StoreError and OSError."""
@@ -56,14 +64,13 @@ class Service:
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
         self._collector = LedgerCollector(
             {
-                "zerotide_ledger_lag_seconds": (
-                    "Age of the oldest fact that is not recorded yet, 0 when all are.",
-                    lambda: self._meter.lag_us / SECOND,
-                ),
-                "zerotide_pods_awaiting_release": (
-                    "Finished pods that still carry the meter's finalizer.",
-                    lambda: self._meter.awaiting_release,
-                ),
+                name: (GAUGES[name], read)
+                for name, read in {
+                    "zerotide_ledger_lag_seconds": lambda: self._meter.lag_us / SECOND,
+                    "zerotide_pods_awaiting_release": lambda: self._meter.awaiting_release,
+                    "zerotide_ledger_failing": lambda: float(self._writer.failing),
+                    "zerotide_settled_timestamp_seconds": lambda: self._settled_us / SECOND,
+                }.items()
             }
         )
         self._collector.publish(await self._writer.run(lambda store: store.series()))
@@ -146,6 +153,7 @@ class Service:
             self._collector.publish(await self._writer.insist(partial(settle, increments=increments)))
             if self._endpoints.reflector.synced.is_set():
                 await self._board.refresh(self._reader)
+            self._settled_us = self._clock.now_us()
             await asyncio.sleep(self._settings.settle_interval_us / SECOND)
 
     def _due(self, store: Store) -> Increments:

@@ -1,0 +1,77 @@
+"""What an endpoint's status says that it cost is what the bill says, and telling it is seldom a write."""
+
+from __future__ import annotations
+
+import asyncio
+
+from e2e import traffic
+from e2e.harness import Json, System, chat, trivial, wait_until
+from zerotide.billing.reports import CostReport, EndpointCost, PodSegments, SegmentReport
+
+GPU = {"className": "nvidia-h100-80gb", "count": 1}
+PROXY = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1"
+QUIET = 15
+"""Seconds in which the operator has asked the exporter at least once."""
+
+
+def token(system: System) -> str:
+    """Return a token that may read every bill."""
+    return system.kubectl("create", "token", "zerotide-reader", "-n", "zerotide-system").strip()
+
+
+def bill(system: System, namespace: str) -> EndpointCost:
+    """Return the bill of a namespace's only endpoint."""
+    report = CostReport.model_validate(system.report(f"{PROXY}/cost?namespace={namespace}", token(system)))
+    return report.endpoints[0]
+
+
+def replicas(system: System, namespace: str) -> tuple[PodSegments, ...]:
+    """Return what the ledger knows of a namespace's pods."""
+    return SegmentReport.model_validate(system.report(f"{PROXY}/segments?namespace={namespace}", token(system))).pods
+
+
+def status_agrees(system: System, namespace: str, name: str) -> Json | None:
+    """Return the status's cost once it says what the bill of all that was says, None before."""
+    cost: Json | None = system.status(namespace, name).get("cost")
+    billed = bill(system, namespace)
+    told = [cost.get("monthToDate"), cost.get("lastColdStart"), cost.get("perMillionTokens")] if cost else []
+    return cost if told == [billed.total, billed.wakes[-1].amount, billed.per_million_tokens] else None
+
+
+async def test_a_status_tells_what_the_bill_says_and_then_is_silent(system: System) -> None:
+    namespace = system.namespace()
+    key = system.key(namespace, "k")
+    system.endpoint(namespace, "paid", trivial(accelerator=GPU))
+    answer = await traffic.once(system.url(namespace, "paid", "/v1/chat/completions"), key, chat(), timeout=60)
+    assert answer.status == 200, answer
+
+    def asleep_and_told() -> Json | None:
+        asleep = system.status(namespace, "paid").get("state") == "Asleep" and not system.pods(namespace, "paid")
+        return status_agrees(system, namespace, "paid") if asleep else None
+
+    cost = await asyncio.to_thread(wait_until, "the status says what the bill says", asleep_and_told, 120, 1.0)
+    assert float(cost["monthToDate"]) > float(cost["lastColdStart"]) > 0
+    assert cost["monthToDate"] == cost["dayToDate"] or cost["day"].endswith("-01")
+    assert cost["monthToDate"] in system.kubectl("get", "iep", "paid", "-n", namespace)
+    before = system.get("iep", "paid", "-n", namespace)["metadata"]["resourceVersion"]
+    await asyncio.sleep(QUIET)
+    assert system.get("iep", "paid", "-n", namespace)["metadata"]["resourceVersion"] == before, "who sleeps is at rest"
+
+
+async def test_what_failed_starts_used_up_is_told(system: System) -> None:
+    """Accelerator-seconds of every replica that never became ready, beside the reason."""
+    namespace = system.namespace()
+    key = system.key(namespace, "k")
+    system.endpoint(namespace, "burnt", trivial(env={"EXIT_CODE": "3"}, accelerator=GPU))
+    answer = await traffic.once(system.url(namespace, "burnt", "/v1/chat/completions"), key, chat(), timeout=150)
+    assert (answer.status, answer.code) == (500, "crash_looping"), answer
+
+    def told() -> Json | None:
+        burnt: Json | None = (system.status(namespace, "burnt").get("cost") or {}).get("failedStarts")
+        held = sum(pod.allocated_to_us - pod.allocated_from_us for pod in replicas(system, namespace) if pod.ended)
+        return burnt if burnt and burnt["acceleratorSeconds"] == held // 1_000_000 else None
+
+    burnt = await asyncio.to_thread(wait_until, "what the given-up start used up is told", told, 120, 1.0)
+    assert burnt["acceleratorSeconds"] >= 1
+    status = system.status(namespace, "burnt")
+    assert status["failedStarts"]["reason"] == "CrashLooping", status
