@@ -209,6 +209,17 @@ def test_the_price_book_is_the_one_that_is_named() -> None:
     assert named({"exporter": {"priceBook": "list-2026"}}) == "list-2026"
 
 
+def test_charges_are_sealed_after_the_grace_that_is_given() -> None:
+    """By default after an hour."""
+
+    def grace(values: Object | None = None) -> str | None:
+        template = find(render(values), "Deployment", "zerotide-exporter")["spec"]["template"]
+        return environment(template["spec"]["containers"][0])["ZEROTIDE_SEAL_GRACE"]
+
+    assert grace() == "1h"
+    assert grace({"exporter": {"sealGrace": "10m"}}) == "10m"
+
+
 def test_new_prices_restart_the_exporter() -> None:
     """The price file is read at the start, so another one makes another pod."""
 

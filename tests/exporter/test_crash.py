@@ -29,6 +29,8 @@ from zerotide.billing.ledger import folded
 from zerotide.billing.rating import Period
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.postgres import PostgresStore
+from zerotide.exporter.pricefile import load_prices
+from zerotide.exporter.sealchecks import seal_checks
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.threads import Threaded
 from zerotide.kube import Client
@@ -217,6 +219,10 @@ async def killed_at_random(exporter: Exporter, api: FakeApi, seed: int, *, kills
     assert all(each.ended_us is not None for each in store.attempts())
     tokens = {labels[3]: value for (name, labels), value in store.series().items() if name == "tokens"}
     assert tokens == {"input": 200 * 4, "cached_input": 200 * 3, "output": 200 * 5}
+    # It sealed all the while, from the first pod on, by the prices that ship with it.
+    assert store.seals.head() is not None
+    checks = seal_checks(store, load_prices(None), "", "", Period(0, T0 + 10**12), Clock().now_us())
+    assert [check.differences for check in checks] == [(), ()]
     (records,) = store.records("", "", Period(0, T0 + 10**12))
     lifetimes = folded(records, T0 + 10**12).lifetimes
     store.close()

@@ -225,7 +225,7 @@ async def test_statements_are_served_and_verified(world: World) -> None:
         verified = Verification.model_validate(await answer.json())
     assert lines.total == explained.total == "0.084000"
     assert explained.pods[0].pod_uid == "u1"
-    assert (verified.differences, len(verified.checks)) == (0, 7)
+    assert (verified.differences, len(verified.checks)) == (0, 9)
 
 
 async def test_arrivals_are_served(world: World) -> None:

@@ -15,7 +15,18 @@ from zerotide.api.scalars import format_time, parse_time
 from zerotide.billing.errors import InvalidPriceBook, OverlappingPrices
 from zerotide.billing.fold import Phase
 
-__all__ = ["Meter", "Per", "Piece", "Price", "PriceBookSpec", "PriceIndex", "as_of", "multiplier", "read_price_book"]
+__all__ = [
+    "Meter",
+    "Per",
+    "Piece",
+    "Price",
+    "PriceBookSpec",
+    "PriceIndex",
+    "as_of",
+    "first_difference",
+    "multiplier",
+    "read_price_book",
+]
 
 
 _NAMES: Mapping[Phase, tuple[str, ...]] = {
@@ -122,6 +133,32 @@ def as_of(book: PriceBookSpec, t_us: int) -> PriceBookSpec:
     kept = [price for price in book.prices if price in held]
     always = {"valid_from": format_time(0), "valid_to": None}
     return book.model_copy(update={"prices": tuple(price.model_copy(update=always) for price in kept)})
+
+
+def first_difference(one: PriceBookSpec, other: PriceBookSpec) -> int | None:
+    """Return the first instant at which two books price anything differently, None where they never do.
+
+    What has no dates (currency, multipliers, the default class) differs always.
+    """
+    if any(getattr(one, name) != getattr(other, name) for name in _UNDATED):
+        return 0
+    indexes = (PriceIndex(one), PriceIndex(other))
+    edges: dict[tuple[Meter, str], set[int]] = {}
+    for price in (*one.prices, *other.prices):
+        stamps = {parse_time(price.valid_from), *([parse_time(price.valid_to)] if price.valid_to else [])}
+        edges.setdefault((price.meter, price.accelerator_class_name), set()).update(stamps)
+    return min(
+        (
+            t_us
+            for thing, stamps in edges.items()
+            for t_us in stamps
+            if len({(price.name, price.rate) if price else None for price in (i.at(*thing, t_us) for i in indexes)}) > 1
+        ),
+        default=None,
+    )
+
+
+_UNDATED = ("currency", "default_accelerator_class_name", "phase_multipliers")
 
 
 def read_price_book(document: Any) -> PriceBookSpec:

@@ -112,6 +112,18 @@ class Bill:
             _merge(found, LineKey(consumer, meter, "", "", price), line)
         return dict(sorted(found.items()))
 
+    def parts(self) -> dict[tuple[LineKey, Fraction], Line]:
+        """Return the lines apart by how much each replica has of their meter, before time is rounded up."""
+        found: dict[tuple[LineKey, Fraction], Line] = {}
+        for (consumer, phase, rate, price), us in self._times.items():
+            quantity = rate.quantity * Fraction(us)
+            key = LineKey(consumer, rate.meter, rate.class_name, phase.value, price)
+            found[key, rate.quantity] = Line(quantity, quantity * self.index.rate(price) * self.index.multiplier(phase))
+        for (consumer, meter, price), number in self._pieces.items():
+            line = Line(Fraction(number), number * self.index.rate(price))
+            found[LineKey(consumer, meter, "", "", price), Fraction(1)] = line
+        return found
+
     def _counted(self, us: int | Fraction) -> int | Fraction:
         """Round a line's time up to the book's increment: once, so that what it is made of does not matter."""
         return us if self._increment_us == 1 else -(-us // self._increment_us) * self._increment_us

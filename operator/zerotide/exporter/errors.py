@@ -6,7 +6,8 @@ ExporterError
 └── StoreError
     ├── StoreUnavailable      the ledger cannot be written now (disk full, locked, closed): try again
     ├── StoreDamaged          the file is not a ledger, or is broken
-    └── StoreTooNew           the ledger was written by a newer version
+    ├── StoreTooNew           the ledger was written by a newer version
+    └── SealRefused           another exporter seals since, so this one may not
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class StoreDamaged(StoreError):
 
 class StoreTooNew(StoreError):
     """The ledger was written by a newer version of Zerotide."""
+
+
+class SealRefused(StoreError):
+    """Another exporter has claimed the sealing of this ledger since: what was to be sealed is not."""

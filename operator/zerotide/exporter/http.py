@@ -31,6 +31,7 @@ from zerotide.exporter.answers import Refusal, answer_errors
 from zerotide.exporter.board import Board
 from zerotide.exporter.intake import MAX_BODY, read_delivery
 from zerotide.exporter.pricefile import load_market
+from zerotide.exporter.sealchecks import seal_checks
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube.clock import Clock
@@ -191,7 +192,8 @@ def answer_verify(store: Store, index: PriceIndex, question: Question) -> Report
     report = verification(_folded(store, question), index, question.period, question.now_us)
     where = (question.namespace, question.endpoint, question.period)
     check = rollup_check(store.usage(*where), store.usage_raw(*where))
-    return report.model_copy(update={"checks": (*report.checks, check)})
+    sealed = seal_checks(store, index, *where, question.now_us)
+    return report.model_copy(update={"checks": (*report.checks, check, *sealed)})
 
 
 def _folded(store: Store, question: Question) -> list[Ledger]:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from zerotide import __version__
 from zerotide.exporter.counters import TOKENS
+from zerotide.exporter.sealer import COST_CORRECTIONS, GPU_CORRECTIONS
 from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS
 from zerotide.exporter.store import Series
 
@@ -34,6 +35,16 @@ COUNTERS = {
         "zerotide_cost",
         "Cost of settled time at the price book's rates.",
         (*_WHERE, "currency", "phase"),
+    ),
+    GPU_CORRECTIONS: (
+        "zerotide_gpu_seconds_corrections",
+        "Device-seconds that corrections of sealed charges have added (plus) and taken away (minus).",
+        (*_WHERE, "phase", "accelerator", "sign"),
+    ),
+    COST_CORRECTIONS: (
+        "zerotide_cost_corrections",
+        "What corrections of sealed charges have added (plus) and taken away (minus).",
+        (*_WHERE, "currency", "phase", "sign"),
     ),
 }
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -27,6 +28,7 @@ from zerotide.exporter.consumers import OTHER
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.pgschema import LOCK, migrate
+from zerotide.exporter.pgseals import PostgresSeals
 from zerotide.exporter.pgwriting import (
     add_costs,
     add_intents,
@@ -37,6 +39,7 @@ from zerotide.exporter.pgwriting import (
     label,
     move,
 )
+from zerotide.exporter.seals import Seals
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
 
@@ -54,6 +57,7 @@ class PostgresStore:
         except BaseException:
             self._engine.dispose()
             raise
+        self.seals: Seals = PostgresSeals(partial(self._transaction, locked=True), self._snapshot)
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from zerotide.exporter.errors import StoreTooNew
+from zerotide.exporter.sealschema import SEALS
 
 STEPS: tuple[str, ...] = (
     """
@@ -121,6 +122,8 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (namespace, endpoint, day_us, currency)
     ) STRICT, WITHOUT ROWID;
     """,
+    # Sealed charges, and what comes late to them.
+    SEALS,
 )
 
 

@@ -20,6 +20,7 @@ from zerotide.exporter.nodes import NodeWatch
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.pricewatch import PriceWatch
+from zerotide.exporter.sealtask import SealTask
 from zerotide.exporter.settings import Settings
 from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.store import Store
@@ -40,6 +41,7 @@ GAUGES = {
     "zerotide_pods_awaiting_release": "Finished pods that still carry the meter's finalizer.",
     "zerotide_ledger_failing": "Whether the ledger did not take the last write.",
     "zerotide_settled_timestamp_seconds": "When time was counted last, 0 before the first time.",
+    "zerotide_sealed_timestamp_seconds": "Up to when charges are sealed, 0 where none are.",
 }
 
 
@@ -60,8 +62,16 @@ class Service:
         self._reader = await self._open("ledger-reader")
         self._board = Board(self._prices.current, self._clock.now_us, lambda: self._endpoints.reflector.store, wake_of)
         self._endpoints = EndpointWatch(self._client, self._writer, self._clock, self._board.mark)
+        self._sealer = await self._open("ledger-sealer")
         self._nodes = NodeWatch(self._client, self._settings.cluster)
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
+        self._seals = SealTask(
+            self._sealer,
+            self._prices,
+            self._clock,
+            grace_us=self._settings.seal_grace_us,
+            interval_s=self._settings.settle_interval_us / SECOND,
+        )
         self._collector = LedgerCollector(
             {
                 name: (GAUGES[name], read)
@@ -70,6 +80,7 @@ class Service:
                     "zerotide_pods_awaiting_release": lambda: self._meter.awaiting_release,
                     "zerotide_ledger_failing": lambda: float(self._writer.failing),
                     "zerotide_settled_timestamp_seconds": lambda: self._settled_us / SECOND,
+                    "zerotide_sealed_timestamp_seconds": lambda: self._seals.until_us / SECOND,
                 }.items()
             }
         )
@@ -82,6 +93,7 @@ class Service:
             ("endpoint records", self._endpoints.run()),
             ("pods", self._follow_pods()),
             ("settle", self._settle()),
+            ("seal", self._seals.run()),
         ):
             self._tasks.append(asyncio.create_task(run, name=name))
 
@@ -97,6 +109,7 @@ class Service:
         await self._stack.aclose()
         await self._endpoints.flush()
         await self._meter.flush()
+        await self._sealer.close()
         await self._reader.close()
         await self._writer.close()
 

@@ -33,6 +33,7 @@ class Settings:
     operator_user: str
     settle_lag_us: int
     settle_interval_us: int
+    seal_grace_us: int
     log_format: str
     log_level: str
 
@@ -55,6 +56,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("operator-user", operator, "user that is told what every endpoint costs")
     flags.add("settle-lag", "30s", "age at which time is counted in the metrics")
     flags.add("settle-interval", "5s", "time between counts")
+    flags.add("seal-grace", "1h", "time after the end of a quarter of an hour at which its charges are sealed")
     given = flags.read(arguments)
     if not given.text("cluster"):
         raise SettingsError("--cluster must not be empty")
@@ -70,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         operator_user=given.text("operator-user"),
         settle_lag_us=given.duration_us("settle-lag"),
         settle_interval_us=given.duration_us("settle-interval"),
+        seal_grace_us=given.duration_us("seal-grace"),
         log_format=given.log_format,
         log_level=given.log_level,
     )

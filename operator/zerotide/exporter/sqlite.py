@@ -21,6 +21,8 @@ from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
+from zerotide.exporter.seals import Seals
+from zerotide.exporter.sqliteseals import SQLiteSeals
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
 
@@ -36,6 +38,7 @@ class SQLiteStore:
             # NORMAL may roll back committed transactions when power is lost; a bill must not.
             self._db.execute("PRAGMA synchronous = FULL")
             migrate(self._db)
+        self.seals: Seals = SQLiteSeals(self._db, self._transaction, self._snapshot, self._add_to_series)
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""

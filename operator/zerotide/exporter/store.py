@@ -16,6 +16,7 @@ from zerotide.billing.fold import Segment
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
+from zerotide.exporter.seals import Seals
 
 Series = tuple[str, tuple[str, ...]]
 """A counter's name and the values of its labels."""
@@ -77,6 +78,9 @@ class Settled(NamedTuple):
 
 class Store(Protocol):
     """A ledger's storage; raises StoreError."""
+
+    seals: Seals
+    """What of it is sealed."""
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""
