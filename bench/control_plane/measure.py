@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ async def _until_ready(client: Client, endpoints: list[tuple[str, str]], meter: 
     await asyncio.sleep(3.0)
     outcome.cpu = between(before, meter.look())
     outcome.writes = await writes.look(client) - written
+    outcome.rounds = float(re.findall(r"zerotide_reconcile_duration_seconds_count (\S+)", await _figures())[0])
 
 
 async def _idle(client: Client, seconds: float, operator: Running, outcome: Outcome) -> None:
@@ -164,16 +166,19 @@ def _operator(stack: contextlib.ExitStack, folder: Path) -> Running:
 
 async def _leading() -> None:
     """Wait until the operator leads. Raises TimeoutError."""
-    url = f"http://127.0.0.1:{OPERATOR_ADMIN}/metrics"
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(url) as answer:
-                    if "zerotide_leading 1.0" in await answer.text():
-                        return
-            except aiohttp.ClientError:
-                pass  # it does not listen yet
+    async with asyncio.timeout(60):
+        while "zerotide_leading 1.0" not in await _figures():
             await asyncio.sleep(0.1)
+
+
+async def _figures() -> str:
+    """Return the operator's metrics; nothing before it listens."""
+    try:
+        url = f"http://127.0.0.1:{OPERATOR_ADMIN}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            return await answer.text()
+    except aiohttp.ClientError:
+        return ""
 
 
 def _cores() -> str:

@@ -21,6 +21,8 @@ class Outcome:
     rss_mib: float = 0.0
     writes: Counter[str] = field(default_factory=Counter)
     """Writes until all were ready, by resource."""
+    rounds: float = 0.0
+    """Times that the operator looked at an endpoint until then."""
     idle_s: float = 0.0
     idle_writes: Counter[str] = field(default_factory=Counter)
     idle_cpu_s: float = 0.0
@@ -45,6 +47,7 @@ def result(it: Outcome) -> dict[str, Any]:
         "wakes": {name: {"p50_ms": _ms(each, 0.5), "p90_ms": _ms(each, 0.9)} for name, each in it.wakes.items()},
         "woken": len(it.wakes.get("answer", [])),
         "writes_per_endpoint": {name: round(each / count, 2) for name, each in it.writes.most_common() if each},
+        "rounds_per_endpoint": round(it.rounds / count, 2),
         "idle_cpu_percent": round(it.idle_cpu_s * 100 / it.idle_s, 2) if it.idle_s else None,
         "again_s": round(it.again_s, 1),
         "again_cpu_ms_per_endpoint": round(it.again_cpu_s * 1000 / count, 2),
@@ -58,7 +61,7 @@ def table(it: Outcome) -> str:
     lines = [f"{it.endpoints} endpoints: all made after {it.made_s:.1f} s, all ready after {it.ready_s:.1f} s"]
     lines += [f"  {name:26} {each * 1000 / count:8.2f} ms of processor for each" for name, each in _most(it.cpu)]
     lines.append("  writes for each: " + ", ".join(f"{n} {v}" for n, v in said["writes_per_endpoint"].items()))
-    lines.append(f"operator: {it.rss_mib:.0f} MiB")
+    lines.append(f"operator: {it.rss_mib:.0f} MiB, {said['rounds_per_endpoint']} looks at each")
     if it.idle_s:
         told = ", ".join(f"{name} {each}" for name, each in it.idle_writes.items() if each) or "none"
         lines.append(f"idle for {it.idle_s:.0f} s: writes {told}; {said['idle_cpu_percent']} % of a core")

@@ -9,9 +9,10 @@ import pytest
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.api.failures import InvalidObject
 from zerotide.controller.activators import activators, addresses
-from zerotide.controller.cache import Children, Endpoints, Pods, key_of, trimmed_node, trimmed_pod
+from zerotide.controller.cache import Children, Endpoints, Pods, key_of
 from zerotide.controller.pace import Pace
 from zerotide.controller.starts import Starts
+from zerotide.controller.trimming import trimmed_node, trimmed_pod
 from zerotide.kube import Change
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.pods import Stage, read

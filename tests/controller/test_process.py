@@ -47,7 +47,7 @@ async def test_a_sweep_drops_what_a_watch_missed() -> None:
     made = operator()
     for name, version in (("gone", "5"), ("kept", "6"), ("new", "12")):
         made.on_event("ADDED", raw(name=name, uid=f"u-{name}", resourceVersion=version))
-    made._take_all([raw(name="kept", uid="u-kept", resourceVersion="6")], 10)
+    made._sweep(made._take([raw(name="kept", uid="u-kept", resourceVersion="6")]), 10)
     assert sorted(made.endpoints) == ["demo/kept", "demo/new"]
     made.on_event("DELETED", raw(name="kept", uid="another"))
     assert "demo/kept" in list(made.endpoints)
@@ -65,7 +65,7 @@ async def test_a_wish_goes_first() -> None:
     made.on_event("MODIFIED", raw(name="handled", uid="4", status={**wish, "handledWakeRequest": "w"}))
     order = [made.queue._schedule.take(0.0) for _ in range(4)]
     assert order == ["demo/woken", "demo/changed", "demo/handled", "demo/listed"]
-    assert made._priority("demo/woken", "MODIFIED") is Priority.WAKE
+    assert made._priority(raw(status=wish), "MODIFIED") is Priority.WAKE
 
 
 async def test_changes_of_a_start_are_gathered_and_a_wake_is_not() -> None:
@@ -132,6 +132,30 @@ async def test_whose_name_is_taken_or_free_again_is_looked_at() -> None:
     made.queue._schedule.done("demo/new")
     made.on_event("DELETED", raw(model, name="old", uid="1", creationTimestamp=old))
     assert made.queue._schedule.take(0.0) == "demo/new" and made.endpoints.claims.taken("demo/new") == ()
+
+
+async def test_only_those_whom_it_concerns_are_looked_at() -> None:
+    """A class is news for endpoints that name it, a report of an activator for those that are awake."""
+    made = operator()
+    wanted: dict[str, dict[str, Any]] = {"first": {"className": "h100"}, "none": {"className": "a100"}}
+    wanted["second"] = {"className": "a100", "alternatives": [{"className": "h100"}]}
+    for name, accelerator in wanted.items():
+        made.on_event("ADDED", raw({"accelerator": accelerator}, name=name, uid=f"u-{name}"))
+    made.on_event("ADDED", raw(name="awake", uid="9", status={"desiredReplicas": 1}))
+
+    def asked() -> set[str]:
+        keys = iter(lambda: made.queue._schedule.take(0.0), None)
+        found = set()
+        for key in keys:
+            found.add(key)
+            made.queue._schedule.done(key)
+        return found
+
+    assert len(asked()) == 4
+    made._class_changed("h100")
+    assert asked() == {"demo/first", "demo/second"}
+    made._reports_changed()
+    assert asked() == {"demo/awake"}
 
 
 @pytest.mark.parametrize(

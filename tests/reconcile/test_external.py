@@ -9,7 +9,7 @@ import pytest
 from tests.reconcile.helpers import NOW
 from tests.reconcile.world import World
 from zerotide.api.scalars import HOUR, MINUTE, SECOND
-from zerotide.controller.cache import trimmed_child
+from zerotide.controller.trimming import trimmed_child
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.external import Writer, sight, writers
 

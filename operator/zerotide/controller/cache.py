@@ -6,19 +6,22 @@ caught up, so that a decision is never made twice from the same old object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.names import LABEL_ENDPOINT
+from zerotide.controller.recent import Recent
 from zerotide.controller.starts import Starts
-from zerotide.kube import Change, Reflector
+from zerotide.controller.trimming import alike, trimmed_child
+from zerotide.kube import Change, Packed, Reflector
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Claims, claim_of
-from zerotide.reconcile.external import writers
 from zerotide.reconcile.pods import Pod, read
 
 Object = dict[str, Any]
+RECENT = 512
+"""Endpoints that are kept parsed, and rendered: more than are worked on at a time."""
 
 
 def key_of(obj: Mapping[str, Any]) -> str:
@@ -38,8 +41,17 @@ def newer(one: Object | None, other: Object | None) -> Object | None:
     return one if version(one) >= version(other) else other
 
 
+class _Version(NamedTuple):
+    """What must be known of an endpoint without looking into it."""
+
+    uid: str
+    number: int
+    arrived_us: int
+    awake: bool
+
+
 class Endpoints:
-    """The endpoints, by key; parsed at most once per version.
+    """The endpoints, by key; those that were looked at last are kept parsed.
 
     `on_rivals` is called with the keys of endpoints whose model names another one took or gave free.
     """
@@ -47,46 +59,58 @@ class Endpoints:
     def __init__(self, on_rivals: Callable[[set[str]], None] = lambda keys: None) -> None:
         self.claims = Claims()
         self._on_rivals = on_rivals
-        self._objects: dict[str, Object] = {}
-        self._arrived: dict[str, int] = {}
-        self._parsed: dict[str, tuple[int, InferenceEndpoint]] = {}
+        self._objects: Packed[str] = Packed()
+        self._versions: dict[str, _Version] = {}
+        self._parsed: Recent[str, tuple[int, InferenceEndpoint]] = Recent(RECENT)
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._objects)
+        return len(self._versions)
 
     def __iter__(self) -> Iterator[str]:
         """Return the keys as they are now; endpoints may come and go meanwhile."""
-        return iter(list(self._objects))
+        return iter(list(self._versions))
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether there is one of that key."""
+        return key in self._versions
 
     def put(self, obj: Object, now_us: int) -> bool:
         """Take in an endpoint that came just now; False if it is no newer than what is known."""
-        key = key_of(obj)
-        known = self._objects.get(key)
-        same = known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]
-        if known is not None and same and version(obj) <= version(known):
+        key, metadata = key_of(obj), obj["metadata"]
+        known, uid = self._versions.get(key), metadata["uid"]
+        if known is not None and known.uid == uid and version(obj) <= known.number:
             return False
-        metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
-        self._objects[key] = {**obj, "metadata": metadata}
-        self._arrived[key] = now_us
+        awake = bool((obj.get("status") or {}).get("desiredReplicas"))
+        self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
+        self._versions[key] = _Version(uid, version(obj), now_us, awake)
         claim = claim_of(obj)
         self._tell(self.claims.put(claim) if claim else self.claims.drop(key))
         return True
 
     def drop(self, key: str, uid: str) -> bool:
         """Forget an endpoint that is gone; False if the key is unknown or has a successor."""
-        known = self._objects.get(key)
-        if known is None or (uid and known["metadata"]["uid"] != uid):
+        known = self._versions.get(key)
+        if known is None or (uid and known.uid != uid):
             return False
-        del self._objects[key]
-        self._arrived.pop(key, None)
-        self._parsed.pop(key, None)
+        del self._objects[key], self._versions[key]
+        self._parsed.pop(key)
         self._tell(self.claims.drop(key))
         return True
 
+    def older_than(self, number: int, but: Container[str]) -> list[tuple[str, str]]:
+        """Return key and uid of each endpoint whose version is no newer than that, but for some keys."""
+        old = self._versions.items()
+        return [(key, each.uid) for key, each in old if key not in but and each.number <= number]
+
+    def awake(self) -> list[str]:
+        """Return the keys of endpoints that were told to have replicas."""
+        return [key for key, each in self._versions.items() if each.awake]
+
     def arrived_us(self, key: str) -> int:
         """Return when the present version came, 0 if there is none."""
-        return self._arrived.get(key, 0)
+        known = self._versions.get(key)
+        return known.arrived_us if known is not None else 0
 
     def get(self, key: str) -> Object | None:
         """Return an endpoint as the API server sent it."""
@@ -94,14 +118,14 @@ class Endpoints:
 
     def parsed(self, key: str) -> InferenceEndpoint | None:
         """Return an endpoint as a type; raise InvalidObject if it does not parse."""
-        obj = self._objects.get(key)
-        if obj is None:
+        known = self._versions.get(key)
+        if known is None:
             return None
-        known = self._parsed.get(key)
-        if known is None or known[0] != version(obj):
-            known = (version(obj), InferenceEndpoint.parse(obj))
-            self._parsed[key] = known
-        return known[1]
+        parsed = self._parsed.get(key)
+        if parsed is None or parsed[0] != known.number:
+            parsed = (known.number, InferenceEndpoint.parse(self._objects[key]))
+            self._parsed.put(key, parsed)
+        return parsed[1]
 
     def _tell(self, rivals: set[str]) -> None:
         if rivals:
@@ -127,18 +151,22 @@ class Children:
 
     def wrote(self, kind: Kind, key: str, obj: Object) -> None:
         """Remember the API server's answer to a write."""
-        self._written[kind, key] = obj
+        self._written[kind, key] = trimmed_child(obj)
 
     def lost(self, kind: Kind, key: str) -> None:
         """Forget an answer: the object is gone, or not what it was."""
         self._written.pop((kind, key), None)
 
-    def caught_up(self, kind: Kind, change: Change) -> None:
-        """Forget the answer that a watch has caught up with."""
+    def caught_up(self, kind: Kind, change: Change) -> bool:
+        """Forget the answer that a watch has caught up with; return whether the change is news."""
         key = key_of(change.object)
         written = self._written.get((kind, key))
+        known = newer(written, change.previous)
         if written is not None and version(change.object) >= version(written):
             del self._written[kind, key]
+        if change.type == "deleted" or known is None:
+            return True
+        return version(change.object) > version(known) and not alike(change.object, known)
 
 
 class Pods:
@@ -170,56 +198,3 @@ class Pods:
     def of(self, key: str) -> tuple[Pod, ...]:
         """Return the pods of an endpoint, oldest first."""
         return tuple(sorted(self._pods.get(key, {}).values(), key=lambda pod: (pod.created_us, pod.name)))
-
-
-def trimmed_pod(obj: Object) -> Object:
-    """Keep of a pod what is read of it."""
-    metadata, status, spec = obj["metadata"], obj.get("status") or {}, obj.get("spec") or {}
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels")
-    return {
-        "metadata": {
-            **{key: metadata[key] for key in kept if key in metadata},
-            "annotations": _own(metadata.get("annotations") or {}),
-        },
-        "spec": {
-            "containers": [_resources(container) for container in spec.get("containers") or []],
-            "initContainers": [_resources(container) for container in spec.get("initContainers") or []],
-        },
-        "status": {
-            key: status[key]
-            for key in (
-                "phase",
-                "podIP",
-                "startTime",
-                "conditions",
-                "containerStatuses",
-                "initContainerStatuses",
-            )
-            if key in status
-        },
-    }
-
-
-def trimmed_node(obj: Object) -> Object:
-    """Keep of a node what is read of it."""
-    metadata = obj["metadata"]
-    return {
-        "metadata": {key: metadata[key] for key in ("name", "uid", "resourceVersion")},
-        "status": {"allocatable": (obj.get("status") or {}).get("allocatable") or {}},
-    }
-
-
-def trimmed_child(obj: Object) -> Object:
-    """Drop of a child what is large and never read; of its managers, those who write replicas are."""
-    entries = writers(obj["metadata"].pop("managedFields", None) or ())
-    if entries:
-        obj["metadata"]["managedFields"] = entries
-    return obj
-
-
-def _own(annotations: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in annotations.items() if name.startswith("zerotide.dev/")}
-
-
-def _resources(container: Mapping[str, Any]) -> Object:
-    return {"name": container.get("name"), "resources": container.get("resources") or {}}

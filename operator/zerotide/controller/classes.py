@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from zerotide.api.accelerator_class import AcceleratorClass, AcceleratorClassSpec
 from zerotide.api.failures import InvalidObject
@@ -17,8 +18,6 @@ class AcceleratorClasses:
 
     def __init__(self, on_change: Callable[[str], None]) -> None:
         self.known: Mapping[str, AcceleratorClassSpec] = {}
-        self.revision = 0
-        """Grows with each change."""
         self._on_change = on_change
 
     def take(self, change: Change) -> None:
@@ -32,5 +31,10 @@ class AcceleratorClasses:
                 log.error("AcceleratorClass not understood", extra={"class": name, "error": str(error)})
         if known != self.known:
             self.known = known
-            self.revision += 1
             self._on_change(name)
+
+
+def class_names(endpoint: Mapping[str, Any]) -> set[str]:
+    """Return the classes that an endpoint of the API server names."""
+    asked = (endpoint.get("spec") or {}).get("accelerator") or {}
+    return {str(each["className"]) for each in (asked, *(asked.get("alternatives") or ())) if each.get("className")}

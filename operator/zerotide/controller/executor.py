@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 RECHECK = 10.0
 """Seconds after which a name that was taken is looked at again."""
 
+TOLD = {Kind.DEPLOYMENT: logging.INFO}
+"""The child whose making is worth a line: the others come with it."""
+
 Meta = Mapping[str, Any]
 
 
@@ -115,7 +118,7 @@ class Executor:
             made = await self._client.create(resource, child.object, manager=MANAGER_OPERATOR)
         except AlreadyExists:
             return await self._met(key, child)
-        log.info("created", extra={"key": key, "kind": child.kind.value})
+        log.log(TOLD.get(child.kind, logging.DEBUG), "created", extra={"key": key, "kind": child.kind.value})
         self._children.wrote(child.kind, key, made)
         return True
 

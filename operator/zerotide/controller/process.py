@@ -13,7 +13,8 @@ from zerotide.api.failures import InvalidObject
 from zerotide.api.names import MANAGER_OPERATOR, SERVICE_ACCOUNT_OPERATOR
 from zerotide.controller.activators import Activator, addresses
 from zerotide.controller.admin import Admin
-from zerotide.controller.cache import Endpoints, key_of, version
+from zerotide.controller.cache import Endpoints, key_of
+from zerotide.controller.classes import class_names
 from zerotide.controller.costs import Costs
 from zerotide.controller.executor import Executor
 from zerotide.controller.learners import Learners
@@ -127,10 +128,10 @@ class Operator:
         if type_ == "DELETED":
             self._gone(key, obj["metadata"]["uid"])
         elif self.endpoints.put(obj, self._clock.now_us()):
-            self.queue.add(key, self._priority(key, type_))
+            self.queue.add(key, self._priority(obj, type_))
 
-    def _priority(self, key: str, type_: str) -> Priority:
-        status = (self.endpoints.get(key) or {}).get("status") or {}
+    def _priority(self, obj: dict[str, Any], type_: str) -> Priority:
+        status = obj.get("status") or {}
         wish = (status.get("wakeRequest") or {}).get("id")
         if wish and wish != status.get("handledWakeRequest"):
             return Priority.WAKE
@@ -142,7 +143,7 @@ class Operator:
 
     def _changed(self, key: str) -> None:
         # A start brings a dozen changes within half a second, none of which anybody waits for here.
-        if self.endpoints.get(key) is not None:
+        if key in self.endpoints:
             self.queue.add_after(key, CALM)
 
     def _names_moved(self, keys: set[str]) -> None:
@@ -168,16 +169,13 @@ class Operator:
 
     def _class_changed(self, name: str) -> None:
         for key in self.endpoints:
-            endpoint = self._parsed(key)
-            wanted = endpoint.spec.accelerator if endpoint is not None else None
-            if wanted is not None and name in (wanted.class_name, *(each.class_name for each in wanted.alternatives)):
+            if name in class_names(self.endpoints.get(key) or {}):
                 self.queue.add(key, Priority.SWEEP)
 
     def _reports_changed(self) -> None:
         # Whoever is awake may have waited for just that report; whoever sleeps does not care.
-        for key in self.endpoints:
-            if ((self.endpoints.get(key) or {}).get("status") or {}).get("desiredReplicas"):
-                self.queue.add(key, Priority.SWEEP)
+        for key in self.endpoints.awake():
+            self.queue.add(key, Priority.SWEEP)
 
     def _demand_changed(self, key: str) -> None:
         endpoint = self._parsed(key)
@@ -198,7 +196,7 @@ class Operator:
             self.queue.add(endpoint.key)
 
     def _cost_changed(self, key: str) -> None:
-        if self.endpoints.get(key) is not None:
+        if key in self.endpoints:
             self.queue.add(key, Priority.SWEEP)
 
     def _parsed(self, key: str) -> InferenceEndpoint | None:
@@ -235,24 +233,32 @@ class Operator:
         """Take in all endpoints, however long the API server takes to tell them."""
         while True:
             try:
-                listing = await self._client.list(INFERENCE_ENDPOINTS)
+                await self._take_all()
             except KubeError as error:
                 log.warning("endpoints not listed", extra={"error": str(error)})
                 await asyncio.sleep(1.0)
                 continue
-            self._take_all(listing.items, int(listing.resource_version))
             self.listed.set()
             return
 
-    def _take_all(self, items: list[dict[str, Any]], listed: int) -> None:
-        present = {key_of(item) for item in items}
+    async def _take_all(self) -> None:
+        present: set[str] = set()
+        listed = 0
+        async for page in self._client.pages(INFERENCE_ENDPOINTS):
+            listed = int(page.resource_version)
+            present |= self._take(page.items)
+        self._sweep(present, listed)
+
+    def _take(self, items: list[dict[str, Any]]) -> set[str]:
         for item in items:
             self.endpoints.put(item, self._clock.now_us())
-            self.queue.add(key_of(item), self._priority(key_of(item), ""))
-        for key in self.endpoints:
-            obj = self.endpoints.get(key)
-            if key not in present and obj is not None and version(obj) <= listed:
-                self._gone(key, obj["metadata"]["uid"])
+            key = key_of(item)
+            self.queue.add(key, self._priority(self.endpoints.get(key) or item, ""))
+        return {key_of(item) for item in items}
+
+    def _sweep(self, present: set[str], listed: int) -> None:
+        for key, uid in self.endpoints.older_than(listed, but=present):
+            self._gone(key, uid)
 
     async def _pulse(self) -> None:
         while True:

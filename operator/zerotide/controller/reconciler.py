@@ -14,16 +14,18 @@ from zerotide.api.conditions import State
 from zerotide.api.endpoint import InferenceEndpoint, Status
 from zerotide.api.failures import InvalidObject
 from zerotide.api.scalars import MILLISECOND, SECOND
-from zerotide.controller.cache import Children, Endpoints, Pods
+from zerotide.controller.cache import RECENT, Children, Endpoints, Pods
 from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.costs import Costs
 from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
+from zerotide.controller.recent import Recent
 from zerotide.controller.signals import Signals
 from zerotide.kube import Clock, Forbidden, Invalid, Notice, Recorder
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.choose import choose
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.devices import Device, devices
 from zerotide.reconcile.external import Writer, sight
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
 from zerotide.reconcile.observed import Object, Observed
@@ -34,6 +36,9 @@ from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
 
 log = logging.getLogger(__name__)
+
+Version = tuple[str, int, tuple[Device | None, ...]]
+"""What a rendering follows from: an endpoint's uid and generation, and what its classes say."""
 
 _FROM_THE_OBJECT = {Why.REQUEST, Why.ANNOTATION, Why.SLEEP_REQUESTED, Why.SUSPENDED}
 AGAIN = 0.02
@@ -92,7 +97,7 @@ class Reconciler:
     ) -> None:
         self._world, self._executor, self._config = world, executor, config
         self._clock, self._metrics, self._recorder, self._later = clock, metrics, recorder, later
-        self._rendered: dict[str, tuple[tuple[str, int, int], tuple[Rendering, ...]]] = {}
+        self._rendered: Recent[str, tuple[Version, tuple[Rendering, ...]]] = Recent(RECENT)
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
         self._held: dict[str, Held] = {}
@@ -125,7 +130,8 @@ class Reconciler:
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone; its children follow it by their owner references."""
-        for table in (self._rendered, self._refused, self._written, self._held, self._writers):
+        self._rendered.pop(key)
+        for table in (self._refused, self._written, self._held, self._writers):
             table.pop(key, None)
         self._executor.forget(key)
         self._world.signals.forget(key)
@@ -269,12 +275,12 @@ class Reconciler:
         return replace(observed, writer=writer)
 
     def _rendering(self, observed: Observed, now_us: int) -> Rendering:
-        endpoint, classes = observed.endpoint, self._world.classes
-        key, version = endpoint.key, (endpoint.metadata.uid, endpoint.metadata.generation, classes.revision)
+        endpoint, key = observed.endpoint, observed.endpoint.key
+        version = (endpoint.metadata.uid, endpoint.metadata.generation, devices(endpoint, self._world.classes.known))
         known = self._rendered.get(key)
         if known is None or known[0] != version:
-            known = (version, render_all(endpoint, self._config, classes.known))
-            self._rendered[key] = known
+            known = (version, render_all(endpoint, self._config, self._world.classes.known))
+            self._rendered.put(key, known)
         rendering, refusal = choose(known[1], observed, self._config, now_us), self._refused.get(key)
         if refusal is None:
             return rendering

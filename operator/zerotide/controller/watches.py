@@ -9,10 +9,11 @@ from typing import Any
 
 from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, LABEL_NAME, RELEASE
 from zerotide.controller.activators import Activator, activators
-from zerotide.controller.cache import Children, Pods, key_of, trimmed_child, trimmed_node, trimmed_pod
+from zerotide.controller.cache import Children, Pods, key_of
 from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.kinds import RESOURCES
-from zerotide.kube import Change, Client, Clock, Linger, Reflector
+from zerotide.controller.trimming import trimmed_child, trimmed_node, trimmed_pod
+from zerotide.kube import Change, Client, Clock, Linger, Packed, Reflector
 from zerotide.kube.resources import ACCELERATOR_CLASSES, EVENTS, NODES, PODS
 from zerotide.reconcile.child import Kind
 
@@ -45,6 +46,7 @@ class Watches:
                 resource,
                 label_selector=LABEL_ENDPOINT,
                 trim=trimmed_child,
+                store=Packed(),
                 on_change=self._child_changed(kind),
             )
             for kind, resource in RESOURCES.items()
@@ -112,8 +114,9 @@ class Watches:
 
     def _child_changed(self, kind: Kind) -> Callable[[Change], None]:
         def changed(change: Change) -> None:
-            self.children.caught_up(kind, change)
-            self._on_key(key_of(change.object))
+            # Most changes are the echo of what was written here, or a controller's notes in a status that nobody reads.
+            if self.children.caught_up(kind, change):
+                self._on_key(key_of(change.object))
 
         return changed
 

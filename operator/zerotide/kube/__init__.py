@@ -21,6 +21,7 @@ from zerotide.kube.errors import (
 )
 from zerotide.kube.events import Notice, Recorder
 from zerotide.kube.lease import Elector
+from zerotide.kube.packed import Packed
 from zerotide.kube.reflector import Change, Key, Linger, Reflector, key_of
 from zerotide.kube.resources import Resource
 
@@ -46,6 +47,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Object",
+    "Packed",
     "Recorder",
     "Reflector",
     "Resource",

@@ -67,16 +67,26 @@ class Client:
     async def list(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> Listing:
-        """List objects in pages of 500; items carry apiVersion and kind as single reads do."""
-        params = {"limit": "500", "labelSelector": label_selector, "fieldSelector": field_selector}
+        """List objects; items carry apiVersion and kind as single reads do."""
         items: list[Object] = []
+        version = ""
+        async for page in self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector):
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> AsyncIterator[Listing]:
+        """List objects in pages of 500 of one consistent list, so that not all are in memory at once."""
+        params = {"limit": "500", "labelSelector": label_selector, "fieldSelector": field_selector}
         while True:
             page = await self.request("GET", resource.path(namespace), params=params)
-            for item in page.get("items") or []:
-                items.append({"apiVersion": resource.api_version, "kind": resource.kind, **item})
+            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+            yield Listing([{**kind, **item} for item in page.get("items") or []], page["metadata"]["resourceVersion"])
             proceed = page["metadata"].get("continue")
             if not proceed:
-                return Listing(items, page["metadata"]["resourceVersion"])
+                return
             params = {**params, "continue": proceed}
 
     async def create(

@@ -16,7 +16,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -87,13 +87,14 @@ class Reflector:
         trim: Callable[[Object], Object] = without_managed_fields,
         on_change: Callable[[Change], None] | None = None,
         linger: Linger | None = None,
+        store: MutableMapping[Key, Object] | None = None,
         stream: float = 60.0,
         stall: float = 75.0,
         relist: float = 300.0,
         rng: random.Random | None = None,
     ) -> None:
         self.resource = resource
-        self.store: dict[Key, Object] = {}
+        self.store: MutableMapping[Key, Object] = {} if store is None else store
         self.synced = asyncio.Event()
         self._client, self._namespace = client, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
@@ -136,17 +137,20 @@ class Reflector:
                 await asyncio.sleep(min(10.0, 0.1 * 2 ** min(failures, 7)) * self._rng.uniform(0.5, 1.0))
 
     async def _list(self) -> None:
-        listing = await self._client.list(
-            self.resource, self._namespace, label_selector=self._label_selector, field_selector=self._field_selector
-        )
-        self._listed = self._alive = time.monotonic()
         present: set[Key] = set()
-        for item in listing.items:
-            present.add(key_of(item))
-            self._set(item)
+        version = ""
+        async for page in self._client.pages(
+            self.resource, self._namespace, label_selector=self._label_selector, field_selector=self._field_selector
+        ):
+            self._alive = time.monotonic()
+            version = page.resource_version
+            for item in page.items:
+                present.add(key_of(item))
+                self._set(item)
+        self._listed = time.monotonic()
         for key in [key for key in self.store if key not in present]:
             self._delete(self.store[key])
-        self._version = listing.resource_version
+        self._version = version
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -1,0 +1,47 @@
+"""Keep many objects in little memory: each as one string of bytes, unpacked when it is looked at.
+
+An object of the API server as dicts takes five times what its text takes, because every key is a string of its own.
+Unpacking takes a few microseconds. The bytes never leave the process, so it does not matter that their format is this
+interpreter's own.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Hashable, Iterator, MutableMapping
+from typing import Any, TypeVar
+
+Object = dict[str, Any]
+K = TypeVar("K", bound=Hashable)
+
+
+class Packed(MutableMapping[K, Object]):
+    """Objects by key; each look returns a copy of its own, so nothing that is changed in one is kept."""
+
+    def __init__(self) -> None:
+        self._packed: dict[K, bytes] = {}
+
+    def __getitem__(self, key: K) -> Object:
+        """Return a copy; raise KeyError without one."""
+        obj: Object = marshal.loads(self._packed[key])
+        return obj
+
+    def __setitem__(self, key: K, obj: Object) -> None:
+        """Keep an object as it is now."""
+        self._packed[key] = marshal.dumps(obj)
+
+    def __delitem__(self, key: K) -> None:
+        """Forget an object; raise KeyError without one."""
+        del self._packed[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether there is one, without unpacking it."""
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[K]:
+        """Return the keys."""
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._packed)
