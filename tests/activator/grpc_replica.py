@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from tests.activator.stack import Stack, until
+from zerotide.activator.wire.h2.frames import RST_STREAM, Frames
 
 SERVICE = "inference.GRPCInferenceService"
 METHODS = ("Infer", "Stream", "Chat", "Fail", "Upload", "Flood", "Nothing")
@@ -137,6 +138,8 @@ class Cable:
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.connections = self.resets = 0
+        """Connections so far, and streams on them that the replica reset."""
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -158,13 +161,16 @@ class Cable:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers += [writer, far_writer]
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._copy(source, sink))
+        self.connections += 1
+        for source, sink, frames in ((reader, far_writer, None), (far_reader, writer, Frames())):
+            task = asyncio.create_task(self._copy(source, sink, frames))
             self._tasks.add(task)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, frames: Frames | None) -> None:
         with suppress(ConnectionError):
             while data := await source.read(65536):
+                if frames is not None:
+                    self.resets += sum(frame.kind == RST_STREAM for frame in frames.feed(data)[1])
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()

@@ -298,12 +298,22 @@ async def test_large_messages(stack: Stack) -> None:
 
 
 async def test_many_calls_share_connections(stack: Stack) -> None:
-    """More calls at once than one connection takes: all are answered."""
-    async with grpc_replica(0, ("grpc.max_concurrent_streams", 20)) as replica:
-        await awake(stack, replica, access={"maxInFlightPerConsumer": 1000})
-        async with channel(stack) as client:
-            calls = [client.unary_unary(INFER)(b"x%d" % n, metadata=key(stack)) for n in range(150)]
+    """More calls at once than one connection takes: as many are made as are needed, and no call is reset."""
+    async with grpc_replica(0, ("grpc.max_concurrent_streams", 20)) as replica, Cable(replica.port) as cable:
+        free = {"access": {"maxInFlightPerConsumer": 1000}, "scaling": {"concurrency": {"limit": 0}}}
+        await awake(stack, cable, **free)
+        async with channel(stack) as client, channel(stack) as other:
+            replica.hold = asyncio.Event()
+            calls = [(client, other)[n % 2].unary_unary(INFER)(b"x%d" % n, metadata=key(stack)) for n in range(150)]
+            await until(lambda: len(replica.seen) == 150)
+            replica.hold.set()
             assert [await call for call in calls] == [b"X%d" % n for n in range(150)]
+    assert cable.resets == 0
+    assert cable.connections == 8
+    await until(lambda: len(stack.records()[1]) == 150)
+    intents, settlements = stack.records()
+    assert {each.attempt for each in intents} == {1}
+    assert [each.outcome for each in settlements] == [Outcome.COMPLETED] * 150
 
 
 async def test_drain(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from h2.errors import ErrorCodes
@@ -72,10 +73,15 @@ class Call:
 
 
 class Line(asyncio.Protocol):
-    """A connection to one replica."""
+    """A connection to one replica.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    How many calls it takes is the replica's to say, in its settings. Until they have come it takes one: of more, those
+    beyond what the replica allows would be reset.
+    """
+
+    def __init__(self, limits: Limits, changed: Callable[[], None]) -> None:
+        """`changed` is called when it may have more room, or takes nothing any more."""
+        self._limits, self._changed = limits, changed
         self._engine = Engine(limits, client=True)
         self._frames = Frames()
         self._calls: dict[int, Call] = {}
@@ -83,6 +89,12 @@ class Line(asyncio.Protocol):
         self._writable = True
         self._flushing = False
         self._retired = False
+        self.settled = False
+        """Whether the replica's settings have come."""
+        self.promised = 0
+        """Calls for which there is room here, and that are about to begin."""
+        self.number = 0
+        """Greater than that of any connection made before to the same address."""
         self.served = 0
         self.idle_since = 0.0
 
@@ -94,14 +106,14 @@ class Line(asyncio.Protocol):
 
     @property
     def calls(self) -> int:
-        """Return how many calls are going on."""
-        return len(self._calls)
+        """Return how many calls are going on, or are about to begin."""
+        return len(self._calls) + self.promised
 
     @property
     def room(self) -> bool:
         """Tell whether it takes one more call now."""
-        most = min(self._engine.remote_settings.max_concurrent_streams, self._limits.streams)
-        return self.open and len(self._calls) < most
+        told = self._engine.remote_settings.max_concurrent_streams if self.settled else 1
+        return self.open and self.calls < min(told, self._limits.streams)
 
     def call(self, headers: Headers, body: Body, sink: Sink) -> Call:
         """Begin a call."""
@@ -119,6 +131,7 @@ class Line(asyncio.Protocol):
         self._retired = True
         if not self._calls and self._transport is not None:
             self._transport.close()
+        self._changed()
 
     # Calls
 
@@ -169,6 +182,7 @@ class Line(asyncio.Protocol):
             if self._retired:
                 self._flush()
                 self._transport.close()
+        self._changed()
 
     def _lose(self, call: Call, message: str, *, untouched: bool = False) -> None:
         self._forget(call)
@@ -190,6 +204,7 @@ class Line(asyncio.Protocol):
         self._transport = None
         for call in list(self._calls.values()):
             self._lose(call, f"the connection ended: {error or 'closed by the replica'}", untouched=self.served > 1)
+        self._changed()
 
     def eof_received(self) -> bool | None:
         """Close."""
@@ -219,6 +234,7 @@ class Line(asyncio.Protocol):
                 call.sink.lost(fault)
             if self._transport is not None:
                 self._transport.close()
+            self._changed()
             return
         if self._frames.goaway is not None and not self._retired:
             last = self._frames.goaway.last_stream
@@ -233,6 +249,8 @@ class Line(asyncio.Protocol):
         if isinstance(event, WindowUpdated | RemoteSettingsChanged):
             if isinstance(event, RemoteSettingsChanged):
                 self._engine.bound_table()
+                self.settled = True
+                self._changed()
             self._pump_all()
             return
         call = self._calls.get(getattr(event, "stream_id", 0) or 0)
