@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwt import PyJWS, PyJWT
 
 from tests.activator.access.issuer import Key, ec, ed, key_set, rsa
 from tests.activator.access.test_token import TRUST
@@ -139,3 +141,25 @@ async def test_keys_are_shared_by_those_who_name_one_place() -> None:
     assert world.tokens.loads == {"loaded": 1}
     await world.find(token(rsa(), 600), Trust("demo", TRUST.issuer, TRUST.audiences, KeysUrl("https://b/keys"), "sub"))
     assert world.tokens.loads == {"loaded": 2}
+
+
+async def test_a_new_token_is_hashed_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is proven is remembered by the digest by which it was looked for, and checked as it was read."""
+    world = World()
+    assert await world.find(token(rsa(), 600)) is not None
+    done: list[str] = []
+
+    def counted(where: object, name: str) -> None:
+        real = getattr(where, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            done.append(name)
+            return real(*given, **named)
+
+        monkeypatch.setattr(where, name, call)
+
+    counted(module, "_mark")
+    counted(PyJWS, "decode_complete")
+    counted(PyJWT, "decode_complete")
+    assert await world.find(token(ec(), 600)) is not None
+    assert done == ["_mark", "decode_complete"]

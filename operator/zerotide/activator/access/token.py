@@ -6,11 +6,11 @@ injected clock, and what costs little is checked first.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from jwt import PyJWK, PyJWS
-from jwt import decode_complete as peek
 from jwt.exceptions import PyJWTError
 
 from zerotide.activator.access.keyset import ALGORITHMS
@@ -33,17 +33,19 @@ LEEWAY_US = 30 * SECOND
 LONGEST_CONSUMER = 253
 _FAR = 1 << 53
 """Beyond this a number of seconds is no time."""
-_jws = PyJWS(algorithms=sorted(ALGORITHMS), options={"enforce_minimum_key_length": True})
+_jws = PyJWS(algorithms=sorted(ALGORITHMS))
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """What a token says; nothing of it is true before `prove` returned."""
 
-    text: str
     algorithm: str
     kid: str | None
     claims: dict[str, Any]
+    signed: bytes
+    """What the signature is of."""
+    signature: bytes
 
     def check(self, trust: Trust, now_us: int) -> int:
         """Return until when it holds, in microseconds since the epoch, leeway included.
@@ -65,10 +67,13 @@ class Token:
 
     def prove(self, key: PyJWK) -> None:
         """Check the signature. Raises SignatureWrong."""
-        try:
-            _jws.decode_complete(self.text, key, algorithms=[key.algorithm_name])
-        except PyJWTError as error:
-            raise SignatureWrong(f"the signature is wrong: {error}") from error
+        if key.algorithm_name != self.algorithm:
+            raise SignatureWrong(f"the key is for {key.algorithm_name}, the token says {self.algorithm}")
+        too_short = key.Algorithm.check_key_length(key.key)
+        if too_short:
+            raise SignatureWrong(f"the key is too short: {too_short}")
+        if not key.Algorithm.verify(self.signed, key.key, self.signature):
+            raise SignatureWrong("the signature is wrong")
 
     def consumer(self, claim: str) -> str:
         """Return who pays. Raises ConsumerUnfit."""
@@ -87,16 +92,20 @@ def read_token(text: str) -> Token:
     if text.count(".") != 2 or not text.isascii():
         raise TokenMalformed("the token has not three parts")
     try:
-        parts = peek(text, options={"verify_signature": False})
+        parts = _jws.decode_complete(text, options={"verify_signature": False})
+        claims = json.loads(parts["payload"])
     except (PyJWTError, ValueError, RecursionError) as error:
         raise TokenMalformed(f"the token cannot be read: {error}") from error
+    if not isinstance(claims, dict):
+        raise TokenMalformed("the token cannot be read: its payload is no JSON object")
     header = parts["header"]
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise AlgorithmRefused("the token is not signed, or not with a private key")
     if "crit" in header or "b64" in header:
         raise TokenMalformed("the token asks for extensions")
-    return Token(text, algorithm, header.get("kid"), parts["payload"])
+    signed = text.rpartition(".")[0].encode()
+    return Token(algorithm, header.get("kid"), claims, signed, parts["signature"])
 
 
 def _time_us(value: Any) -> int | None:

@@ -24,6 +24,9 @@ REMEMBERED = 10_000
 RECHECK_US = 60 * SECOND
 """After this time is looked again whether the keys are still the same, however long the token holds."""
 
+Mark = tuple[bytes, Trust]
+"""By what a token is remembered: its digest, and whose it was taken for."""
+
 
 class Proven(NamedTuple):
     """A token whose signature was checked."""
@@ -42,16 +45,19 @@ class Tokens:
         self.load: Load = _nowhere
         """How keys are read; set by who can."""
         self._keys: dict[Source, Keys] = {}
-        self._proven: dict[tuple[bytes, Trust], Proven] = {}
+        self._proven: dict[Mark, Proven] = {}
         self.refused: Counter[str] = Counter()
         self.loads: Counter[str] = Counter()
 
     def recall(self, text: str, trust: Trust, now_us: int) -> Caller | None:
         """Return who calls where that is remembered; None where the token has to be looked at."""
-        known = self._proven.get(_mark(text, trust))
+        return self._recall(_mark(text, trust), now_us)
+
+    def _recall(self, mark: Mark, now_us: int) -> Caller | None:
+        known = self._proven.get(mark)
         if known is None or now_us >= known.until_us:
             return None
-        keys = self._keys_of(trust.source)
+        keys = self._keys_of(mark[1].source)
         if known.keys is not keys.current() or keys.overdue():
             return None
         return replace(known.caller, until_us=min(known.until_us, now_us + RECHECK_US))
@@ -62,11 +68,12 @@ class Tokens:
         Raises KeysAwaited, for a patient caller, where keys are on their way that may decide it; and
         credentials_missing where the keys cannot be had.
         """
-        known = self.recall(text, trust, now_us)
+        mark = _mark(text, trust)
+        known = self._recall(mark, now_us)
         if known is not None:
             return known
         try:
-            return self._judge(text, trust, now_us, patient)
+            return self._judge(text, mark, now_us, patient)
         except TokenRefused as refused:
             self.refused[refused.reason] += 1
             log.debug("a token is refused", extra={"issuer": trust.issuer, "error": str(refused)})
@@ -81,8 +88,8 @@ class Tokens:
         """Read no keys any more."""
         self.keep(())
 
-    def _judge(self, text: str, trust: Trust, now_us: int, patient: bool) -> Caller:
-        token = read_token(text)
+    def _judge(self, text: str, mark: Mark, now_us: int, patient: bool) -> Caller:
+        token, trust = read_token(text), mark[1]
         until_us = token.check(trust, now_us)
         keys = self._keys_of(trust.source)
         known = keys.current()
@@ -101,9 +108,10 @@ class Tokens:
             if patient and keys.look_again():
                 raise KeysAwaited(keys.ready) from None
             raise
-        return self._remember(token, trust, known, until_us, now_us)
+        return self._remember(token, mark, known, until_us, now_us)
 
-    def _remember(self, token: Token, trust: Trust, keys: KeySet, until_us: int, now_us: int) -> Caller:
+    def _remember(self, token: Token, mark: Mark, keys: KeySet, until_us: int, now_us: int) -> Caller:
+        trust = mark[1]
         caller = Caller(
             namespace=trust.namespace,
             key_id="",
@@ -115,7 +123,7 @@ class Tokens:
         )
         if len(self._proven) >= REMEMBERED:
             del self._proven[next(iter(self._proven))]
-        self._proven[_mark(token.text, trust)] = Proven(caller, keys, until_us)
+        self._proven[mark] = Proven(caller, keys, until_us)
         return caller
 
     def _keys_of(self, source: Source) -> Keys:
@@ -128,7 +136,7 @@ class Tokens:
         self.loads[outcome] += 1
 
 
-def _mark(text: str, trust: Trust) -> tuple[bytes, Trust]:
+def _mark(text: str, trust: Trust) -> Mark:
     return hashlib.sha256(text.encode("latin-1", "replace")).digest(), trust
 
 

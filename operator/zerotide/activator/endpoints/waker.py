@@ -100,11 +100,15 @@ class Waker:
                 return
             if loop.time() > give_up_at and not endpoint.awaited:
                 return
+            profile = endpoint.profile
             try:
-                self._learn(await self._apply(endpoint.profile), endpoint)
+                self._learn(await self._apply(profile), endpoint)
                 return
             except Conflict:
-                await self._look_again(name, endpoint)
+                # Where there is nothing new to build on, the same wish would meet with the same conflict at once.
+                if not await self._look_again(endpoint, profile):
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
             except NotFound:
                 return
             except KubeError as error:
@@ -123,13 +127,13 @@ class Waker:
         body = {"metadata": metadata, "status": {"wakeRequest": request}}
         return await self._client.apply(INFERENCE_ENDPOINTS, body, MANAGER_ACTIVATOR, subresource="status")
 
-    async def _look_again(self, name: Name, endpoint: Endpoint) -> None:
+    async def _look_again(self, endpoint: Endpoint, before: Profile) -> bool:
+        """Read an endpoint; tell whether another version of it is known now than before."""
         try:
-            self._learn(await self._client.get(INFERENCE_ENDPOINTS, name.name, name.namespace), endpoint)
-        except NotFound:
-            return
+            self._learn(await self._client.get(INFERENCE_ENDPOINTS, before.name, before.namespace), endpoint)
         except KubeError:
-            await asyncio.sleep(FIRST_PAUSE)
+            return False
+        return endpoint.profile.resource_version != before.resource_version
 
     def _learn(self, obj: Object, endpoint: Endpoint) -> None:
         """Take in what the API server answered, ahead of the watch."""
