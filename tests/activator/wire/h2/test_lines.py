@@ -221,7 +221,8 @@ async def test_closed_while_calls_wait() -> None:
         await reached(lambda: len(made) == 2)
         made[1].settle()
         await asyncio.gather(*tasks)
-        await reached(lambda: [len(each.calls) for each in made] == [3, 2])
+        await reached(lambda: sum(len(each.calls) for each in made) == 5)
+        assert [len(each.calls) for each in made] == [3, 2]
         for each in made:
             for id in each.calls:
                 each.answer(id)
