@@ -31,9 +31,9 @@ from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY
 from zerotide.billing.spans import Span
 from zerotide.billing.split import apportion, split_active
-from zerotide.exporter.http import Question, answer_verify
 from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.pricefile import load_prices
+from zerotide.exporter.questions import Question, answer_verify
 from zerotide.exporter.schema import STEPS
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import OpenPod, Settled, Store

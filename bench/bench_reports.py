@@ -22,8 +22,9 @@ from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
 from zerotide.billing.ledger import Wake
 from zerotide.billing.rating import Period
-from zerotide.exporter.http import REPORTS, Question, answer
+from zerotide.exporter.http import REPORTS
 from zerotide.exporter.pricefile import load_prices
+from zerotide.exporter.questions import Question, answer
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import EndpointRecord
 

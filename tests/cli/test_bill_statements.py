@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,14 +15,18 @@ from zerotide.billing.reports import SegmentView
 from zerotide.billing.statements import (
     BilledLine,
     Contribution,
+    CorrectionLine,
+    CorrectionView,
     Evidence,
     Explanation,
     FactView,
+    InvoiceReport,
     LineReport,
 )
-from zerotide.cli.bill_csv import COLUMNS, line_rows
+from zerotide.cli.bill_csv import COLUMNS, invoice_rows, line_rows
+from zerotide.cli.bill_invoice import invoice_lines, invoice_of
 from zerotide.cli.bill_period import add_period, period_of
-from zerotide.cli.bill_statements import explained, invoice_lines, invoice_of
+from zerotide.cli.bill_statements import corrected, explained
 from zerotide.cli.errors import UsageError
 
 NOW = parse_time("2026-11-25T12:00:00Z")
@@ -53,8 +58,23 @@ def report(*lines: BilledLine) -> LineReport:
     return LineReport(currency="USD", from_us=start, to_us=end, as_of_us=NOW, lines=lines, total=f"{total:f}")
 
 
+def correction(consumer: str = "demo/a", amount: str = "-0.001000") -> CorrectionLine:
+    """Return a correction of September."""
+    start, end = parse_time("2026-08-31T22:00:00Z"), parse_time("2026-09-30T22:00:00Z")
+    made = line(consumer, amount).model_copy(update={"quantity": "-1.500000"})
+    return CorrectionLine(**dict(made), of_from_us=start, of_to_us=end)
+
+
+def invoiced(*lines: BilledLine, corrections: tuple[CorrectionLine, ...] = (), sealed: str = "") -> InvoiceReport:
+    """Return the invoices of October."""
+    made = report(*lines)
+    return InvoiceReport(
+        **dict(made), corrections=corrections, sealed_until_us=parse_time(sealed) if sealed else made.to_us
+    )
+
+
 def test_an_invoice_is_one_consumers_and_rounds_once() -> None:
-    made = report(line(), line(amount="0.004999"), line("demo/b", "9.000000"))
+    made = invoiced(line(), line(amount="0.004999"), line("demo/b", "9.000000"))
     found = invoice_of(made, "demo/a")
     assert (found["sum"], found["payable"], found["rounding"]) == ("0.025999", "0.03", "0.004001")
     text = invoice_lines(made, "demo/a")
@@ -62,6 +82,46 @@ def test_an_invoice_is_one_consumers_and_rounds_once() -> None:
     assert text[-1] == "Payable: USD 0.03 (rounded by 0.004001)."
     assert sum("nvidia-l4" in each for each in text) == 2
     assert "0.0014 per Second" in text[3]
+    assert "CORRECTS" not in text[2]
+
+
+def test_corrections_of_earlier_months_are_lines_of_their_own() -> None:
+    made = invoiced(line(), corrections=(correction(), correction("demo/b")), sealed="2026-10-31T12:00:00Z")
+    found = invoice_of(made, "demo/a")
+    assert (found["sum"], found["payable"], found["sealedUntil"]) == ("0.020000", "0.02", "2026-10-31T12:00:00Z")
+    assert found["corrections"] == [correction().dump()]
+    text = invoice_lines(made, "demo/a", ZoneInfo("Europe/Rome"))
+    assert text[2].endswith("CORRECTS")
+    assert text[4].split()[-2:] == ["-0.001", "2026-09"]
+    assert text[-1] == "Not sealed since 2026-10-31T12:00:00Z: what came after it may still change."
+    cells = list(csv.DictReader(io.StringIO("\n".join(invoice_rows(made, [line(), correction()])))))
+    assert [cell["corrects"] for cell in cells] == ["", "2026-08-31T22:00:00Z"]
+    assert [cell["amount"] for cell in cells] == ["0.021000", "-0.001000"], "a number is no formula"
+
+
+def test_corrections_are_explained() -> None:
+    view = CorrectionView(
+        posted_us=NOW,
+        of_us=NOW - 3_600_000_000,
+        namespace="demo",
+        endpoint="smollm2",
+        consumer="demo/a",
+        meter="AcceleratorTime",
+        class_name="nvidia-l4",
+        phase="active",
+        price="l4",
+        quantity="-1.500000",
+        unit="device-seconds",
+        amount="-0.002100",
+    )
+    whole = Explanation(
+        currency="USD", from_us=NOW, to_us=NOW, as_of_us=NOW, contributions=(), pods=(), total="0", corrections=(view,)
+    )
+    text = corrected(whole)
+    assert text[0].split()[:2] == ["POSTED", "CORRECTS"]
+    assert text[1].split()[:2] == ["2026-11-25T12:00:00Z", "2026-11-25T11:00:00Z"]
+    assert text[1].endswith("-0.0021")
+    assert corrected(whole.model_copy(update={"corrections": ()})) == []
 
 
 def test_csv_is_read_back_as_it_was_and_starts_no_formula() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -16,15 +17,18 @@ from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
 from zerotide.api.cost import Spendings
 from zerotide.api.scalars import SECOND, format_micro_time
+from zerotide.billing.focus import FocusReport
 from zerotide.billing.reports import ArrivalReport, ColdStartReport, CostReport, SegmentReport
 from zerotide.billing.rollups import UsageReport
-from zerotide.billing.statements import Explanation, LineReport, RateReport, Verification
+from zerotide.billing.sealing import bucket_of
+from zerotide.billing.statements import Explanation, InvoiceReport, LineReport, RateReport, Verification
 from zerotide.exporter.access import Access
 from zerotide.exporter.board import Board
 from zerotide.exporter.endpoints import wake_of
 from zerotide.exporter.http import Interface
 from zerotide.exporter.intake import MAX_BODY
 from zerotide.exporter.metrics import LedgerCollector, registry
+from zerotide.exporter.sealer import seal_due
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
@@ -260,3 +264,35 @@ async def test_usage_is_rated_by_books_of_the_market(world: World) -> None:
     assert [(book.book, book.total) for book in found.books] == [("replicate", "0.084000"), ("modal", "0.065520")]
     async with world.http.get("/api/v1/rate", params={**query, "book": "aws"}, headers=READER) as answer:
         assert (answer.status, "no price book aws" in (await answer.json())["message"]) == (404, True)
+
+
+async def test_invoices_and_explanations_show_corrections_of_what_was_sealed(world: World) -> None:
+    after = T0 + 3 * 3600 * SECOND
+
+    def seal(store: SQLiteStore) -> int:
+        return seal_due(cast(Store, store), PRICES, store.seals.claim(), after, 3600 * SECOND)
+
+    assert await world.writer.run(seal) == 8
+    async with world.http.post("/internal/usage", data=body(1), headers=DELIVERY) as answer:
+        assert answer.status == 204
+    after += 900 * SECOND
+    assert await world.writer.run(seal) == 1
+    posted = bucket_of(after) - 3600 * SECOND - 900 * SECOND
+    whole = {"namespace": "demo", "from": str(T0), "to": str(after)}
+    async with world.http.get("/api/v1/explain", params=whole, headers=READER) as answer:
+        explained = Explanation.model_validate(await answer.json())
+    assert {(view.posted_us, view.of_us) for view in explained.corrections} == {(posted, bucket_of(T0))}
+    assert sum(Decimal(view.amount) for view in explained.corrections) == 0, "to another consumer, not more"
+    later = {**whole, "from": str(posted), "timeZone": "Europe/Rome"}
+    async with world.http.get("/api/v1/invoice", params=later, headers=READER) as answer:
+        invoice = InvoiceReport.model_validate(await answer.json())
+    assert {line.consumer: line.amount for line in invoice.corrections} == {
+        "demo/a": "0.014000",
+        "demo/smollm2": "-0.014000",
+    }
+    assert (invoice.total, invoice.sealed_until_us) == ("0.000000", posted + 900 * SECOND)
+    async with world.http.get("/api/v1/focus", params=later, headers=READER) as answer:
+        focus = FocusReport.model_validate(await answer.json())
+    assert {row[focus.columns.index("ChargeClass")] for row in focus.rows} == {"Correction"}
+    async with world.http.get("/api/v1/invoice", params={**later, "timeZone": "Mars"}, headers=READER) as answer:
+        assert (answer.status, "no time zone 'Mars'" in (await answer.json())["message"]) == (400, True)

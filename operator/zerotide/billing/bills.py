@@ -66,14 +66,18 @@ def billed_lines(ledger: Ledger, index: PriceIndex, period: Period) -> list[Bill
     """Return one endpoint's lines, rounded such that they add up to its rounded total."""
     lines = endpoint_bill(ledger, index, period).lines()
     amounts = round_lines({key: line.amount for key, line in lines.items()})
-    return [_line(ledger, index, key, line, amounts[key]) for key, line in lines.items()]
+    names = (ledger.records.namespace, ledger.records.endpoint)
+    return [billed_line(*names, index, key, line, amounts[key]) for key, line in lines.items()]
 
 
-def _line(ledger: Ledger, index: PriceIndex, key: LineKey, line: Line, amount: Decimal) -> BilledLine:
+def billed_line(
+    namespace: str, endpoint: str, index: PriceIndex, key: LineKey, line: Line, amount: Decimal
+) -> BilledLine:
+    """Return an endpoint's line as people and machines read it."""
     price = index.named(key.price)
     return BilledLine(
-        namespace=ledger.records.namespace,
-        endpoint=ledger.records.endpoint,
+        namespace=namespace,
+        endpoint=endpoint,
         consumer=key.consumer,
         meter=key.meter.value,
         class_name=key.class_name,

@@ -11,13 +11,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
+from itertools import chain
 
 from zerotide.api.base import format_time
 from zerotide.api.pricebook import TIME_METERS
 from zerotide.api.scalars import HOUR, SECOND
-from zerotide.billing.bills import UNITS, billed_lines, endpoint_bill
+from zerotide.billing.bills import UNITS
 from zerotide.billing.errors import UnknownFocusVersion
 from zerotide.billing.focus_columns import COLUMNS, VERSIONS
+from zerotide.billing.invoices import NOTHING, SealedPart, Statement, billed_lines, statements
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import Meter, Per, Price, PriceIndex
 from zerotide.billing.rating import Line, LineKey, Period, round_lines
@@ -50,15 +52,20 @@ class FocusReport(Report):
 
 
 def focus_report(
-    ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int, version: str
+    ledgers: Iterable[Ledger],
+    index: PriceIndex,
+    period: Period,
+    as_of_us: int,
+    version: str,
+    part: SealedPart = NOTHING,
 ) -> FocusReport:
     """Return a billing period as FOCUS; raise UnknownFocusVersion and InvalidPeriod."""
     if version not in VERSIONS:
         raise UnknownFocusVersion(f"no FOCUS version {version!r}: there are {', '.join(VERSIONS)}")
     period = period.checked()
-    until = Period(period.start_us, min(period.end_us, as_of_us))
     columns = tuple(column.name for column in COLUMNS if version in column.versions)
-    rows = (row for ledger in ledgers for row in _rows(ledger, index, period, until))
+    made = statements(ledgers, index, period, part, as_of_us)
+    rows = (row for statement in made for row in _rows(statement, index, period, as_of_us))
     return FocusReport(
         version=version,
         from_us=period.start_us,
@@ -68,27 +75,35 @@ def focus_report(
     )
 
 
-def _rows(ledger: Ledger, index: PriceIndex, period: Period, until: Period) -> Iterator[Row]:
-    exact: dict[tuple[Period, LineKey], Line] = {}
-    for day in _days(_used(ledger, until)):
-        lines = endpoint_bill(ledger, index, day, increment_us=1).lines()
-        exact |= {(day, key): line for key, line in lines.items() if line.quantity}
+def _rows(statement: Statement, index: PriceIndex, period: Period, as_of_us: int) -> Iterator[Row]:
+    exact: dict[tuple[int, bool, LineKey], Line] = {}
+    for corrects, charges in ((False, statement.charges), (True, statement.corrections)):
+        for key, line in charges.items():
+            place = (key.of_us // DAY * DAY, corrects, key.line)
+            known = exact.get(place, Line(Fraction(0), Fraction(0)))
+            exact[place] = Line(known.quantity + line.quantity, known.amount + line.amount)
+    exact = {place: exact[place] for place in sorted(exact) if exact[place].quantity}
     amounts = round_lines({place: line.amount for place, line in exact.items()})
     missing: dict[str, Decimal] = {}
-    for billed in billed_lines(ledger, index, until):
+    for billed in chain.from_iterable(billed_lines(statement, index)):
         missing[billed.consumer] = missing.get(billed.consumer, Decimal(0)) + Decimal(billed.amount)
-    for (day, key), line in exact.items():
-        missing[key.consumer] = missing.get(key.consumer, Decimal(0)) - amounts[day, key]
+    for (day, corrects, key_), line in exact.items():
+        amount = amounts[day, corrects, key_]
+        missing[key_.consumer] = missing.get(key_.consumer, Decimal(0)) - amount
+        low, high = (
+            (day, day + DAY) if corrects else (max(day, period.start_us), min(day + DAY, period.end_us, as_of_us))
+        )
         yield {
-            **_common(ledger, index, period, key.consumer, amounts[day, key]),
-            **_usage(index, key, line, amounts[day, key]),
-            "ChargePeriodStart": format_time(day.start_us),
-            "ChargePeriodEnd": format_time(-(-day.end_us // SECOND) * SECOND),
+            **_common(statement, index, period, key_.consumer, amount),
+            **_usage(index, key_, line, amount),
+            "ChargeClass": "Correction" if corrects else None,
+            "ChargePeriodStart": format_time(low),
+            "ChargePeriodEnd": format_time(-(-high // SECOND) * SECOND),
         }
     for consumer, rest in sorted(missing.items()):
         if rest:
             yield {
-                **_common(ledger, index, period, consumer, rest),
+                **_common(statement, index, period, consumer, rest),
                 "ChargeCategory": "Adjustment",
                 "ChargeType": "Adjustment",
                 "ChargeDescription": "Difference of rounding",
@@ -99,14 +114,15 @@ def _rows(ledger: Ledger, index: PriceIndex, period: Period, until: Period) -> I
             }
 
 
-def _common(ledger: Ledger, index: PriceIndex, period: Period, consumer: str, amount: Decimal) -> dict[str, str | None]:
-    records = ledger.records
-    where = f"{records.namespace}/{records.endpoint}"
+def _common(
+    statement: Statement, index: PriceIndex, period: Period, consumer: str, amount: Decimal
+) -> dict[str, str | None]:
+    where = f"{statement.namespace}/{statement.endpoint}"
     return {
         "BilledCost": f"{amount:f}",
         "EffectiveCost": f"{amount:f}",
-        "BillingAccountId": records.owner,
-        "BillingAccountName": records.owner,
+        "BillingAccountId": statement.owner,
+        "BillingAccountName": statement.owner,
         "BillingAccountType": "Owner",
         "BillingCurrency": index.book.currency,
         "BillingPeriodStart": format_time(period.start_us),
@@ -123,7 +139,7 @@ def _common(ledger: Ledger, index: PriceIndex, period: Period, consumer: str, am
         "ServiceProviderName": ISSUER,
         "HostProviderName": ISSUER,
         "ResourceId": where,
-        "ResourceName": records.endpoint,
+        "ResourceName": statement.endpoint,
         "ResourceType": "InferenceEndpoint",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceSubcategory": "Generative AI",
@@ -131,7 +147,7 @@ def _common(ledger: Ledger, index: PriceIndex, period: Period, consumer: str, am
         "SubAccountId": consumer,
         "SubAccountName": consumer,
         "SubAccountType": "Consumer",
-        "Tags": json.dumps({"namespace": records.namespace, "endpoint": records.endpoint}),
+        "Tags": json.dumps({"namespace": statement.namespace, "endpoint": statement.endpoint}),
     }
 
 
@@ -188,18 +204,3 @@ def _text(value: Decimal) -> str:
     """Return a decimal that always has a point, or readers take a column of whole numbers for integers."""
     text = f"{value:f}"
     return text if "." in text else f"{text}.0"
-
-
-def _used(ledger: Ledger, period: Period) -> Period:
-    """Return the part of a period in which anything was used, so that empty days cost nothing."""
-    starts = [life.start_us for life in ledger.lifetimes]
-    starts += [attempt.forwarded_us for attempt in ledger.records.attempts]
-    return Period(min(max(min(starts, default=period.end_us), period.start_us), period.end_us), period.end_us)
-
-
-def _days(period: Period) -> Iterator[Period]:
-    low = period.start_us
-    while low < period.end_us:
-        high = min((low // DAY + 1) * DAY, period.end_us)
-        yield Period(low, high)
-        low = high

@@ -41,6 +41,13 @@ def midnight(day: date, where: tzinfo = UTC) -> int:
     return (first.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
+def month_of(t_us: int, where: tzinfo = UTC) -> Period:
+    """Return the month that an instant lies in."""
+    day = (_EPOCH + timedelta(microseconds=t_us)).astimezone(where).date()
+    first = day.replace(day=1)
+    return Period(midnight(first, where), midnight(_months(first, 1), where))
+
+
 def seconds_aligned(period: Period) -> Period:
     """Return the period with its end moved up to a whole second."""
     return Period(period.start_us, -(-period.end_us // SECOND) * SECOND)

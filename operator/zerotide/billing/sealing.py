@@ -73,6 +73,14 @@ class Link(NamedTuple):
     rows: Sequence[Sequence[object]]
 
 
+class Posted(NamedTuple):
+    """A charge as it stands in the seal of a bucket; a correction where it is of an earlier one."""
+
+    bucket_us: int
+    key: ChargeKey
+    line: Line
+
+
 class Sealed(NamedTuple):
     """A seal with what it covers: charges of its own bucket, and corrections, which are of earlier ones."""
 

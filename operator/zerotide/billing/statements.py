@@ -41,6 +41,46 @@ class LineReport(Report):
     total: Amount
 
 
+class CorrectionLine(BilledLine):
+    """What a line of an earlier month, [of_from_us, of_to_us), was too little by or, below nought, too much."""
+
+    of_from_us: Us
+    of_to_us: Us
+
+
+class InvoiceReport(Report):
+    """What is to be paid for a period: its lines, and corrections of earlier months; together they are the total.
+
+    Up to `sealed_until_us` lines are sealed and stay as they are; what comes after it may still change.
+    """
+
+    currency: str
+    from_us: Us
+    to_us: Us
+    as_of_us: Us
+    sealed_until_us: Us
+    lines: tuple[BilledLine, ...]
+    corrections: tuple[CorrectionLine, ...]
+    total: Amount
+
+
+class CorrectionView(Report):
+    """A correction as it is sealed: posted in a quarter of an hour, of an earlier one."""
+
+    posted_us: Us
+    of_us: Us
+    namespace: str
+    endpoint: str
+    consumer: str
+    meter: str
+    class_name: str
+    phase: str
+    price: str
+    quantity: str
+    unit: str
+    amount: Amount
+
+
 class FactView(Report):
     """A recorded fact about a pod."""
 
@@ -87,6 +127,8 @@ class Explanation(Report):
     contributions: tuple[Contribution, ...]
     pods: tuple[Evidence, ...]
     total: Amount
+    corrections: tuple[CorrectionView, ...] = ()
+    """Corrections that are of the period or were posted in it; the contributions are as if there had been none."""
 
 
 class Check(Report):

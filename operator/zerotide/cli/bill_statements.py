@@ -1,42 +1,29 @@
-"""`zerotide bill invoice`, `usage`, `explain`, `verify`, `rate`: who owes what, why, is it right, and what if."""
+"""`zerotide bill usage`, `explain`, `verify`, `focus`, `rate`: who used what, why it costs so much, is it right."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 
 from zerotide.api.base import format_time, parse_time
 from zerotide.billing.focus import FocusReport
 from zerotide.billing.focus_columns import VERSIONS
 from zerotide.billing.rollups import UsageReport
-from zerotide.billing.statements import BilledLine, Evidence, Explanation, LineReport, RateReport, Verification
-from zerotide.cli.bill_csv import focus_rows, rows
+from zerotide.billing.statements import Evidence, Explanation, RateReport, Verification
+from zerotide.cli.bill_csv import focus_rows
 from zerotide.cli.bill_period import add_period, checked, query_of
 from zerotide.cli.bill_text import money, monies
 from zerotide.cli.commands import Subparsers, declare
-from zerotide.cli.output import count, format_number, format_span, format_table
+from zerotide.cli.output import count, format_span, format_table
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
 
 DIFFERENCES = 7
 """The exit code of `verify` when a law is broken."""
-CENT = Decimal("0.01")
 
 
 def add(bills: Subparsers) -> None:
     """Declare the commands."""
-    parser = declare(
-        bills,
-        "invoice",
-        invoice,
-        "print what each consumer owes",
-        examples="""zerotide bill invoice -A --for "last month" --time-zone Europe/Rome
-            zerotide bill invoice --consumer demo/team-a --for 2026-10 --csv""",
-    )
-    add_period(parser, named=False)
-    parser.add_argument("--consumer", metavar="NAMESPACE/NAME", help="only this one's")
-    parser.add_argument("--csv", action="store_true", help="print the lines as CSV")
     parser = declare(
         bills,
         "usage",
@@ -88,79 +75,6 @@ def add(bills: Subparsers) -> None:
     parser.add_argument("--as-of", type=checked(parse_time), metavar="TIME", help="by the prices that held then")
 
 
-async def invoice(session: Session, args: argparse.Namespace) -> None:
-    """Print an invoice for each consumer."""
-    printer = session.printer
-    report = await fetch(session, LineReport, "lines", await query_of(session, args))
-    consumers = sorted({line.consumer for line in report.lines} & ({args.consumer} if args.consumer else _all(report)))
-    if args.csv:
-        for row in rows(report, [line for line in report.lines if line.consumer in consumers]):
-            printer.data(row)
-        return
-    if printer.as_json:
-        printer.json([invoice_of(report, consumer) for consumer in consumers])
-        return
-    if not consumers:
-        printer.prose(f"Nobody owes anything in {await session.where()} for that period.")
-    for number, consumer in enumerate(consumers):
-        for line in [*([""] if number else []), *invoice_lines(report, consumer)]:
-            printer.data(line)
-
-
-def _all(report: LineReport) -> set[str]:
-    return {line.consumer for line in report.lines}
-
-
-def payable(lines: Sequence[BilledLine]) -> tuple[Decimal, Decimal]:
-    """Return the exact sum of lines, and what is to be paid: whole cents, half to even."""
-    total = sum((Decimal(line.amount) for line in lines), Decimal(0))
-    return total, total.quantize(CENT, ROUND_HALF_EVEN)
-
-
-def invoice_of(report: LineReport, consumer: str) -> dict[str, object]:
-    """Return a consumer's invoice as JSON."""
-    lines = [line for line in report.lines if line.consumer == consumer]
-    total, due = payable(lines)
-    return {
-        "consumer": consumer,
-        "from": format_time(report.from_us),
-        "to": format_time(report.to_us),
-        "currency": report.currency,
-        "lines": [line.dump() for line in lines],
-        "sum": f"{total:f}",
-        "rounding": f"{due - total:f}",
-        "payable": f"{due:f}",
-    }
-
-
-def invoice_lines(report: LineReport, consumer: str) -> list[str]:
-    """Return a consumer's invoice as people read it."""
-    lines = [line for line in report.lines if line.consumer == consumer]
-    total, due = payable(lines)
-    header = ["ENDPOINT", "WHAT", "PHASE", "QUANTITY", "UNIT", "PRICE", report.currency]
-    *amounts, whole = monies([*(line.amount for line in lines), f"{total:f}"])
-    body = [
-        [
-            f"{line.namespace}/{line.endpoint}",
-            line.class_name or line.meter,
-            line.phase or " ",
-            format_number(Decimal(line.quantity), 2),
-            line.unit,
-            f"{line.unit_price} per {line.per}" if line.price else "none",
-            amount,
-        ]
-        for line, amount in zip(lines, amounts, strict=True)
-    ]
-    body.append(["sum", " ", " ", " ", " ", " ", whole])
-    return [
-        f"Invoice for {consumer}, {format_time(report.from_us)} to {format_time(report.to_us)}",
-        "",
-        *format_table(header, body, right=["QUANTITY", report.currency]),
-        "",
-        f"Payable: {report.currency} {due} (rounded by {due - total:f}).",
-    ]
-
-
 async def usage(session: Session, args: argparse.Namespace) -> None:
     """Print a line for each endpoint and consumer."""
     printer = session.printer
@@ -203,17 +117,24 @@ async def explain(session: Session, args: argparse.Namespace) -> None:
             "contributions": chosen,
             "pods": tuple(pod for pod in report.pods if pod.pod_uid in uids),
             "total": f"{total:f}",
+            "corrections": tuple(
+                each
+                for each in report.corrections
+                if args.consumer in (None, each.consumer) and args.phase in (None, each.phase)
+            ),
         }
     )
     if printer.as_json:
         printer.json(shown.dump())
         return
-    if not shown.pods:
+    if not (shown.pods or shown.corrections):
         printer.prose(f"No replica of {await session.where()} is charged for in that period.")
         return
     for pod in shown.pods:
         for line in explained(shown, pod):
             printer.data(line)
+    for line in corrected(shown):
+        printer.data(line)
     printer.prose(f"{count(len(shown.pods), 'replica')}, {report.currency} {money(shown.total)}.")
 
 
@@ -249,6 +170,29 @@ def explained(report: Explanation, pod: Evidence) -> list[str]:
         *format_table(["TIME", "FACT", "WHAT IT SAYS"], facts),
         "",
     ]
+
+
+def corrected(report: Explanation) -> list[str]:
+    """Return the corrections of the period, and those that were posted in it."""
+    if not report.corrections:
+        return []
+    header = ["POSTED", "CORRECTS", "ENDPOINT", "PHASE", "CONSUMER", "WHAT", "QUANTITY", "UNIT", report.currency]
+    amounts = monies([each.amount for each in report.corrections])
+    body = [
+        [
+            format_time(each.posted_us),
+            format_time(each.of_us),
+            f"{each.namespace}/{each.endpoint}",
+            each.phase or " ",
+            each.consumer,
+            each.class_name or each.meter,
+            each.quantity,
+            each.unit,
+            amount,
+        ]
+        for each, amount in zip(report.corrections, amounts, strict=True)
+    ]
+    return [*format_table(header, body, right=["QUANTITY", report.currency]), ""]
 
 
 async def verify(session: Session, args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import exposition
@@ -14,48 +13,40 @@ from zerotide.api import cost
 from zerotide.api.failures import InvalidTime
 from zerotide.api.scalars import parse_time
 from zerotide.billing.arrivals import arrival_report
-from zerotide.billing.audit import verification
-from zerotide.billing.bills import explanation, line_report
+from zerotide.billing.bills import line_report
 from zerotide.billing.compose import coldstart_report, cost_report, segment_report
-from zerotide.billing.errors import InvalidPeriod, UnknownFocusVersion
-from zerotide.billing.focus import focus_report
+from zerotide.billing.errors import InvalidPeriod, UnknownFocusVersion, UnknownZone
 from zerotide.billing.focus_columns import VERSIONS
-from zerotide.billing.ledger import Ledger, folded
+from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import PriceIndex, as_of
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
-from zerotide.billing.rollups import rollup_check, usage_report
 from zerotide.billing.whatif import rate_report
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
 from zerotide.exporter.board import Board
 from zerotide.exporter.intake import MAX_BODY, read_delivery
 from zerotide.exporter.pricefile import load_market
-from zerotide.exporter.sealchecks import seal_checks
+from zerotide.exporter.questions import (
+    Answer,
+    Compose,
+    Question,
+    answer,
+    answer_explain,
+    answer_focus,
+    answer_invoice,
+    answer_usage,
+    answer_verify,
+)
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube.clock import Clock
-
-Compose = Callable[[list[Ledger], PriceIndex, Period, int], Report]
-
-
-class Question(NamedTuple):
-    """What a report is about (empty names: any), and when it was asked for."""
-
-    namespace: str
-    endpoint: str
-    period: Period
-    now_us: int
-
-
-Answer = Callable[[Store, PriceIndex, Question], Report]
 
 REPORTS: Mapping[str, Compose] = {
     "cost": cost_report,
     "coldstarts": coldstart_report,
     "segments": segment_report,
     "lines": line_report,
-    "explain": explanation,
     "arrivals": arrival_report,
 }
 OURS = "ours"
@@ -94,6 +85,8 @@ class Interface:
             app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
         app.router.add_get("/api/v1/rate", self._rate)
         app.router.add_get("/api/v1/focus", self._focus)
+        app.router.add_get("/api/v1/invoice", self._invoice)
+        app.router.add_get("/api/v1/explain", partial(self._answer, answer_explain))
         app.router.add_get("/api/v1/usage", partial(self._answer, answer_usage))
         app.router.add_get("/api/v1/verify", partial(self._answer, answer_verify))
         app.router.add_get("/metrics", self._metrics)
@@ -143,11 +136,12 @@ class Interface:
     async def _focus(self, request: web.Request) -> web.Response:
         """Export FOCUS of the `version` that is asked for (absent: 1.0)."""
         version = request.query.get("version", VERSIONS[0])
+        return await self._answer(partial(answer_focus, version=version), request)
 
-        def compose(ledgers: list[Ledger], index: PriceIndex, period: Period, now_us: int) -> Report:
-            return focus_report(ledgers, index, period, now_us, version)
-
-        return await self._report(compose, request)
+    async def _invoice(self, request: web.Request) -> web.Response:
+        """Invoice what was posted in the period; `timeZone` (absent: UTC) says whose months corrections are told by."""
+        name = request.query.get("timeZone", "UTC")
+        return await self._answer(partial(answer_invoice, time_zone=name), request)
 
     async def _report(self, compose: Compose, request: web.Request) -> web.Response:
         return await self._answer(partial(answer, compose=compose), request)
@@ -164,7 +158,7 @@ class Interface:
 
         try:
             return web.Response(text=await self._reader.run(read), content_type="application/json")
-        except (InvalidPeriod, UnknownFocusVersion) as error:
+        except (InvalidPeriod, UnknownFocusVersion, UnknownZone) as error:
             raise Refusal(400, "BadRequest", str(error)) from error
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -174,31 +168,6 @@ class Interface:
     async def _health(self, problem: Callable[[], str], request: web.Request) -> web.Response:
         found = problem()
         return web.Response(text=found or "ok", status=503 if found else 200)
-
-
-def answer(store: Store, index: PriceIndex, question: Question, *, compose: Compose) -> Report:
-    """Return a report that is composed of folded ledgers; raise StoreError."""
-    return compose(_folded(store, question), index, question.period, question.now_us)
-
-
-def answer_usage(store: Store, index: PriceIndex, question: Question) -> Report:
-    """Return usage from sums; raise StoreError."""
-    found = store.usage(question.namespace, question.endpoint, question.period)
-    return usage_report(found, question.period, question.now_us)
-
-
-def answer_verify(store: Store, index: PriceIndex, question: Question) -> Report:
-    """Return the laws as checked on folded ledgers and on sums; raise StoreError."""
-    report = verification(_folded(store, question), index, question.period, question.now_us)
-    where = (question.namespace, question.endpoint, question.period)
-    check = rollup_check(store.usage(*where), store.usage_raw(*where))
-    sealed = seal_checks(store, index, *where, question.now_us)
-    return report.model_copy(update={"checks": (*report.checks, check, *sealed)})
-
-
-def _folded(store: Store, question: Question) -> list[Ledger]:
-    found = store.records(question.namespace, question.endpoint, question.period)
-    return [folded(records, question.now_us) for records in found]
 
 
 def _instant(request: web.Request, name: str, otherwise: int) -> int:

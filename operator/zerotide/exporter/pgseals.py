@@ -10,10 +10,10 @@ from sqlalchemy import Connection, CursorResult, text
 from sqlalchemy.exc import DBAPIError
 
 from zerotide.billing.rating import Line, Period
-from zerotide.billing.sealing import ChargeKey, Link, Seal, added, charge_of
+from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, added, charge_of
 from zerotide.exporter.errors import SealRefused
 from zerotide.exporter.pgwriting import add_to_series
-from zerotide.exporter.seals import ROW, SEAL, Late, Posted, Result, Run, links, rows_of
+from zerotide.exporter.seals import ROW, SEAL, Late, Result, Run, links, rows_of
 from zerotide.exporter.sqliteseals import FIRST
 
 Begin = Callable[[], AbstractContextManager[Connection]]

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from zerotide.billing.rating import Line, Period
-from zerotide.billing.sealing import ChargeKey, Link, Seal, Sealed, row_of
+from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, Sealed, row_of
 
 Result = TypeVar("Result")
 Counters = Mapping[tuple[str, tuple[str, ...]], Fraction]
@@ -22,14 +22,6 @@ class Late(NamedTuple):
     endpoint: str
     since_us: int
     number: int
-
-
-class Posted(NamedTuple):
-    """A charge as it stands in the seal of a bucket; a correction where it is of an earlier one."""
-
-    bucket_us: int
-    key: ChargeKey
-    line: Line
 
 
 class Run(NamedTuple):

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from zerotide.billing.rating import Line, Period
-from zerotide.billing.sealing import ChargeKey, Link, Seal, added, charge_of
+from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, added, charge_of
 from zerotide.exporter.errors import SealRefused
-from zerotide.exporter.seals import ROW, SEAL, Counters, Late, Posted, Result, Run, links, rows_of
+from zerotide.exporter.seals import ROW, SEAL, Counters, Late, Result, Run, links, rows_of
 
 FIRST = (
     "SELECT min(born) FROM (SELECT min(created_us) AS born FROM pod UNION ALL SELECT min(created_us) FROM endpoint)"
