@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import sys
@@ -34,6 +35,7 @@ from zerotide.kube import Client, load_credentials
 from zerotide.kube.resources import PODS, SERVICE_ACCOUNTS
 
 BACKEND, GATEWAY, ACTIVATOR_ADMIN, OPERATOR_ADMIN = 8000, 18080, 19190, 19290
+BURST = 20
 PATIENCE = 540.0
 """Seconds that a step may take."""
 
@@ -53,7 +55,7 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outc
     async with Client(await load_credentials()) as client:
         await _prepare(client)
         own = [nodes.start(stack, folder, _cores()), *_data_plane(stack, folder)]
-        await nodes.have(client, -(-plan.wakes // nodes.GPUS))
+        await nodes.have(client, -(-(plan.wakes + BURST + 1) // nodes.GPUS))
         operator = _operator(stack, folder)
         await _leading()
         meter = Meter([*own, operator])
@@ -64,6 +66,9 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outc
         outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
         operator.end()
         operator = await _again(stack, folder, outcome)
+        asleep = endpoints[plan.wakes :]
+        if len(asleep) > BURST:
+            await _burst(client, asleep[: BURST + 1], operator, outcome)
         await _wake(client, endpoints[: plan.wakes], Meter([*own, operator]), outcome)
         outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
     return outcome
@@ -103,6 +108,28 @@ async def _again(stack: contextlib.ExitStack, folder: Path, outcome: Outcome) ->
     outcome.again_s, outcome.again_cpu_s = time.monotonic() - began, operator.cpu_us() / 1e6
     say(f"  started again: {outcome.again_s:.1f} s")
     return operator
+
+
+async def _burst(client: Client, endpoints: list[tuple[str, str]], operator: Running, outcome: Outcome) -> None:
+    """Wake one endpoint, then the others together."""
+    one, *others = endpoints
+    outcome.burst["one alone, answer"] = await fleet.call("127.0.0.1", GATEWAY, [one], PATIENCE)
+    await asyncio.sleep(3.0)
+    async with following.pods(client) as seen:
+        began = time.monotonic()
+        outcome.burst["answer"] = await fleet.call("127.0.0.1", GATEWAY, others, PATIENCE)
+        await seen.until("made", len(others) + 1, PATIENCE)
+        outcome.burst["pod made"] = [at - began for key, at in seen.marks["made"].items() if key in others]
+    named = {f"{space}/{name}" for space, name in others}
+    outcome.burst["decided"] = [took for key, took in _decided(operator) if key in named]
+    say(f"  {len(others)} woken in one burst")
+
+
+def _decided(operator: Running) -> list[tuple[str, float]]:
+    """Return each endpoint that was woken, and the seconds from the news of it to the write, as the operator says."""
+    lines = (line for line in operator.log.read_text().splitlines() if '"decided"' in line)
+    told = (json.loads(line) for line in lines)
+    return [(line["key"], line["planMs"] / 1000) for line in told if not line["from"] and "planMs" in line]
 
 
 async def _wake(client: Client, endpoints: list[tuple[str, str]], meter: Meter, outcome: Outcome) -> None:

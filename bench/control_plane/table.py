@@ -29,6 +29,8 @@ class Outcome:
     again_s: float = 0.0
     """Until an operator that was started again had looked at every endpoint."""
     again_cpu_s: float = 0.0
+    burst: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of endpoints that were woken together, and of one before them."""
     wakes: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from the first byte of each request: until a pod was made, was ready, and until the answer."""
     wake_cpu: dict[str, float] = field(default_factory=dict)
@@ -45,6 +47,7 @@ def result(it: Outcome) -> dict[str, Any]:
         "idle_writes_per_min": round(sum(it.idle_writes.values()) * 60 / it.idle_s, 2) if it.idle_s else None,
         "wake_1000_p90_ms": _ms(it.wakes.get("answer", []), 0.9),
         "wakes": {name: {"p50_ms": _ms(each, 0.5), "p90_ms": _ms(each, 0.9)} for name, each in it.wakes.items()},
+        "burst": {name: {"p50_ms": _ms(each, 0.5), "most_ms": _most_ms(each)} for name, each in it.burst.items()},
         "woken": len(it.wakes.get("answer", [])),
         "writes_per_endpoint": {name: round(each / count, 2) for name, each in it.writes.most_common() if each},
         "rounds_per_endpoint": round(it.rounds / count, 2),
@@ -67,6 +70,8 @@ def table(it: Outcome) -> str:
         lines.append(f"idle for {it.idle_s:.0f} s: writes {told}; {said['idle_cpu_percent']} % of a core")
     if it.again_s:
         lines.append(f"operator started again: {it.again_s:.1f} s, {said['again_cpu_ms_per_endpoint']} ms for each")
+    for name, each in said["burst"].items():
+        lines.append(f"{len(it.burst[name])} in one burst, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["wakes"].items():
         lines.append(f"{said['woken']} woken at once, {name}: p50 {each['p50_ms']} ms, p90 {each['p90_ms']} ms")
     lines += [f"  {name:26} {each * 1000 / woken:8.2f} ms of processor for each" for name, each in _most(it.wake_cpu)]
@@ -79,3 +84,7 @@ def _most(cpu: dict[str, float]) -> list[tuple[str, float]]:
 
 def _ms(values: list[float], q: float) -> float | None:
     return round(quantile(values, q) * 1000, 1) if values else None
+
+
+def _most_ms(values: list[float]) -> float | None:
+    return round(max(values) * 1000, 1) if values else None

@@ -40,6 +40,12 @@ class Metrics:
         self._decisions = Counter(
             "zerotide_decisions", "Changes of replicas, by reason.", ["reason"], registry=self.registry
         )
+        self._wake_decisions = Histogram(
+            "zerotide_wake_decision_seconds",
+            "From the news that a sleeping endpoint is needed to the write of its replicas.",
+            buckets=_FINE,
+            registry=self.registry,
+        )
         self._duration = Histogram(
             "zerotide_reconcile_duration_seconds", "Time of one round.", buckets=_FINE, registry=self.registry
         )
@@ -61,6 +67,10 @@ class Metrics:
     def decided(self, why: Why) -> None:
         """Count a change of replicas."""
         self._decisions.labels(why.value).inc()
+
+    def wake_decided(self, seconds: float) -> None:
+        """Count a wake that was decided, so long after the news that called for it."""
+        self._wake_decisions.observe(seconds)
 
     def wake_failed(self, cause: str) -> None:
         """Count a wake that was given up."""

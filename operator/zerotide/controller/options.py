@@ -109,7 +109,7 @@ def _flags(environment: Mapping[str, str]) -> Flags:
     flags.add("elastic", "false", "whether nodes are added on demand, so that no pod is hopeless: true or false")
     flags.add("activator-token-file", "", "token for the activators' demand streams")
     flags.add("activator-port", str(PORT_ADMIN), "port of the activators' demand streams")
-    flags.add("workers", "16", "endpoints that are worked on at a time")
+    flags.add("workers", "32", "endpoints that are worked on at a time")
     flags.add("resync", "300", "seconds between looks at everything")
     flags.add("lease-duration", "5", "seconds after which the Lease of an operator that does not renew it is free")
     flags.add("waiting-worth", "7", "idle seconds of a replica that a request's waiting one second less is worth")

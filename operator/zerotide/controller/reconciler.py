@@ -162,18 +162,26 @@ class Reconciler:
         return sound
 
     def _tell(self, key: str, steering: Steering, began_us: int) -> None:
-        decision = steering.decision
+        decision, before = steering.decision, steering.situation.facts.replicas
         details = {
             "key": key,
-            "from": steering.situation.facts.replicas,
+            "from": before,
             "to": decision.replicas,
             "why": decision.why.value,
-            "planMs": (began_us - self._world.endpoints.arrived_us(key)) / MILLISECOND,
             "writeMs": (self._clock.now_us() - began_us) / MILLISECOND,
         }
-        if decision.why not in _FROM_THE_OBJECT:
-            del details["planMs"]
+        asked_us = self._asked_us(key, decision.why)
+        if asked_us is not None:
+            details["planMs"] = (began_us - asked_us) / MILLISECOND
+            if not before:
+                self._metrics.wake_decided((began_us - asked_us) / SECOND)
         log.info("decided", extra=details)
+
+    def _asked_us(self, key: str, why: Why) -> int | None:
+        """Return when the news came that a decision follows from, None where it follows from time."""
+        if why is Why.DEMAND:
+            return self._world.signals.called_us(key)
+        return self._world.endpoints.arrived_us(key) if why in _FROM_THE_OBJECT else None
 
     async def _rest(self, key: str, observed: Observed, rendering: Rendering, steering: Steering, new: bool) -> bool:
         endpoint, now_us = observed.endpoint, self._clock.now_us()

@@ -25,6 +25,7 @@ class Signals:
         self._windows: dict[str, Window] = {}
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
+        self._called: dict[str, int] = {}
 
     def load(self, endpoint: InferenceEndpoint) -> Load:
         """Return what the endpoint is asked for now."""
@@ -44,9 +45,15 @@ class Signals:
         self._learners.observe(endpoint, load, now_us)
         self.window(endpoint, load, now_us)
         state = (load.active, wanted(load, Policy.of(endpoint.spec)))
-        changed = self._last.get(endpoint.key) != state
+        before = self._last.get(endpoint.key)
         self._last[endpoint.key] = state
-        return changed
+        if load.active and not (before and before[0]):
+            self._called[endpoint.key] = now_us
+        return before != state
+
+    def called_us(self, key: str) -> int | None:
+        """Return when it was heard that an endpoint is called, after it was not; None before that."""
+        return self._called.get(key)
 
     def finish(self, endpoint: InferenceEndpoint, view: View, wake: Wake, seen: Sightings) -> LastWake | None:
         """Record a finished wake; None if it is known, from this activator or from another."""
@@ -72,7 +79,7 @@ class Signals:
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
-        for table in (self._windows, self._last, self._finished):
+        for table in (self._windows, self._last, self._finished, self._called):
             table.pop(key, None)
         self._learners.forget(key)
 
