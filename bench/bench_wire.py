@@ -3,7 +3,7 @@
 Each proxy has a core alone and the same backend behind it; the load generator and the backend share the other core.
 Every peer gets the same bytes, in turn, round after round: as much as it takes over 32 connections, 500 requests a
 second by the clock, and a thousand streams. `--quick` starts the activator's parts in one process with objects put in
-by hand, beside HAProxy: no cluster and no Knative, for trying things out.
+by hand, beside HAProxy and a bare relay in Python: no cluster and no Knative, for trying things out.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bench.local import local_cluster, prepare_process, run_again_inside
 from bench.wire import requests
 from bench.wire.inside import run, start_backend
 from bench.wire.measure import Figures, Plan, measure
-from bench.wire.peers import Peer, alone, rival
+from bench.wire.peers import Peer, alone, bare, rival
 from bench.wire.programs import PROXIES, compiled, ensure_packages
-from bench.wire.table import result, rows, table
+from bench.wire.table import ratios, result, rows, table
 
 # Peers that the Go client cannot install, by the variable that names their program.
 ELSEWHERE = {"KEDA": "PEER_KEDA_INTERCEPTOR", "KubeAI": "PEER_KUBEAI"}
@@ -38,6 +38,7 @@ def quick(plan: Plan, names: list[str], streams: bool) -> dict[str, Figures]:
         backend = start_backend(stack, folder)
         peers = [Peer("direct", backend)]
         peers += [stack.enter_context(rival(name, folder, "127.0.0.1", backend)) for name in names]
+        peers.append(stack.enter_context(bare(folder, "127.0.0.1", backend)))
         peers.append(stack.enter_context(alone(folder, backend)))
         return measure(compiled("load"), folder, peers, plan, streams=streams)
 
@@ -71,6 +72,7 @@ def main() -> None:
         absent = {name: why_absent(variable) for name, variable in ELSEWHERE.items()}
     by_peer = rows(figures)
     print(table(by_peer, absent))
+    print(ratios(by_peer))
     print("RESULT " + json.dumps(result(by_peer)))
 
 

@@ -16,7 +16,7 @@ from bench.knative.install import programs
 from bench.wire import requests
 from bench.wire.load import LoadFailed
 from bench.wire.measure import Figures, Plan, measure
-from bench.wire.peers import ROOT, Peer, rival
+from bench.wire.peers import ROOT, Peer, bare, rival
 from bench.wire.processes import LOAD_CORE, PROXY_CORE, Running, free_port, running
 from bench.wire.programs import compiled
 from bench.wire.world import MOST, NAMESPACE, World, world
@@ -73,6 +73,7 @@ async def peers(stack: contextlib.ExitStack, folder: Path, it: World, with_knati
     key = await it.key()
     await it.pod("m-1", "m", backend)
     await it.address("m-1", NODE_ADDRESS)
+    found.append(stack.enter_context(bare(folder, NODE_ADDRESS, backend)))
     process, port, _ = start_ours(stack, folder)
     found.append(Peer("ours", port, key, process))
     if with_knative:

@@ -41,13 +41,26 @@ def rival(name: str, folder: Path, address: str, backend: int) -> Iterator[Peer]
 
 
 @contextlib.contextmanager
+def bare(folder: Path, address: str, backend: int) -> Iterator[Peer]:
+    """Run the relay that does nothing else. Raises NotServing."""
+    command = [sys.executable, "-m", "bench.wire.bare", address, str(backend)]
+    with running("bare", command, PROXY_CORE, folder, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        yield Peer("bare", int(_said(process)), process=process)
+
+
+@contextlib.contextmanager
 def alone(folder: Path, backend: int) -> Iterator[Peer]:
     """Run an activator that has its objects from no API server. Raises NotServing."""
     command = [sys.executable, "-m", "bench.wire.alone", str(folder / "usage"), str(backend)]
     with running("ours", command, PROXY_CORE, folder, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        assert process.process.stdout is not None
-        line = process.process.stdout.readline()
-        if not line:
-            raise NotServing(f"the activator ended with {process.process.wait()}:\n{process.tail()}")
-        said = json.loads(line)
+        said = json.loads(_said(process))
         yield Peer("ours", said["port"], said["key"], process)
+
+
+def _said(process: Running) -> str:
+    """Return the line that a process says once it serves. Raises NotServing."""
+    assert process.process.stdout is not None
+    line = process.process.stdout.readline()
+    if not line:
+        raise NotServing(f"{process.name} ended with {process.process.wait()}:\n{process.tail()}")
+    return line

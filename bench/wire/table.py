@@ -71,6 +71,15 @@ def table(by_peer: dict[str, Row], absent: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def ratios(by_peer: dict[str, Row]) -> str:
+    """Return how many requests ours takes for each one of another peer's, by processor time."""
+    ours = by_peer["ours"]["cpu_us"]
+    told = [
+        f"{row['cpu_us'] / ours:.2f} of {name}" for name, row in by_peer.items() if name != "ours" and row["cpu_us"]
+    ]
+    return "requests per core, ours: " + ", ".join(told) if ours else ""
+
+
 def _streams(by_peer: dict[str, Row]) -> list[str]:
     lines = [
         "",
@@ -101,8 +110,10 @@ def result(by_peer: dict[str, Row]) -> dict[str, Any]:
         "knative_rps": take("knative", "rps"),
         "haproxy_rps": take("haproxy", "rps"),
         "direct_rps": take("direct", "rps"),
+        "bare_rps": take("bare", "rps"),
         "ours_cpu_us": take("ours", "cpu_us", digits=1),
         "knative_cpu_us": take("knative", "cpu_us", digits=1),
+        "bare_cpu_us": take("bare", "cpu_us", digits=1),
         "ours_added_p50_ms": take("ours", "added_p50_us", 1e3, 3),
         "ours_added_p99_ms": take("ours", "added_p99_us", 1e3, 3),
         "knative_added_p99_ms": take("knative", "added_p99_us", 1e3, 3),

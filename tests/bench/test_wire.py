@@ -13,10 +13,10 @@ import pytest
 from bench.wire import requests
 from bench.wire.load import Generator, Load, LoadFailed, Spread
 from bench.wire.measure import STREAM_INTERVALS_US, Figures
-from bench.wire.peers import alone
+from bench.wire.peers import alone, bare
 from bench.wire.processes import LOAD_CORE, NotServing, free_port, running, tree
 from bench.wire.programs import compiled
-from bench.wire.table import quantile, result, rows, table
+from bench.wire.table import quantile, ratios, result, rows, table
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,17 @@ def test_a_process_is_measured_with_its_children(tmp_path: Path) -> None:
     assert not Path(f"/proc/{child[0]}").exists()
 
 
+def test_the_bare_relay_relays(generator: Generator, backend: int, tmp_path: Path) -> None:
+    """Whole answers and streams pass, over connections that are kept."""
+    with bare(tmp_path, "127.0.0.1", backend) as peer:
+        chat = run(generator, "closed", peer.port, requests.chat("k"), connections=4, warm=0.1, seconds=0.3)
+        assert chat.all_well("bare").answered > 10
+        stream = requests.stream("k", 1_000_000, 1_000)
+        streams = run(generator, "streams", peer.port, stream, connections=4, warm=0.1, seconds=0.3)
+        assert streams.all_well("bare").events > 10
+        assert peer.cpu_us() > 0
+
+
 def load_of(rate: int, cpu_us: int, raw: list[int], events: int = 0) -> Load:
     """Return a load of one second."""
     return Load(
@@ -160,10 +171,14 @@ def test_the_table_and_the_result() -> None:
     assert said["ours_added_p50_ms"] == 0.25
     assert said["ours_added_p99_ms"] == 0.7
     assert said["sse_chunks_per_s"] == 100_000
-    rates = {f"{peer}_rps" for peer in ("ours", "knative", "haproxy", "direct")}
+    rates = {f"{peer}_rps" for peer in ("ours", "knative", "haproxy", "direct", "bare")}
     added = {"ours_added_p50_ms", "ours_added_p99_ms", "knative_added_p99_ms"}
-    assert set(said) == rates | added | {"ours_cpu_us", "knative_cpu_us", "sse_chunks_per_s"}
+    assert set(said) == rates | added | {"ours_cpu_us", "knative_cpu_us", "bare_cpu_us", "sse_chunks_per_s"}
     text = table(by_peer, {"KEDA": "not installed"})
     assert "KEDA" in text and "not installed" in text
     assert "11,111" in text
+    twice = rows(
+        {"direct": figures(90_000, 0, [1]), "ours": figures(10_000, 900_000, [1]), "bare": figures(1, 45, [1])}
+    )
+    assert ratios(twice) == "requests per core, ours: 0.50 of bare"
     assert quantile([], 0.5) == 0.0
