@@ -101,6 +101,7 @@ TOOLS = {
             tags=("remove_all_sd",),
             minutes=1.5,
         ),
+        Tool("otelcol", "0.165.0", "go.opentelemetry.io/collector/otelcol", (Program("otelcol", "."),), minutes=1.5),
     )
 }
 

@@ -68,6 +68,21 @@ def test_the_operator_learns_with_the_chart_s_worth_of_waiting() -> None:
     assert operator.parse([], environment(container)).waiting_worth == 36
 
 
+def test_the_exporter_pushes_where_the_chart_says() -> None:
+    """Nowhere by default; the headers come from a Secret."""
+    name = "zerotide-exporter"
+    container = find(render(), "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
+    assert exporter.parse([], environment(container)).otlp_endpoint == ""
+    otlp = {"endpoint": "http://collector:4318", "interval": "15s", "headersSecret": {"name": "otlp"}}
+    container = find(render({"metrics": {"otlp": otlp}}), "Deployment", name)["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    told = exporter.parse([], environment(container))
+    assert (told.otlp_endpoint, told.otlp_interval_us) == ("http://collector:4318", 15_000_000)
+    (secret,) = [each for each in container["env"] if each["name"] == "ZEROTIDE_OTLP_HEADERS"]
+    assert secret["valueFrom"]["secretKeyRef"] == {"name": "otlp", "key": "headers"}
+
+
 def test_the_activator_holds_what_the_chart_allows() -> None:
     """Bounds over all endpoints reach it, in requests and in bytes."""
     objects = render({"activator": {"hold": {"consumer": {"maxRequests": 7, "maxBytes": "8Mi"}}}})

@@ -10,7 +10,7 @@ import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +21,13 @@ import pytest
 import yaml
 
 from e2e.cluster import Cluster
+from e2e.oracle import Oracle
+from e2e.postgres import Database
+from e2e.tools import folder_of
 from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 from zerotide.billing.reports import CostReport, PodSegments, SegmentReport
 from zerotide.billing.statements import Verification
-from zerotide.kube import AlreadyExists, Change, Client, NotFound, Object, Reflector, load_credentials
+from zerotide.kube import AlreadyExists, Client, NotFound, Object, load_credentials
 from zerotide.kube.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     INFERENCE_ENDPOINTS,
@@ -38,40 +41,20 @@ from zerotide.kube.resources import (
 CRDS = sorted((Path(__file__).parents[2] / "crds").glob("zerotide.dev_[ip]*.yaml"))
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
 FINALIZER = "metering.zerotide.dev/ledger"
 IMAGE = "localhost/zerotide/pause:1"
-
-
-class Oracle:
-    """Write down every state that the API server ever showed of our pods, and add up lives by hand."""
-
-    def __init__(self, client: Client, namespace: str) -> None:
-        self.states: dict[str, list[Object]] = {}
-        self.reflector = Reflector(client, PODS, namespace, on_change=self._seen)
-
-    def _seen(self, change: Change) -> None:
-        self.states.setdefault(change.object["metadata"]["uid"], []).append(change.object)
-
-    def seconds(self, uid: str) -> float:
-        """Return the seconds from being scheduled to the end of the last container, 0 if it never was."""
-        scheduled, ends = None, []
-        for state in self.states[uid]:
-            for condition in state["status"].get("conditions") or ():
-                if (condition["type"], condition["status"]) == ("PodScheduled", "True"):
-                    scheduled = datetime.fromisoformat(condition["lastTransitionTime"])
-            for container in state["status"].get("containerStatuses") or ():
-                finished = container["state"].get("terminated", {}).get("finishedAt")
-                if finished:
-                    ends.append(datetime.fromisoformat(finished))
-        return (max(ends) - scheduled).total_seconds() if scheduled and ends else 0.0
 
 
 class Running:
     """A real exporter process, and a namespace that it meters."""
 
-    def __init__(self, client: Client, kubeconfig: Path, folder: Path, namespace: str) -> None:
+    def __init__(self, client: Client, cluster: Cluster, folder: Path, namespace: str, database: str = "") -> None:
         self.client, self.namespace = client, namespace
-        self._folder, self._kubeconfig = folder, kubeconfig
+        self._folder, self._cluster, self._database = folder, cluster, database
         self._process: asyncio.subprocess.Process | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -81,6 +64,7 @@ class Running:
         """Start, and wait until it is ready."""
         flags = ["--listen", "127.0.0.1", "--port", str(self.port), "--ledger", str(self._folder / "ledger.sqlite")]
         user = f"system:serviceaccount:{self.namespace}:activator"
+        flags += ["--database", self._database] if self._database else []
         with (self._folder / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "zerotide.exporter", *flags),
@@ -95,9 +79,14 @@ class Running:
                     "200ms",
                 ),
                 stderr=log,
-                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+                env={**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)},
             )
         await eventually(lambda: self.answers("/readyz"))
+
+    def oracle(self, namespace: str = "") -> Oracle:
+        """Return a witness of the pods of the namespace, or of another one."""
+        kubectl = folder_of("kubernetes") / "kubectl"
+        return Oracle(kubectl, Path(self._cluster.kubeconfig), namespace or self.namespace, self._cluster.ctr())
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code; does nothing when it does not run."""
@@ -140,8 +129,8 @@ class Running:
         await eventually(told)
         return found
 
-    async def pod(self, name: str, *, gpus: int = 1, image: str = IMAGE) -> Object:
-        """Create a replica."""
+    async def pod(self, name: str, *, gpus: int = 1, image: str = IMAGE, namespace: str = "") -> Object:
+        """Create a replica, here or in another namespace."""
         resources = {
             "requests": {"cpu": "10m", "memory": "8Mi"},
             "limits": {"nvidia.com/gpu": str(gpus)} if gpus else {},
@@ -149,7 +138,7 @@ class Running:
         container = {"name": "model", "image": image, "imagePullPolicy": "IfNotPresent", "resources": resources}
         metadata = {
             "name": name,
-            "namespace": self.namespace,
+            "namespace": namespace or self.namespace,
             "labels": {"zerotide.dev/endpoint": "smollm2"},
             "finalizers": [FINALIZER],
         }
@@ -165,12 +154,12 @@ class Running:
         """Ask for a pod's deletion."""
         await self.client.delete(PODS, name, self.namespace, grace_seconds=grace)
 
-    async def until(self, name: str, condition: Callable[[Object], Any]) -> Object:
+    async def until(self, name: str, condition: Callable[[Object], Any], namespace: str = "") -> Object:
         """Wait until a pod's object meets a condition."""
         found: list[Object] = []
 
         async def met() -> bool:
-            found[:] = [await self.client.get(PODS, name, self.namespace)]
+            found[:] = [await self.client.get(PODS, name, namespace or self.namespace)]
             return bool(condition(found[0]))
 
         await eventually(met)
@@ -210,23 +199,19 @@ def running(pod: Object) -> bool:
     return pod["status"].get("phase") == "Running" and conditions.get("Ready") == "True"
 
 
-@pytest.fixture(scope="module")
-def kubeconfig(exporter_cluster: Cluster) -> Path:
-    """Use a local cluster, whose node has GPUs and whose image needs no registry."""
-    return Path(exporter_cluster.kubeconfig)
-
-
 @asynccontextmanager
-async def world(kubeconfig: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+async def world(
+    cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, database: str = ""
+) -> AsyncIterator[Running]:
     """Make a namespace with a reader and an activator account; remove it, finalizers and all, afterwards."""
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     namespace = f"billing-{uuid.uuid4().hex[:8]}"
     async with Client(await load_credentials()) as client:
         for crd in CRDS:
             with suppress(AlreadyExists):
                 await client.create(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(crd.read_text()))
         await client.create(NAMESPACES, {"metadata": {"name": namespace}})
-        for account in ("reader", "activator", "stranger", "default"):
+        for account in ("reader", "auditor", "activator", "stranger", "default"):
             with suppress(AlreadyExists):
                 await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": account, "namespace": namespace}})
         rule = {"apiGroups": ["zerotide.dev"], "resources": ["inferenceendpoints"], "verbs": ["get"]}
@@ -235,12 +220,18 @@ async def world(kubeconfig: Path, folder: Path, monkeypatch: pytest.MonkeyPatch)
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "read"}
         metadata = {"name": "read", "namespace": namespace}
         await client.create(ROLE_BINDINGS, {"metadata": metadata, "subjects": [subject], "roleRef": role})
-        made = Running(client, kubeconfig, folder, namespace)
+        everywhere, auditor = {"name": namespace}, {**subject, "name": "auditor"}
+        role = {**role, "kind": "ClusterRole", "name": namespace}
+        await client.create(CLUSTER_ROLES, {"metadata": everywhere, "rules": [rule]})
+        await client.create(CLUSTER_ROLE_BINDINGS, {"metadata": everywhere, "subjects": [auditor], "roleRef": role})
+        made = Running(client, cluster, folder, namespace, database)
         try:
             yield made
         finally:
             await made.end(signal.SIGKILL)
             await clean(client, namespace)
+            for kind in (CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES):
+                await client.delete(kind, namespace)
 
 
 async def clean(client: Client, namespace: str) -> None:
@@ -256,9 +247,9 @@ async def clean(client: Client, namespace: str) -> None:
 
 
 @pytest.fixture
-async def metered(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    """Prepare a namespace; the exporter is not started yet."""
-    async with world(kubeconfig, tmp_path, monkeypatch) as made:
+async def metered(exporter_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    """Prepare a namespace of a local cluster, whose node has GPUs; the exporter is not started yet."""
+    async with world(exporter_cluster, tmp_path, monkeypatch) as made:
         yield made
 
 
@@ -271,59 +262,96 @@ def allocated_seconds(pod: PodSegments) -> float:
     return total / 1e6
 
 
-async def follow(oracle: Oracle) -> asyncio.Task[None]:
-    """Let the oracle watch."""
-    task = asyncio.create_task(oracle.reflector.run())
-    await oracle.reflector.synced.wait()
-    return task
+async def agree(oracle: Oracle, *pods: PodSegments) -> None:
+    """Wait until the oracle has seen what the ledger says of these pods, to the second, and nothing else of them."""
+
+    async def same() -> bool:
+        held = {uid: each.seconds for uid, each in oracle.held().items()}
+        return {pod.pod_uid: allocated_seconds(pod) for pod in pods} == held and all(held.values())
+
+    try:
+        await eventually(same, 15)
+    except TimeoutError:
+        seen = {uid: held.seconds for uid, held in oracle.held().items()}
+        assert {pod.pod_uid: allocated_seconds(pod) for pod in pods} == seen
+    assert oracle.watching
 
 
 async def test_a_life_that_the_exporter_saw(metered: Running) -> None:
-    oracle = Oracle(metered.client, metered.namespace)
-    watching = await follow(oracle)
-    await metered.start()
-    made = await metered.pod("p1", gpus=2)
-    await metered.until("p1", running)
-    live = (await metered.known("p1"))["p1"]
-    assert (live.ended, live.units, live.node) == ("", 2, (await metered.until("p1", running))["spec"]["nodeName"])
-    await metered.delete("p1")
-    await metered.gone("p1")
-    pod = (await metered.segments())["p1"]
-    watching.cancel()
-    assert (pod.ended, pod.flags) == ("finished", ())
-    assert allocated_seconds(pod) == oracle.seconds(made["metadata"]["uid"])
+    with metered.oracle() as oracle:
+        await metered.start()
+        await metered.pod("p1", gpus=2)
+        await metered.until("p1", running)
+        live = (await metered.known("p1"))["p1"]
+        assert (live.ended, live.units, live.node) == ("", 2, (await metered.until("p1", running))["spec"]["nodeName"])
+        await metered.delete("p1")
+        await metered.gone("p1")
+        pod = (await metered.segments())["p1"]
+        assert (pod.ended, pod.flags) == ("finished", ())
+        await agree(oracle, pod)
     assert pod.accelerator == "nvidia-h100-80gb", "the node's label names the device"
     assert await metered.end() == 0
 
 
 async def test_a_life_and_death_while_the_exporter_was_down(metered: Running) -> None:
-    oracle = Oracle(metered.client, metered.namespace)
-    watching = await follow(oracle)
-    made = await metered.pod("p1")
-    await metered.until("p1", running)
-    await metered.delete("p1")
-    corpse = await metered.until("p1", lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
-    assert corpse["metadata"]["finalizers"] == [FINALIZER], "the kubelet waits for nobody, the object does"
-    await metered.start()
-    await metered.gone("p1")
-    pod = (await metered.segments())["p1"]
-    watching.cancel()
-    assert pod.ended == "finished"
-    assert allocated_seconds(pod) == oracle.seconds(made["metadata"]["uid"])
+    with metered.oracle() as oracle:
+        await metered.pod("p1")
+        await metered.until("p1", running)
+        await asyncio.sleep(1.1)  # stamps have whole seconds: a shorter life may cost nothing
+        await metered.delete("p1")
+        corpse = await metered.until("p1", lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
+        assert corpse["metadata"]["finalizers"] == [FINALIZER], "the kubelet waits for nobody, the object does"
+        await metered.start()
+        await metered.gone("p1")
+        pod = (await metered.segments())["p1"]
+        assert pod.ended == "finished"
+        await agree(oracle, pod)
+
+
+async def test_a_namespace_deleted_while_the_exporter_was_down_is_billed(metered: Running) -> None:
+    """Its pods wait for their meter; then it goes, and the bill stays."""
+    doomed = f"{metered.namespace}-doomed"
+    await metered.client.create(NAMESPACES, {"metadata": {"name": doomed}})
+    with metered.oracle(doomed) as oracle:
+        for number in range(3):
+            await metered.pod(f"p{number}", namespace=doomed)
+        for number in range(3):
+            await metered.until(f"p{number}", running, doomed)
+        await asyncio.sleep(1.1)
+        await metered.client.delete(NAMESPACES, doomed)
+        for number in range(3):
+            await metered.until(f"p{number}", lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"), doomed)
+        await metered.start()
+
+        async def absent() -> bool:
+            try:
+                await metered.client.get(NAMESPACES, doomed)
+            except NotFound:
+                return True
+            return False
+
+        await eventually(absent)
+        status, text = await metered.get(f"/api/v1/segments?namespace={doomed}", "auditor")
+        assert status == 200, text
+        pods = SegmentReport.model_validate_json(text).pods
+        assert {(pod.pod, pod.ended) for pod in pods} == {(f"p{number}", "finished") for number in range(3)}
+        await agree(oracle, *pods)
+    status, text = await metered.get(f"/api/v1/cost?namespace={doomed}", "auditor")
+    (cost,) = CostReport.model_validate_json(text).endpoints
+    assert (status, cost.replicas) == (200, 3) and float(cost.total) > 0
 
 
 async def test_a_forced_deletion_ends_when_the_container_did(metered: Running) -> None:
-    oracle = Oracle(metered.client, metered.namespace)
-    watching = await follow(oracle)
-    await metered.start()
-    made = await metered.pod("p1")
-    await metered.until("p1", running)
-    await metered.delete("p1", grace=0)
-    await metered.gone("p1")
-    pod = (await metered.segments())["p1"]
-    watching.cancel()
-    assert pod.ended == "finished"
-    assert allocated_seconds(pod) == oracle.seconds(made["metadata"]["uid"])
+    with metered.oracle() as oracle:
+        await metered.start()
+        await metered.pod("p1")
+        await metered.until("p1", running)
+        await asyncio.sleep(1.1)
+        await metered.delete("p1", grace=0)
+        await metered.gone("p1")
+        pod = (await metered.segments())["p1"]
+        assert pod.ended == "finished"
+        await agree(oracle, pod)
 
 
 async def test_an_image_that_cannot_be_pulled_is_blocked_and_a_pod_without_room_is_only_queued(
@@ -466,29 +494,36 @@ async def test_a_price_book_of_the_cluster_replaces_the_price_file(metered: Runn
         await metered.client.delete(PRICE_BOOKS, metered.namespace)
 
 
-async def test_killed_under_churn_every_pod_adds_up(metered: Running) -> None:
-    oracle = Oracle(metered.client, metered.namespace)
-    watching = await follow(oracle)
+@pytest.mark.parametrize("kept", ["sqlite", "postgres"])
+async def test_killed_under_churn_every_pod_adds_up(
+    kept: str, exporter_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter, and its database where it has one, are killed while pods come and go."""
     rng = random.Random(7)
-    await metered.start()
+    with Database() if kept == "postgres" else nullcontext(None) as database:
+        address = database.address if database else ""
+        async with world(exporter_cluster, tmp_path, monkeypatch, address) as metered:
+            with metered.oracle() as oracle:
+                await metered.start()
 
-    async def lives(name: str) -> None:
-        await metered.pod(name, gpus=rng.randrange(2))
-        await metered.until(name, running)
-        await asyncio.sleep(rng.uniform(0, 3))
-        await metered.delete(name, rng.choice([None, 0]))
+                async def lives(name: str) -> None:
+                    await metered.pod(name, gpus=rng.randrange(2))
+                    await metered.until(name, running)
+                    await asyncio.sleep(rng.uniform(1.1, 3))
+                    await metered.delete(name, rng.choice([None, 0]))
 
-    churning = asyncio.gather(*(lives(f"p{number}") for number in range(6)))
-    for _ in range(4):
-        await asyncio.sleep(rng.uniform(0.5, 2.5))
-        await metered.end(signal.SIGKILL)
-        await metered.start()
-    await churning
-    for number in range(6):
-        await metered.gone(f"p{number}")
-    pods = await metered.segments()
-    watching.cancel()
-    assert len(pods) == 6
-    for pod in pods.values():
-        assert pod.ended == "finished"
-        assert allocated_seconds(pod) == oracle.seconds(pod.pod_uid) > 0
+                churning = asyncio.gather(*(lives(f"p{number}") for number in range(6)))
+                for _ in range(4):
+                    await asyncio.sleep(rng.uniform(0.5, 2.5))
+                    if database is not None:
+                        await asyncio.to_thread(database.kill)
+                    await metered.end(signal.SIGKILL)
+                    if database is not None:
+                        await asyncio.to_thread(database.start)
+                    await metered.start()
+                await churning
+                for number in range(6):
+                    await metered.gone(f"p{number}")
+                pods = await metered.segments()
+                assert {pod.ended for pod in pods.values()} == {"finished"} and len(pods) == 6
+                await agree(oracle, *pods.values())

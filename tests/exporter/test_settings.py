@@ -27,6 +27,9 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
     assert parse(["--ledger", "/x"], environment).ledger == Path("/x")
     told = parse([], {"ZEROTIDE_DATABASE": "postgresql://me@db/ledger"})
     assert (told.database, parse([], {}).database) == ("postgresql://me@db/ledger", "")
+    told = parse([], {"ZEROTIDE_OTLP_ENDPOINT": "http://c:4318/v1/metrics/", "ZEROTIDE_OTLP_HEADERS": "a=b, c = d=e"})
+    assert (told.otlp_endpoint, told.otlp_headers) == ("http://c:4318", {"a": "b", "c": "d=e"})
+    assert (parse([], {}).otlp_endpoint, parse([], {}).otlp_interval_us) == ("", 60 * SECOND)
     assert (parse([], {}).prices, parse([], {}).price_book) == (None, "default")
 
 
@@ -36,6 +39,8 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
         ["--port", "many"],
         ["--port", "70000"],
         ["--settle-lag", "soon"],
+        ["--otlp-endpoint", "collector:4318"],
+        ["--otlp-headers", "secret"],
         ["--log-format", "xml"],
         ["--log-level", "loud"],
         ["--cluster", ""],

@@ -3,6 +3,7 @@
 ExporterError
 ├── SettingsError         flags or environment that make no sense
 ├── PriceFileError        a price file that cannot be read or is no price book
+├── PushRefused           an OpenTelemetry collector that did not take metrics
 └── StoreError
     ├── StoreUnavailable      the ledger cannot be written now (disk full, locked, closed): try again
     ├── StoreDamaged          the file is not a ledger, or is broken
@@ -23,6 +24,10 @@ class SettingsError(ExporterError):
 
 class PriceFileError(ExporterError):
     """A price file that cannot be read or is no price book."""
+
+
+class PushRefused(ExporterError):
+    """An OpenTelemetry collector did not take metrics."""
 
 
 class StoreError(ExporterError):

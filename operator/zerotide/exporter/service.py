@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import AsyncExitStack
 from functools import partial
 
 from aiohttp import web
+from prometheus_client.registry import CollectorRegistry
 
 from zerotide.api.names import LABEL_ACCELERATOR_CLASS, LABEL_ENDPOINT
 from zerotide.api.scalars import SECOND
@@ -17,6 +19,7 @@ from zerotide.exporter.endpoints import EndpointWatch, class_name, wake_of
 from zerotide.exporter.http import Interface
 from zerotide.exporter.metrics import LedgerCollector, registry
 from zerotide.exporter.nodes import NodeWatch
+from zerotide.exporter.otlp import Pusher
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.pricewatch import PriceWatch
@@ -85,7 +88,8 @@ class Service:
             }
         )
         self._collector.publish(await self._writer.run(lambda store: store.series()))
-        await self._listen()
+        shown = registry(self._collector)
+        await self._listen(shown)
         for name, run in (
             ("endpoints", self._endpoints.reflector.run()),
             ("nodes", self._nodes.reflector.run()),
@@ -96,6 +100,8 @@ class Service:
             ("seal", self._seals.run()),
         ):
             self._tasks.append(asyncio.create_task(run, name=name))
+        if self._settings.otlp_endpoint:
+            self._tasks.append(asyncio.create_task(self._pusher(shown).run(), name="push"))
 
     async def ended(self) -> None:
         """Return, or raise its failure, when any part of the exporter ends; none should."""
@@ -116,7 +122,7 @@ class Service:
     async def _open(self, name: str) -> Threaded[Store]:
         return await Threaded.open(lambda: open_store(self._settings), name)
 
-    async def _listen(self) -> None:
+    async def _listen(self, shown: CollectorRegistry) -> None:
         interface = Interface(
             writer=self._writer,
             reader=self._reader,
@@ -124,7 +130,7 @@ class Service:
             board=self._board,
             access=Access(self._client, self._settings.activator_user, self._settings.operator_user),
             clock=self._clock,
-            registry=registry(self._collector),
+            registry=shown,
             alive=self._dead,
             ready=self._unready,
         )
@@ -140,6 +146,12 @@ class Service:
                 "ledger": "PostgreSQL" if self._settings.database else str(self._settings.ledger),
             },
         )
+
+    def _pusher(self, shown: CollectorRegistry) -> Pusher:
+        settings = self._settings
+        where = {"k8s.cluster.name": settings.cluster, "service.instance.id": os.uname().nodename}
+        interval_s = settings.otlp_interval_us / SECOND
+        return Pusher(settings.otlp_endpoint, settings.otlp_headers, interval_s, shown, self._clock.now_us, where)
 
     async def _follow_pods(self) -> None:
         try:

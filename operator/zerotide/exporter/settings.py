@@ -15,6 +15,7 @@ from zerotide.api.names import (
     service_account_user,
 )
 from zerotide.exporter.errors import SettingsError
+from zerotide.exporter.otlp import PATH
 from zerotide.kube.options import Flags
 
 
@@ -33,6 +34,9 @@ class Settings:
     operator_user: str
     settle_lag_us: int
     settle_interval_us: int
+    otlp_endpoint: str
+    otlp_headers: Mapping[str, str]
+    otlp_interval_us: int
     seal_grace_us: int
     log_format: str
     log_level: str
@@ -56,6 +60,9 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("operator-user", operator, "user that is told what every endpoint costs")
     flags.add("settle-lag", "30s", "age at which time is counted in the metrics")
     flags.add("settle-interval", "5s", "time between counts")
+    flags.add("otlp-endpoint", "", "OpenTelemetry collector to send metrics to, as http://host:4318; empty for none")
+    flags.add("otlp-headers", "", "headers for the collector, as name=value, with commas between them")
+    flags.add("otlp-interval", "60s", "time between pushes to the collector")
     flags.add("seal-grace", "1h", "time after the end of a quarter of an hour at which its charges are sealed")
     given = flags.read(arguments)
     if not given.text("cluster"):
@@ -72,10 +79,27 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         operator_user=given.text("operator-user"),
         settle_lag_us=given.duration_us("settle-lag"),
         settle_interval_us=given.duration_us("settle-interval"),
+        otlp_endpoint=_collector(given.text("otlp-endpoint")),
+        otlp_headers=_headers(given.text("otlp-headers")),
+        otlp_interval_us=given.duration_us("otlp-interval"),
         seal_grace_us=given.duration_us("seal-grace"),
         log_format=given.log_format,
         log_level=given.log_level,
     )
+
+
+def _collector(text: str) -> str:
+    if text and not text.startswith(("http://", "https://")):
+        raise SettingsError(f"--otlp-endpoint {text!r}: give an http or https address, without /v1/metrics, or nothing")
+    return text.rstrip("/").removesuffix(PATH)
+
+
+def _headers(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        # A header may hold a secret, so it is not repeated.
+        raise SettingsError("--otlp-headers must be name=value, with commas between them")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _database(text: str) -> str:
