@@ -28,10 +28,10 @@ def _append_only(table: str) -> str:
 
 def _noted(source: str) -> str:
     """Return the body of a trigger that notes (namespace, endpoint, since_us) of a query as late."""
-    # An outer INSERT OR IGNORE would rule conflicts in here as well, so this has none.
+    # How the outer statement treats conflicts would hold in here as well, so this has none.
     return f"""BEGIN
         UPDATE late SET number = number + 1 WHERE (namespace, endpoint, since_us) IN ({source});
-        INSERT OR IGNORE INTO late SELECT *, 0 FROM ({source});
+        INSERT INTO late SELECT *, 0 FROM ({source} EXCEPT SELECT namespace, endpoint, since_us FROM late);
     END;"""
 
 
