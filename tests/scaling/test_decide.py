@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from zerotide.api.scalars import MINUTE, SECOND
+from zerotide.scaling.arrivals import Arrivals
 from zerotide.scaling.decide import Decision, Facts, Why, decide, wanted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
@@ -55,7 +56,15 @@ UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
         (POLICY, replace(QUIET, in_flight=1), UP, 1, Why.UNCHANGED),
         (POLICY, replace(QUIET, in_flight=3), UP, 2, Why.DEMAND),
         (POLICY, replace(QUIET, in_flight=3), replace(UP, blocked="no"), 1, Why.BLOCKED),
-        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=4), 1, Why.DEMAND),
+        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=4), 2, Why.DEMAND),
+        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=2), 1, Why.DEMAND),
+        (
+            replace(POLICY, scale_down_us=0),
+            replace(QUIET, last_activity_us=NOW),
+            replace(UP, replicas=4),
+            1,
+            Why.DEMAND,
+        ),
         (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
         (POLICY, replace(QUIET, in_flight=1), replace(UP, sleep=True), 1, Why.UNCHANGED),
         (POLICY, replace(QUIET, missing=("x",), reported_us=0), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
@@ -108,7 +117,50 @@ def test_stabilization() -> None:
     facts = replace(facts, replicas=4)
     dip = decide(policy, calm, window, facts, NOW + 11 * SECOND)
     assert dip.replicas == 4 and dip.until_us is not None
-    assert decide(policy, calm, window, facts, NOW + 72 * SECOND).replicas == 1
+    assert decide(policy, calm, window, facts, NOW + 72 * SECOND).replicas == 2, "no more than half at once"
+    facts = replace(facts, replicas=2, lowered_us=NOW + 72 * SECOND)
+    pause = decide(policy, calm, window, facts, NOW + 73 * SECOND)
+    assert pause.replicas == 2 and pause.until_us == NOW + 102 * SECOND
+    assert decide(policy, calm, window, facts, NOW + 102 * SECOND).replicas == 1
+
+
+def test_panic() -> None:
+    """More than twice as many as there are, for a tenth of the time, need no more certainty; a few more do."""
+    policy = replace(POLICY, scale_up_us=60 * SECOND)
+    facts = replace(UP, replicas=2)
+    window = Window().add(NOW - 100 * SECOND, 2, 60 * SECOND).add(NOW, 5, 60 * SECOND)
+    busy = replace(QUIET, in_flight=10)
+    first = decide(policy, busy, window, facts, NOW + 5 * SECOND)
+    assert first.replicas == 2 and first.until_us == NOW + 6 * SECOND
+    assert decide(policy, busy, window, facts, NOW + 6 * SECOND).replicas == 5
+    window = Window().add(NOW - 100 * SECOND, 2, 60 * SECOND).add(NOW, 3, 60 * SECOND)
+    some = replace(QUIET, in_flight=6)
+    assert decide(policy, some, window, facts, NOW + 30 * SECOND).replicas == 2
+    assert decide(policy, some, window, facts, NOW + 60 * SECOND).replicas == 3
+
+
+@pytest.mark.parametrize(
+    ("wait", "serving", "expected"),
+    [(0, 2, 1), (500, 2, 1), (501, 2, 3), (750, 2, 3), (751, 2, 4), (60_000, 2, 4), (60_000, 0, 1), (60_000, 5, 10)],
+)
+def test_waiting_asks_for_replicas_in_proportion(wait: int, serving: int, expected: int) -> None:
+    """By those that serve, at most as many again; the larger of both targets wins; a wake is no wait."""
+    policy = replace(POLICY, queue_delay_us=500_000)
+    load = replace(QUIET, held=2, wait_us=wait * 1000)
+    assert wanted(load, policy, serving) == expected
+    assert wanted(replace(load, held=40), policy, serving) == max(expected, 20)
+    assert wanted(load, POLICY, serving) == 1, "where it is not asked for it does not matter"
+
+
+def test_a_line_is_looked_at_again_and_told() -> None:
+    """It grows older without any news of it."""
+    policy = replace(POLICY, queue_delay_us=500_000)
+    load = replace(QUIET, held=2, last_activity_us=NOW, wait_us=800_000)
+    window = Window().add(NOW, wanted(load, policy, 1), 60 * SECOND)
+    grown = decide(policy, load, window, UP, NOW)
+    assert grown.replicas == 2 and "wait for 800ms" in grown.message and "500ms is the target" in grown.message
+    waiting = decide(policy, replace(load, wait_us=0), Window().add(NOW, 1, MINUTE), UP, NOW)
+    assert waiting.replicas == 1 and waiting.until_us is not None and waiting.until_us <= NOW + SECOND
 
 
 def test_a_fresh_window_removes_nothing() -> None:
@@ -116,7 +168,7 @@ def test_a_fresh_window_removes_nothing() -> None:
     window = Window().add(NOW, 1, MINUTE)
     load = replace(QUIET, in_flight=1)
     assert decide(POLICY, load, window, replace(UP, replicas=3), NOW).replicas == 3
-    assert decide(POLICY, load, window, replace(UP, replicas=3), NOW + MINUTE).replicas == 1
+    assert decide(POLICY, load, window, replace(UP, replicas=3), NOW + MINUTE).replicas == 2
 
 
 numbers = st.integers(0, 50)
@@ -128,6 +180,7 @@ loads = st.builds(
     last_request_us=st.integers(0, NOW),
     reported_us=st.integers(NOW - 20 * MINUTE, NOW + MINUTE),
     missing=st.sampled_from([(), ("x",)]),
+    wait_us=st.integers(0, 10 * SECOND),
 )
 policies = st.builds(
     Policy,
@@ -138,6 +191,7 @@ policies = st.builds(
     idle_us=st.integers(5, 600).map(lambda seconds: seconds * SECOND),
     scale_up_us=st.integers(0, 60).map(lambda seconds: seconds * SECOND),
     scale_down_us=st.integers(0, 120).map(lambda seconds: seconds * SECOND),
+    queue_delay_us=st.sampled_from([0, 0, 500_000]),
 )
 facts = st.builds(
     Facts,
@@ -145,6 +199,7 @@ facts = st.builds(
     since_us=st.one_of(st.none(), st.integers(NOW - 20 * MINUTE, NOW)),
     wake=st.sampled_from([None, Why.REQUEST, Why.ANNOTATION]),
     sleep=st.booleans(),
+    lowered_us=st.one_of(st.none(), st.integers(NOW - 5 * MINUTE, NOW + 5 * MINUTE)),
 )
 
 
@@ -177,7 +232,8 @@ def test_more_load_never_means_fewer_replicas(policy: Policy, load: Load, known:
 def test_a_decision_that_was_taken_stands(policy: Policy, load: Load, known: Facts) -> None:
     """Deciding again from where it led changes nothing, as long as nothing else does."""
     decision = take(policy, load, known)
-    after = Facts(replicas=decision.replicas, since_us=known.since_us)
+    lowered = NOW if decision.replicas < known.replicas else known.lowered_us
+    after = Facts(replicas=decision.replicas, since_us=known.since_us, lowered_us=lowered)
     again = take(policy, load, after)
     assert again.replicas == decision.replicas or (decision.replicas > 0 and again.why is Why.IDLE)
 
@@ -194,19 +250,24 @@ class Endpoint(RuleBasedStateMachine):
         self.since: int | None = None
         self.window = Window()
         self.missing = False
-        self.asleep_at: int | None = None
+        self.lowered: int | None = None
+        self.arrivals, self.came = Arrivals(), 0
 
     def load(self) -> Load:
         """Return what the activators say."""
         missing = ("x",) if self.missing else ()
-        reported = 0 if self.missing else self.reported
-        return Load(self.held, self.flying, self.last, self.last, reported, missing)
+        reported, came = (0, 0) if self.missing else (self.reported, self.came)
+        self.arrivals = self.arrivals.add(self.now, came, self.held)
+        wait = self.arrivals.wait_us(self.held, self.now)
+        assert wait >= 0
+        return Load(self.held, self.flying, self.last, self.last, reported, missing, came, wait)
 
     @rule()
     def arrive(self) -> None:
-        """A request comes: it flies where a replica serves, else it is held."""
+        """A request comes: it flies where a replica has room, else it is held."""
         self.last = self.now
-        if self.since is not None:
+        self.came += 1
+        if self.since is not None and self.flying < 2 * self.policy.target * self.replicas:
             self.flying += 1
         else:
             self.held += 1
@@ -248,7 +309,17 @@ class Endpoint(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The operator forgets what it did not write down."""
-        self.window = Window()
+        self.window, self.arrivals = Window(), Arrivals()
+
+    @rule(seconds=st.integers(-400, 400))
+    def jump(self, seconds: int) -> None:
+        """The operator's clock is put right, and nobody else's; what is heard from now on is by the new one."""
+        self.now += seconds * SECOND
+
+    @rule(policy=policies)
+    def change(self, policy: Policy) -> None:
+        """Somebody edits the spec."""
+        self.policy = replace(policy, pinned=0)
 
     @invariant()
     def decides(self) -> None:
@@ -256,15 +327,22 @@ class Endpoint(RuleBasedStateMachine):
         if not hasattr(self, "policy"):
             return
         load = self.load()
-        keep = max(self.policy.scale_up_us, self.policy.scale_down_us)
-        self.window = self.window.add(self.now, wanted(load, self.policy), keep)
-        decision = decide(self.policy, load, self.window, Facts(self.replicas, self.since), self.now)
+        serving = self.replicas if self.since is not None else 0
+        self.window = self.window.add(self.now, wanted(load, self.policy, serving), self.policy.keep_us)
+        facts = Facts(self.replicas, self.since, lowered_us=self.lowered)
+        decision = decide(self.policy, load, self.window, facts, self.now)
+        assert decision.until_us is None or decision.until_us > self.now
         assert self.policy.min_replicas <= decision.replicas <= self.policy.max_replicas
         if decision.replicas == 0 and self.replicas:
             assert not load.active and not load.missing
             assert self.now - self.last >= self.policy.idle_us
         if load.held:
             assert decision.replicas >= 1
+        halved = self.replicas - self.replicas // 2
+        if 0 < decision.replicas < self.replicas and self.policy.scale_down_us > 1:
+            assert decision.replicas >= min(halved, self.policy.max_replicas), "no more than half at once"
+        if decision.replicas < self.replicas:
+            self.lowered = self.now
         self.replicas = decision.replicas
         if not self.replicas:
             self.since = None
@@ -274,6 +352,7 @@ class Endpoint(RuleBasedStateMachine):
         if not hasattr(self, "policy"):
             return
         self.missing, self.held, self.flying = False, 0, 0
+        self.now = max(self.now, self.last)
         if self.replicas and self.since is None:
             self.since = self.now
         for _ in range(4):
@@ -296,13 +375,14 @@ def test_no_flapping_under_a_constant_load(policy: Policy, peaks: list[int], lev
     """Whatever came before: once the load is constant, replicas change direction at most once."""
     policy = replace(policy, pinned=0)
     window, now, replicas = Window(), NOW, 1
-    keep = max(policy.scale_up_us, policy.scale_down_us)
-    changes = []
+    changes, lowered = [], None
     for index, in_flight in enumerate([*peaks, *[level] * 60]):
         now += 5 * SECOND
         load = Load(0, in_flight, now, now, now)
-        window = window.add(now, wanted(load, policy), keep)
-        decision = decide(policy, load, window, Facts(replicas, NOW), now)
+        window = window.add(now, wanted(load, policy), policy.keep_us)
+        decision = decide(policy, load, window, Facts(replicas, NOW, lowered_us=lowered), now)
+        if decision.replicas < replicas:
+            lowered = now
         if index > len(peaks) and decision.replicas != replicas:
             changes.append(decision.replicas > replicas)
         replicas = decision.replicas

@@ -22,6 +22,19 @@ class Concurrency(Model):
     ] = 32
 
 
+class QueueDelay(Model):
+    """How long requests wait for a replica."""
+
+    target: Annotated[
+        Duration,
+        Span("10ms", "10m"),
+        Field(
+            description="Time that a request may wait while replicas serve. As long as it is longer, replicas are "
+            "added: in proportion, at most as many as serve. A wake is no such wait."
+        ),
+    ]
+
+
 class Idle(Model):
     """When an endpoint falls asleep."""
 
@@ -70,6 +83,13 @@ class Scaling(Model):
     concurrency: Annotated[Concurrency, Field(description="How many requests one replica serves at a time.")] = (
         Concurrency()
     )
+    queue_delay: Annotated[
+        QueueDelay | None,
+        Field(
+            description="How long requests may wait for a replica. The largest number wins, of this and of "
+            "`concurrency.target`. Absent: waiting adds no replicas by itself."
+        ),
+    ] = None
     idle: Annotated[Idle, Field(description="When the endpoint falls asleep.")] = Idle()
     stabilization: Annotated[
         Stabilization, Field(description="How long a load must last before the number of replicas follows it.")

@@ -178,10 +178,10 @@ class Operator:
             self.queue.add(key, Priority.SWEEP)
 
     def _demand_changed(self, key: str) -> None:
-        endpoint = self._parsed(key)
-        if endpoint is None or not self.signals.matters(endpoint, self._clock.now_us()):
+        endpoint, now_us = self._parsed(key), self._clock.now_us()
+        if endpoint is None or not self.signals.matters(endpoint, now_us):
             return
-        waiting = self.signals.load(endpoint).held and not endpoint.status.desired_replicas
+        waiting = self.signals.load(endpoint, now_us).held and not endpoint.status.desired_replicas
         self.queue.add(key, Priority.WAKE if waiting else Priority.CHANGE)
 
     def _woken(self, view: View, wake: Wake) -> None:

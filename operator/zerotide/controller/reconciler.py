@@ -31,6 +31,7 @@ from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
 from zerotide.reconcile.observed import Object, Observed
 from zerotide.reconcile.plan import Delete, plan
 from zerotide.reconcile.plan import Notice as Told
+from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import Rendering, render_all
 from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
@@ -255,7 +256,8 @@ class Reconciler:
         if held is not None and held.uid == endpoint.metadata.uid:
             endpoint = _with_status(endpoint, held.status)
         pods = world.pods.of(key)
-        load = world.signals.load(endpoint)
+        load = world.signals.load(endpoint, now_us)
+        serving = sum(pod.counts and pod.stage is Stage.READY for pod in pods)
         observed = Observed(
             endpoint=endpoint,
             status=raw.get("status") or {},
@@ -267,7 +269,7 @@ class Reconciler:
             mounts=world.pods.starts.mounts(pods),
             activators=world.addresses(),
             load=load,
-            window=world.signals.window(endpoint, load, now_us),
+            window=world.signals.window(endpoint, load, now_us, serving),
             learned=world.signals.learned(endpoint, load, now_us),
             finished=world.signals.finished(key),
             spent=world.costs.of(key),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.controller.learners import Learners
 from zerotide.controller.streams import Streams
 from zerotide.reconcile import wakes
 from zerotide.reconcile.wakes import Sightings, WakeStamps
+from zerotide.scaling.arrivals import Arrivals
 from zerotide.scaling.decide import Why, wanted
 from zerotide.scaling.demand import Load, View, load_of
 from zerotide.scaling.learning.explain import Learned
@@ -26,25 +29,35 @@ class Signals:
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
         self._called: dict[str, int] = {}
+        self._arrivals: dict[str, Arrivals] = {}
+        self._serving: dict[str, int] = {}
 
-    def load(self, endpoint: InferenceEndpoint) -> Load:
+    def load(self, endpoint: InferenceEndpoint, now_us: int) -> Load:
         """Return what the endpoint is asked for now."""
-        return load_of(endpoint.key, endpoint.metadata.uid, self._streams.views, self._streams.names)
+        key = endpoint.key
+        load = load_of(key, endpoint.metadata.uid, self._streams.views, self._streams.names)
+        if endpoint.spec.scaling.queue_delay is None:
+            self._arrivals.pop(key, None)
+            return load
+        arrivals = self._arrivals.get(key, Arrivals()).add(now_us, load.arrivals, load.held)
+        self._arrivals[key] = arrivals
+        return replace(load, wait_us=arrivals.wait_us(load.held, now_us))
 
-    def window(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Window:
-        """Note what the load wants and return the window with it."""
-        policy = Policy.of(endpoint.spec)
-        keep = max(policy.scale_up_us, policy.scale_down_us)
-        window = self._windows.get(endpoint.key, Window()).add(now_us, wanted(load, policy), keep)
-        self._windows[endpoint.key] = window
+    def window(self, endpoint: InferenceEndpoint, load: Load, now_us: int, serving: int | None = None) -> Window:
+        """Note what the load wants and return the window with it; `serving` are as many as last time if not given."""
+        policy, key = Policy.of(endpoint.spec), endpoint.key
+        if serving is not None:
+            self._serving[key] = serving
+        wants = wanted(load, policy, self._serving.get(key, 0))
+        window = self._windows.get(key, Window()).add(now_us, wants, policy.keep_us)
+        self._windows[key] = window
         return window
 
     def matters(self, endpoint: InferenceEndpoint, now_us: int) -> bool:
         """Tell whether demand changed in a way that may change the decision."""
-        load = self.load(endpoint)
+        load = self.load(endpoint, now_us)
         self._learners.observe(endpoint, load, now_us)
-        self.window(endpoint, load, now_us)
-        state = (load.active, wanted(load, Policy.of(endpoint.spec)))
+        state = (load.active, self.window(endpoint, load, now_us).latest)
         before = self._last.get(endpoint.key)
         self._last[endpoint.key] = state
         if load.active and not (before and before[0]):
@@ -79,7 +92,7 @@ class Signals:
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
-        for table in (self._windows, self._last, self._finished, self._called):
+        for table in (self._windows, self._last, self._finished, self._called, self._arrivals, self._serving):
             table.pop(key, None)
         self._learners.forget(key)
 

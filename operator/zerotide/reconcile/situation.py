@@ -92,6 +92,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         sleep=sleep,
         blocked=blocked,
         give_up=give_up,
+        lowered_us=_lowered_us(status),
     )
     due = _due(current, policy, now_us, retry_us, floor.until_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
@@ -188,6 +189,11 @@ def _since(
     if finding is not None and finding.reason is Reason.UNSCHEDULABLE:
         return min(pod.created_us for pod in current) + policy.capacity_us
     return 0 if obstacle else None
+
+
+def _lowered_us(status: Status) -> int | None:
+    """Return when replicas were last taken away, None where nobody remembers."""
+    return next((parse_time(each.time) for each in status.decisions if each.to_replicas < each.from_replicas), None)
 
 
 def _lead_us(status: Status) -> int:

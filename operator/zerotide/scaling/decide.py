@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zerotide.api.scalars import MILLISECOND
+from zerotide.api.scalars import MILLISECOND, SECOND, format_duration
 from zerotide.api.wording import counted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
@@ -13,6 +13,8 @@ from zerotide.scaling.policy import Policy
 from zerotide.scaling.window import Window
 
 _SOON_US = 20 * MILLISECOND
+_LINE_US = 1 * SECOND
+"""After how long a line of requests is looked at again: who waits has waited longer by then."""
 
 
 class Why(StrEnum):
@@ -39,7 +41,7 @@ class Facts:
 
     `since_us` is when the endpoint became able to serve, None while it is starting. `wake` is an unhandled wish to
     wake (Request or Annotation), `sleep` one to sleep. `blocked` says why no pod may be started; what runs, runs on.
-    `give_up` ends a start that failed.
+    `give_up` ends a start that failed. `lowered_us` is when replicas were last taken away, None for never.
     """
 
     replicas: int = 0
@@ -48,6 +50,7 @@ class Facts:
     sleep: bool = False
     blocked: str = ""
     give_up: bool = False
+    lowered_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,17 @@ class Decision:
     until_us: int | None = None
 
 
-def wanted(load: Load, policy: Policy) -> int:
-    """Return the replicas that the load asks for by itself, unbounded."""
-    return -(-(load.held + load.in_flight) // policy.target)
+def wanted(load: Load, policy: Policy, serving: int = 0) -> int:
+    """Return the replicas that the load asks for by itself, unbounded: the largest number of all targets.
+
+    `serving` are the replicas that take requests now. Waiting counts by them, not by those that were asked for: what
+    is starting already will shorten the line.
+    """
+    by_requests = -(-(load.held + load.in_flight) // policy.target)
+    if not policy.queue_delay_us or load.wait_us <= policy.queue_delay_us:
+        return by_requests
+    by_wait = min(-(-serving * load.wait_us // policy.queue_delay_us), 2 * serving)
+    return max(by_requests, by_wait)
 
 
 def decide(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
@@ -112,24 +123,48 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
         if resting.asleep:
             return Decision(0, Why.IDLE, "no request for the idle timeout")
         floor, kept, until = 1, resting.kept_by, resting.until_us
-    target, moves = _by_load(policy, window, facts.replicas, now_us)
+    target, moves = _by_load(policy, window, facts, now_us)
     replicas = min(max(target, floor), policy.max_replicas)
+    if policy.queue_delay_us and load.held:
+        moves = (*moves, now_us + _LINE_US)
     until = min((time for time in (until, *moves) if time is not None), default=None)
     if replicas == facts.replicas:
         return Decision(replicas, Why.UNCHANGED, "", kept, until)
     if facts.replicas < policy.min_replicas:
         return Decision(replicas, Why(policy.min_by), f"{policy.min_reason} asks for it", kept, until)
-    asked = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
-    return Decision(replicas, Why.DEMAND, asked, kept, until)
+    return Decision(replicas, Why.DEMAND, _asked(policy, load), kept, until)
 
 
-def _by_load(policy: Policy, window: Window, replicas: int, now_us: int) -> tuple[int, tuple[int | None, ...]]:
+def _asked(policy: Policy, load: Load) -> str:
+    """Return by what the load asks for replicas."""
+    requests = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
+    if not policy.queue_delay_us or load.wait_us <= policy.queue_delay_us:
+        return requests
+    wait, most = (format_duration(each) for each in (load.wait_us // 1000 * 1000, policy.queue_delay_us))
+    return f"{requests}; they wait for {wait}, where {most} is the target"
+
+
+def _by_load(policy: Policy, window: Window, facts: Facts, now_us: int) -> tuple[int, tuple[int | None, ...]]:
+    """Return the replicas that the window asks for, and when it may ask for others although the load stays."""
+    replicas = facts.replicas
     up = min(window.within(now_us, policy.scale_up_us, replicas))
     down = max(window.within(now_us, policy.scale_down_us, replicas))
-    moves = (
+    moves = [
         window.next_change_us(now_us, policy.scale_up_us),
         window.next_change_us(now_us, policy.scale_down_us) if replicas > 1 else None,
-    )
+    ]
+    if window.latest > 2 * replicas:
+        # So far above that waiting for certainty costs more than a replica too many.
+        panic = min(window.within(now_us, policy.panic_us, replicas))
+        up = max(up, panic if panic > 2 * replicas else 0)
+        moves.append(window.next_change_us(now_us, policy.panic_us))
     if up > replicas:
-        return up, moves
-    return min(down, replicas), moves
+        return up, tuple(moves)
+    if down < replicas and policy.pace_us:
+        next_us = 0 if facts.lowered_us is None else facts.lowered_us + policy.pace_us
+        # A clock that fell must not hold them for ever.
+        if now_us < next_us <= now_us + policy.pace_us:
+            return replicas, (*moves, next_us)
+        down = max(down, replicas - replicas // 2)
+        return down, (*moves, now_us + policy.pace_us)
+    return min(down, replicas), tuple(moves)

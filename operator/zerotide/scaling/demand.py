@@ -31,6 +31,10 @@ class Load:
     """The newest arrival or end of a request, 0 if none is known; starts of activators do not count."""
     reported_us: int = 0
     missing: tuple[str, ...] = ()
+    arrivals: int = 0
+    """Requests that came since each activator's start, as far as they are known."""
+    wait_us: int = 0
+    """How long requests wait in line now, where that is asked for."""
 
     @property
     def active(self) -> bool:
@@ -108,7 +112,7 @@ def load_of(endpoint: str, uid: str, views: Mapping[str, View], expected: Iterab
     """
     wanted = sorted(set(expected))
     missing = tuple(name for name in wanted if name not in views or not views[name].complete)
-    held = in_flight = activity = request = 0
+    held = in_flight = activity = request = arrivals = 0
     for view in views.values():
         if not view.complete:
             continue
@@ -116,9 +120,10 @@ def load_of(endpoint: str, uid: str, views: Mapping[str, View], expected: Iterab
         demand = view.demand(endpoint, uid)
         if demand is not None:
             held, in_flight = held + demand.held, in_flight + demand.in_flight
+            arrivals += demand.arrivals
             if demand.last_activity_us:
                 request = max(request, view.here(demand.last_activity_us))
     if not wanted:
         missing = ("any activator",)
     reported = 0 if missing else min(views[name].reported_us for name in wanted)
-    return Load(held, in_flight, max(activity, request), request, reported, missing)
+    return Load(held, in_flight, max(activity, request), request, reported, missing, arrivals)

@@ -20,6 +20,8 @@ class Policy:
     max_replicas: int = 1
     pinned: int = 0
     target: int = 8
+    queue_delay_us: int = 0
+    """How long a request may wait for a replica that serves; 0 asks nothing of it."""
     idle_us: int = 5 * MINUTE
     scale_up_us: int = 0
     scale_down_us: int = MINUTE
@@ -38,6 +40,7 @@ class Policy:
             max_replicas=scaling.max_replicas,
             pinned=scaling.pinned_replicas,
             target=scaling.concurrency.target,
+            queue_delay_us=scaling.queue_delay.target.us if scaling.queue_delay else 0,
             idle_us=scaling.idle.timeout.us,
             scale_up_us=scaling.stabilization.scale_up.us,
             scale_down_us=scaling.stabilization.scale_down.us,
@@ -47,6 +50,21 @@ class Policy:
             capacity_us=spec.start.capacity_timeout.us,
             deadline_us=spec.start.deadline.us,
         )
+
+    @property
+    def panic_us(self) -> int:
+        """Return how long more than twice the replicas must be wanted: a tenth of the time for others."""
+        return self.scale_up_us // 10
+
+    @property
+    def pace_us(self) -> int:
+        """Return the time within which no more than half of the replicas leave: half of the time before one does."""
+        return self.scale_down_us // 2
+
+    @property
+    def keep_us(self) -> int:
+        """Return how long a window must reach back."""
+        return max(self.scale_up_us, self.scale_down_us)
 
     def at_least(self, floor: Floor) -> Self:
         """Return the policy with the floor that holds by the clock, within its bounds."""

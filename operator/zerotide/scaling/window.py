@@ -11,6 +11,11 @@ class Window:
 
     steps: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def latest(self) -> int:
+        """Return what was wanted last, 0 before anything was."""
+        return self.steps[-1][1] if self.steps else 0
+
     def add(self, now_us: int, wanted: int, keep_us: int) -> Window:
         """Return the window with what is wanted now; steps that ended `keep_us` ago are forgotten."""
         steps = list(self.steps)
