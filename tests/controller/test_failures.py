@@ -109,6 +109,10 @@ async def test_taken_accelerators_are_waited_for(rig: Rig) -> None:
     status = await rig.state(namespace, "a", "WaitingForCapacity")
     conditions = {item["type"]: item for item in status["conditions"]}
     assert [conditions[type_]["status"] for type_ in ("Ready", "Accepting", "Stalled")] == ["True", "True", "False"]
+    told = (
+        f"it waits for 1 × nvidia.com/gpu; of {total} nvidia.com/gpu on all nodes endpoints hold {total}: taker {total}"
+    )
+    assert conditions["Ready"]["message"].endswith(told), conditions["Ready"]["message"]
     await rig.client.delete(INFERENCE_ENDPOINTS, "taker", namespace)
     await rig.state(namespace, "a", "Awake", timeout=60)
 

@@ -15,6 +15,7 @@ from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Classes
 from zerotide.reconcile.external import Writer
+from zerotide.reconcile.holders import Holders
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.observed import Observed, Spent
 from zerotide.reconcile.plan import Delete, Notice, Plan, plan
@@ -57,6 +58,7 @@ class World:
     """What was told once, by reason and by what it is told once for."""
     names_taken: tuple[Taken, ...] = ()
     writer: Writer | None = None
+    holders: Holders = field(default_factory=dict)
     _uids: int = 0
 
     @property
@@ -136,6 +138,7 @@ class World:
             learned=self.learned,
             spent=self.spent,
             writer=self.writer,
+            holders=self.holders,
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,
         )

@@ -130,6 +130,7 @@ def conditions(
     rolling_out: bool = False,
     name_taken: str = "",
     external_writer: str = "",
+    detail: str = "",
 ) -> list[dict[str, Any]]:
     """Return the five conditions of a state, as the API server takes them.
 
@@ -137,7 +138,8 @@ def conditions(
     lastTransitionTime, so that an unchanged endpoint is written unchanged. `rolling_out` counts only in
     states where a replica serves. `name_taken` says that an older endpoint keeps a model name of this one: it is
     not what its spec asks for, so not Ready, but it works in every other way. `external_writer` says who else writes
-    what only the operator may; Reconciling tells it, since it is put back.
+    what only the operator may; Reconciling tells it, since it is put back. `detail` is for people who may read the
+    endpoint, and so for Ready alone.
     """
     row = truth(state, reason)
     ready = (False, Reason.MODEL_NAME_CONFLICT) if name_taken else (row.ready, reason)
@@ -162,7 +164,7 @@ def conditions(
                 "type": type_.value,
                 "status": status,
                 "reason": why.value,
-                "message": told.get(why) or _message(type_, holds, message),
+                "message": told.get(why) or _message(type_, holds, message, detail),
                 "lastTransitionTime": since or format_time(now_us),
                 "observedGeneration": observed_generation,
             }
@@ -175,8 +177,8 @@ def brief(text: str) -> str:
     return text if len(text) <= _BRIEF else f"{text[:_BRIEF].rsplit(' ', 1)[0]} … (see Ready)"
 
 
-def _message(type_: ConditionType, holds: bool, message: str) -> str:
+def _message(type_: ConditionType, holds: bool, message: str, detail: str) -> str:
     if type_ is ConditionType.READY:
-        return message
+        return f"{message}; {detail}" if detail else message
     # Clients are answered with what Accepting says, and people who wait for a start with what Stalled says.
     return _SAYS.get((type_, holds)) or brief(message)

@@ -17,6 +17,7 @@ from zerotide.controller.trimming import alike, trimmed_child
 from zerotide.kube import Change, Packed, Reflector
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Claims, claim_of
+from zerotide.reconcile.holders import Holders, holders
 from zerotide.reconcile.pods import Pod, read
 
 Object = dict[str, Any]
@@ -194,6 +195,10 @@ class Pods:
         self._pods.setdefault(key, {})[pod.uid] = pod
         self.starts.observe(pod, now_us)
         return key
+
+    def holders(self) -> Holders:
+        """Return which endpoints hold devices."""
+        return holders((key, pod) for key, pods in self._pods.items() for pod in pods.values())
 
     def of(self, key: str) -> tuple[Pod, ...]:
         """Return the pods of an endpoint, oldest first."""

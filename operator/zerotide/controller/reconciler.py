@@ -274,6 +274,7 @@ class Reconciler:
             finished=world.signals.finished(key),
             spent=world.costs.of(key),
             names_taken=world.endpoints.claims.taken(key),
+            holders=world.pods.holders() if any(pod.stage is Stage.UNSCHEDULABLE for pod in pods) else {},
             written_us=self._written.get(key, 0),
             held_us=held.since_us if held else None,
         )

@@ -12,6 +12,7 @@ from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.deployment import replicas_of
 from zerotide.reconcile.external import Writer
+from zerotide.reconcile.holders import Holders
 from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.pods import Pod
 from zerotide.scaling.demand import Load
@@ -59,6 +60,8 @@ class Observed:
     writer: Writer | None = None
     learned: Learned | None = None
     spent: Spent | None = None
+    holders: Holders = field(default_factory=dict)
+    """Who holds devices, where a replica waits for some."""
     written_us: int = 0
     held_us: int | None = None
 

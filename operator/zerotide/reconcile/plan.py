@@ -27,6 +27,8 @@ Object = dict[str, Any]
 
 PREDECESSOR_US = 300 * MILLISECOND
 CONFLICT_US = 15 * SECOND
+HOLDERS_US = 10 * SECOND
+"""How long it may take until it is told that others hold what an endpoint waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
         times.append(now_us + PREDECESSOR_US)
     if outcome.reason is Reason.NAME_CONFLICT:
         times.append(now_us + CONFLICT_US)
+    if outcome.state is State.WAITING_FOR_CAPACITY:
+        times.append(now_us + HOLDERS_US)
     if observed.writer is not None:
         times.append(observed.writer.until_us)
     return Plan(

@@ -8,6 +8,7 @@ from zerotide.api.conditions import DEFAULT_REASONS, Reason, State, truth
 from zerotide.api.endpoint import Status
 from zerotide.api.scalars import format_time
 from zerotide.reconcile.claims import explain
+from zerotide.reconcile.holders import waits_for
 from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.situation import Situation
@@ -32,11 +33,16 @@ class Verdict(NamedTuple):
     message: str
     rolling_out: bool = False
     name_taken: str = ""
+    detail: str = ""
+    """What Ready says beside the message, and nothing that clients are answered with."""
 
 
 def verdict(observed: Observed, steering: Steering, now_us: int) -> Verdict:
     """Return the state that the endpoint is in once the decision has been carried out."""
     found = _verdict(observed, steering, now_us)
+    if found.state is State.WAITING_FOR_CAPACITY:
+        key, device = observed.endpoint.key, steering.situation.device
+        found = found._replace(detail=waits_for(device, key, observed.nodes, observed.holders))
     # What is not served at all is told first: names matter to requests that could be served.
     matters = truth(found.state, found.reason).accepting
     return found._replace(name_taken=explain(observed.names_taken)) if matters else found

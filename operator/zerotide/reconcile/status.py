@@ -69,6 +69,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
             now_us,
             rolling_out=verdict.rolling_out,
             name_taken=verdict.name_taken,
+            detail=verdict.detail,
             external_writer=observed.writer.message if observed.writer else "",
         ),
         "replicas": len(pods),
