@@ -42,11 +42,13 @@ def test_a_line_that_lasts_asks_for_more_than_its_requests_do() -> None:
     """By the replicas that serve; once it is gone, nothing is asked for any more."""
     one, heard = signals("x")
     busy = endpoint(QUEUE)
-    for second in range(21):
+    for second in range(20):
         heard.says("x", NOW + second * SECOND, held=2, in_flight=6, arrivals=second)
-        now = NOW + second * SECOND
-        load = one.load(busy, now)
-        window = one.window(busy, load, now, serving=3)
+        one.window(busy, one.load(busy, NOW + second * SECOND), NOW + second * SECOND, serving=3)
+    now = NOW + 20 * SECOND
+    heard.says("x", now, held=2, in_flight=6, arrivals=20)
+    load = one.load(busy, now)
+    window = one.window(busy, load, now, serving=3)
     assert load.wait_us == 2 * SECOND and window.latest == 6, "twice as many as serve"
     assert one.window(busy, load, now).latest == 6, "as many serve as did"
     plain = endpoint({"scaling": {"maxReplicas": 9}})

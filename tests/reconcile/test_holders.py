@@ -15,7 +15,11 @@ from zerotide.reconcile.holders import Holders, holders, waits_for
 from zerotide.reconcile.pods import Pod, Stage
 
 GPU = "nvidia.com/gpu"
-NODES = ({"status": {"allocatable": {GPU: "6", "cpu": "8"}}}, {"status": {"allocatable": {GPU: "2"}}}, {})
+NODES: tuple[dict[str, Any], ...] = (
+    {"status": {"allocatable": {GPU: "6", "cpu": "8"}}},
+    {"status": {"allocatable": {GPU: "2"}}},
+    {},
+)
 
 
 def holding(count: int, stage: Stage = Stage.READY, resource: str = GPU, **fields: Any) -> Pod:

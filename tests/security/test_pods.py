@@ -32,7 +32,7 @@ def children(made: InferenceEndpoint) -> list[Child]:
         service(made),
         service_account(made),
         endpoint_slice(made, ["10.0.0.1"]),
-        disruption_budget(made),
+        disruption_budget(made, False),
         network_policy(made, SYSTEM),
         deployment(made, template(made, CONFIG), "d", 1, {}),
     ]

@@ -15,7 +15,7 @@ from zerotide.reconcile.config import Config
 from zerotide.reconcile.drift import difference
 from zerotide.reconcile.network_policy import network_policy
 from zerotide.reconcile.observed import Observed
-from zerotide.reconcile.pdb import disruption_budget
+from zerotide.reconcile.pdb import disruption_budget, protected_from
 from zerotide.reconcile.rendering import Rendering
 from zerotide.reconcile.service import service
 from zerotide.reconcile.service_account import service_account
@@ -82,8 +82,13 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
         times.append(now_us + HOLDERS_US)
     if observed.writer is not None:
         times.append(observed.writer.until_us)
+    hopeless = steering.finding is not None and steering.finding.hopeless
+    protected_us = protected_from(steering.situation.current, hopeless)
+    protected = protected_us is not None and now_us >= protected_us
+    if not protected:
+        times.append(protected_us)
     return Plan(
-        writes=tuple(_children(observed, config)),
+        writes=tuple(_children(observed, config, protected)),
         status=new if write else None,
         held=new if held else None,
         notices=tuple(_notices(steering)) if write or held else (),
@@ -93,14 +98,14 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
     )
 
 
-def _children(observed: Observed, config: Config) -> Iterator[Create | Apply | Delete]:
+def _children(observed: Observed, config: Config, protected: bool) -> Iterator[Create | Apply | Delete]:
     endpoint = observed.endpoint
     desired: dict[Kind, Child | None] = {
         Kind.SERVICE_ACCOUNT: service_account(endpoint),
         Kind.NETWORK_POLICY: network_policy(endpoint, config.system_namespace),
         Kind.SERVICE: service(endpoint),
         Kind.ENDPOINT_SLICE: endpoint_slice(endpoint, observed.activators, _family(observed)),
-        Kind.POD_DISRUPTION_BUDGET: disruption_budget(endpoint),
+        Kind.POD_DISRUPTION_BUDGET: disruption_budget(endpoint, protected),
     }
     for kind, wanted in desired.items():
         live = observed.own(kind)
