@@ -58,7 +58,7 @@ def test_nobody_beats_the_optimum(arrivals: Arrivals, load: float, timeout: floa
     """Neither a fixed timeout nor KubeAI's rule nor ours."""
     end = (arrivals.times[-1] if arrivals.times else 0.0) + 100
     best = optimum(arrivals, load, PRICES)
-    for rule in (Fixed(timeout), KubeAI(), Learned(Prior(), load, PRICES)):
+    for rule in (Fixed(timeout), KubeAI(load), Learned(Prior(), load, PRICES)):
         assert simulate(arrivals, end, load, rule).cost(PRICES) >= best - 1e-9
 
 
@@ -86,13 +86,40 @@ def test_one_endpoint_by_hand() -> None:
     assert busy(arrivals, 0, None) == (0.0, 9.0, 2, 0.0)
 
 
+class Looking(KubeAI):
+    """KubeAI's loop as its source has it: a history of looks, their mean, and scale-downs counted in a row."""
+
+    def goes_at(self, requests: list[tuple[float, float]], woke: float) -> float:
+        """Return when the model of the requests (came, ended) goes, if it started at `woke`."""
+        history, consecutive, look = [0] * 60, 0, 0
+        while True:
+            time = look * self.INTERVAL_S
+            history[look % 60] = sum(came <= time <= ended for came, ended in requests)
+            if time > woke:
+                if sum(history):
+                    consecutive = 0
+                elif consecutive == 3:
+                    return time
+                else:
+                    consecutive += 1
+            look += 1
+
+
 @pytest.mark.parametrize(
-    ("began", "ended", "timeout"),
+    "requests",
     [
-        pytest.param(95.0, 123.0, 120 + 630 - 123, id="seen at 120"),
-        pytest.param(121.0, 123.0, 30.0, id="between two looks, and never seen"),
+        pytest.param([(95.0, 123.0)], id="seen at 120"),
+        pytest.param([(121.0, 128.0)], id="between two looks, and never seen"),
+        pytest.param([(101.0, 108.0), (131.0, 139.0)], id="the second is not seen either, and keeps nothing"),
+        pytest.param([(101.0, 108.0), (131.0, 141.0)], id="the second is seen"),
+        pytest.param([(95.0, 123.0), (700.0, 705.0), (741.0, 744.0)], id="seen, seen, and not"),
     ],
 )
-def test_what_kubeai_sees(began: float, ended: float, timeout: float) -> None:
-    """It looks every ten seconds, forgets after ten minutes, and waits half a minute more."""
-    assert KubeAI().timeout_s(began, ended) == timeout
+def test_what_kubeai_sees(requests: list[tuple[float, float]]) -> None:
+    """The rule says what the loop does; what waits for a start, here of 5 s, is seen too."""
+    rule = KubeAI(5.0)
+    rule.woke(5.0)
+    began, goes = requests[0][0] + 5.0, 0.0
+    for came, ended in requests:
+        goes = ended + rule.timeout_s(max(came, began), ended)
+    assert goes == Looking(5.0).goes_at(requests, requests[0][0])

@@ -36,24 +36,37 @@ class Fixed:
 
 
 class KubeAI(Fixed):
-    """KubeAI's rule by its defaults: every 10 s it looks at what is active.
+    """KubeAI's rule by its defaults: every 10 s it looks at what is active, requests that wait for a start included.
 
-    When 60 looks in a row saw nothing, and three more, the last replica goes; a request that comes and ends between
-    two looks is not seen, but a model that was just asked for is not taken away within those three.
+    A model goes at the fourth look in a row whose last 60 saw nothing; a request that comes and ends between two
+    looks is not seen, but starts a model all the same. As in its source of October 2025 (f442a2c):
+    `internal/modelautoscaler/autoscaler.go`, `internal/modelclient/scale.go` (the looks in a row),
+    `internal/modelproxy/handler.go` (what counts), `internal/config/system.go`; the defaults are those of
+    `charts/kubeai/values.yaml` (`interval`, `timeWindow`) and `api/k8s/v1/model_types.go` (`scaleDownDelaySeconds`).
     """
 
     INTERVAL_S, WINDOW_S, DELAY_S = 10.0, 600.0, 30.0
 
-    def __init__(self) -> None:
+    def __init__(self, load_s: float) -> None:
         super().__init__(self.DELAY_S)
-        self._seen_s = -math.inf
+        self._load_s, self._woke, self._goes_s = load_s, False, 0.0
 
     def timeout_s(self, began_s: float, ended_s: float) -> float:
         """Return the time from the end of the busy period until the look that takes the replica away."""
-        look = math.floor(ended_s / self.INTERVAL_S) * self.INTERVAL_S
-        if look >= began_s:
-            self._seen_s = look
-        return max(self._seen_s + self.WINDOW_S + self.DELAY_S - ended_s, self.DELAY_S)
+        if self._woke:
+            began_s -= self._load_s
+            self._goes_s = self._look(began_s) + self.INTERVAL_S + self.DELAY_S
+            self._woke = False
+        if (seen := self._look(ended_s)) >= began_s:
+            self._goes_s = seen + self.WINDOW_S + self.DELAY_S
+        return max(self._goes_s - ended_s, 0.0)
+
+    def woke(self, waited_s: float) -> None:
+        """Note that the busy period began with a start."""
+        self._woke = True
+
+    def _look(self, time_s: float) -> float:
+        return math.floor(time_s / self.INTERVAL_S) * self.INTERVAL_S
 
 
 class Learned:

@@ -128,7 +128,7 @@ def cells(
         curve = {float(timeout): fixed(after, cold_s, timeout) for timeout in CURVE_S}
         earlier = {float(timeout): fixed(before, cold_s, timeout) for timeout in FIXED_S}
         knative = fixed(after, cold_s, KNATIVE_S)
-        kubeai = run(after, cold_s, [KubeAI] * len(after.endpoints))
+        kubeai = run(after, cold_s, [partial(KubeAI, cold_s)] * len(after.endpoints))
         for prices in values:
             made.append(
                 Cell(
