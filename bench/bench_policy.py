@@ -20,13 +20,13 @@ from bench.policy.plot import draw
 from bench.policy.traces import RECORDED, recorded, synthetic
 from zerotide.api.failures import ApiError
 from zerotide.cli.output import format_table
-from zerotide.scaling.replay.rules import prior_of
+from zerotide.scaling.replay.rules import Weights, prior_of
 from zerotide.scaling.replay.score import COLD_S, PRICES, Cell, cells, fixed, learned
 from zerotide.scaling.replay.trace import Trace
 from zerotide.scaling.replay.verdict import floor, geometric, verdict
 
 PLOT = Path(".build/bench-policy.png")
-WEIGHTS = (1.0, 3.0, 10.0, 30.0)
+WEIGHTS = ((3.0, 0.0), (1.0, 4.0), (3.0, 16.0), (8.0, 32.0), (16.0, 4.0))
 ROUNDED = 4
 
 
@@ -81,18 +81,18 @@ def by_cell(judged: Sequence[Cell]) -> list[str]:
     return format_table(header, rows, right=header[1:])
 
 
-def variants(trace: Trace) -> dict[float, list[float]]:
-    """Return for each weight the costs against the best fixed timeout, learned on a third and judged on the next."""
+def variants(trace: Trace) -> dict[Weights, list[float]]:
+    """Return for each pair of weights the costs against the best fixed: learned on a third, judged on the next."""
     first, second = trace.between(0, 1 / 3), trace.between(1 / 3, 2 / 3)
-    prior = prior_of(first.endpoints)
-    ratios: dict[float, list[float]] = {weight: [] for weight in WEIGHTS}
+    ratios: dict[Weights, list[float]] = {weights: [] for weights in WEIGHTS}
     for cold_s in COLD_S:
+        prior = prior_of(first.endpoints, cold_s)
         theirs = [fixed(second, cold_s, timeout) for timeout in (30, 60, 120, 300, 600, 900, 1200)]
         for prices in PRICES:
             best = min(outcome.cost(prices) for outcome in theirs)
-            for weight in WEIGHTS:
-                ours = learned(first, second, prior, cold_s, prices, weight)
-                ratios[weight].append(ours.cost(prices) / best)
+            for weights in WEIGHTS:
+                ours = learned(first, second, prior, cold_s, prices, weights)
+                ratios[weights].append(ours.cost(prices) / best)
     return ratios
 
 
@@ -116,9 +116,10 @@ def main() -> None:
         with ProcessPoolExecutor() as pool:
             if given.variants:
                 found = list(pool.map(variants, traces))
-                for weight in WEIGHTS:
-                    ratios = [ratio for one in found for ratio in one[weight]]
-                    print(f"weight {weight:4g}: {geometric(ratios):.4f} of the best fixed, at most {max(ratios):.3f}")
+                for weights in WEIGHTS:
+                    ratios = [ratio for one in found for ratio in one[weights]]
+                    told = f"base {weights[0]:g}, others {weights[1]:g}"
+                    print(f"{told}: {geometric(ratios):.4f} of the best fixed, at most {max(ratios):.3f}")
                 return
             judged = [cell for found_cells in pool.map(judge, traces) for cell in found_cells]
     except (OSError, ApiError) as error:

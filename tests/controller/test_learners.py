@@ -49,10 +49,12 @@ def test_a_new_operator_goes_on_where_the_last_one_stopped() -> None:
     first.woke(endpoint())
     before = first.idle(endpoint(), now)
     assert before is not None
-    kept = {"timeout": "1m", "history": before.history, "heldPerWake": "2.50", "wakes": 4, "silences": before.silences}
+    assert before.after_wakes == ""
+    kept = {"timeout": "1m", "history": before.history, "historyAfterWakes": "3:4", "silences": before.silences}
+    kept |= {"heldPerWake": "2.50", "wakes": 4}
     second = Learners(7.0)
     after = second.idle(endpoint(status={"idle": kept}), now)
-    assert after is not None and after.silences == 40 and after.history == before.history
+    assert after is not None and after.silences == 40 and (after.history, after.after_wakes) == (before.history, "3:4")
     assert (after.waiting, after.wakes) == (2.5, 4)
     other = second.idle(endpoint(uid="u-2"), now)
     assert other is not None and other.silences == 0

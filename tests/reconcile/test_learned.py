@@ -11,7 +11,7 @@ from zerotide.api.scalars import MINUTE, SECOND
 from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.learning.memory import read
 
-LEARNED = Learned(40 * SECOND, "after 12 silences", 12, "30:5 41:7", 1.5, 3)
+LEARNED = Learned(40 * SECOND, "after 12 silences", 12, "30:5 41:7", "41:3", 1.5, 3)
 
 
 def learning() -> World:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotide.scaling.learning.choice import choose, expect
+from zerotide.scaling.learning.base import OTHERS, WEIGHT, base_of
+from zerotide.scaling.learning.choice import APART, Belief, choose, expect
 from zerotide.scaling.learning.gaps import EDGES, MOST, Gaps
-from zerotide.scaling.learning.learner import Learner
+from zerotide.scaling.learning.learner import SHORTEST_S, Learner
 from zerotide.scaling.learning.prior import Prior, fit
 
 silences = st.lists(st.floats(0, 200_000), max_size=60)
-priors = st.builds(Prior, st.floats(0.3, 10), st.floats(1, 100_000))
+short = st.lists(st.floats(0, EDGES[-1]), max_size=60)
+shares = st.one_of(
+    st.just(()),
+    st.integers(0, len(EDGES) - 1).map(lambda bin_: tuple(float(index == bin_) for index in range(len(EDGES)))),
+)
+priors = st.builds(Prior, st.floats(0.3, 10), st.floats(1, 100_000), shares)
 break_evens = st.floats(0.01, 50_000)
 
 
@@ -26,16 +33,23 @@ def learned(lengths: list[float]) -> Gaps:
     return gaps
 
 
-@given(lengths=silences, prior=priors, break_even=break_evens)
-def test_no_other_timeout_is_expected_to_cost_less(lengths: list[float], prior: Prior, break_even: float) -> None:
+def belief(gaps: Gaps, prior: Prior, kind: Gaps | None = None) -> Belief:
+    """Return what is believed of the next silence."""
+    return Belief(base_of(prior), gaps, kind)
+
+
+@given(lengths=silences, kind=st.none() | silences, prior=priors, break_even=break_evens)
+def test_no_other_timeout_is_expected_to_cost_less(
+    lengths: list[float], kind: list[float] | None, prior: Prior, break_even: float
+) -> None:
     """Among the ends of all bins up to break-even, and sleeping at once, whose cost is break-even itself."""
-    gaps = learned(lengths)
-    choice = choose(gaps, prior, break_even)
+    believed = belief(learned(lengths), prior, None if kind is None else learned(kind))
+    choice = choose(believed, break_even)
     assert 0 <= choice.timeout_s <= break_even and choice.cost_s <= break_even
     assert 0 <= choice.cold_share <= 1 + 1e-9 and choice.idle_s >= 0
     for edge in EDGES:
         if edge <= break_even:
-            other = expect(gaps, prior, break_even, edge)
+            other = expect(believed, break_even, edge)
             assert choice.cost_s <= other.cost_s * (1 + 1e-9)
             assert other.idle_s <= edge * (1 + 1e-9)
 
@@ -43,7 +57,7 @@ def test_no_other_timeout_is_expected_to_cost_less(lengths: list[float], prior: 
 @given(lengths=silences, prior=priors, break_even=break_evens)
 def test_no_silence_costs_more_than_twice_its_price(lengths: list[float], prior: Prior, break_even: float) -> None:
     """Whatever comes: the timeout never exceeds break-even, so the worst case is twice what one who knows would pay."""
-    timeout = choose(learned(lengths), prior, break_even).timeout_s
+    timeout = choose(belief(learned(lengths), prior), break_even).timeout_s
     for gap in (0.0, timeout, math.nextafter(timeout, math.inf), 10 * break_even + 1):
         paid = min(gap, timeout) + (break_even if gap > timeout else 0)
         known = min(gap, break_even)
@@ -84,24 +98,24 @@ def test_bad_input_counts_as_nothing() -> None:
 def test_a_timer_is_waited_for_or_slept_through() -> None:
     """By what a cold start is worth; waiting for a part of the period is never worth anything."""
     gaps = learned([300.0 + step % 7 for step in range(100)])
-    patient = choose(gaps, Prior(), 2_000)
+    patient = choose(belief(gaps, Prior()), 2_000)
     assert patient.timeout_s >= 306 and patient.cost_s < 345
-    assert choose(gaps, Prior(), 200).timeout_s == 0
+    assert choose(belief(gaps, Prior()), 200).timeout_s == 0
 
 
 def test_of_silences_without_memory_all_or_nothing_is_learned() -> None:
     """For Poisson arrivals no timeout between the two is best."""
     source = random.Random(7)
     gaps = learned([source.expovariate(1 / 100) for _ in range(3_000)])
-    assert choose(gaps, Prior(), 50).timeout_s < 1.5
-    patient = choose(gaps, Prior(), 1_000)
+    assert choose(belief(gaps, Prior()), 50).timeout_s < 1.5
+    patient = choose(belief(gaps, Prior()), 1_000)
     assert patient.cold_share < 0.01 and 80 < patient.cost_s < 125
 
 
 @given(prior=priors, break_even=break_evens)
 def test_without_history_the_base_decides(prior: Prior, break_even: float) -> None:
     """And it is finite, also where the base has no mean."""
-    choice = choose(Gaps(), prior, break_even)
+    choice = choose(belief(Gaps(), prior), break_even)
     assert math.isfinite(choice.cost_s) and choice.timeout_s <= break_even
 
 
@@ -112,9 +126,58 @@ def test_a_new_endpoint_is_believed_to_be_like_the_others() -> None:
     assert fit([busy]) == Prior() == fit([])
     prior = fit(quiet)
     assert 1_000 < prior.scale_s / prior.shape < 4_000
-    mixed = fit([*quiet, busy])
+    assert math.isclose(sum(prior.shares), 1) and len(prior.shares) == len(EDGES)
+    mixed = fit([*quiet, busy], [2.0, 4.0])
+    assert math.isclose(mixed.shares[EDGES.index(2.0)], 1 / 4) and mixed.waiting == 3.0
     assert mixed.shape < prior.shape and mixed.scale_s / mixed.shape > 100
     assert fit([learned([10.0, 10.0]), learned([10.0, 10.0])]).shape == 10.0
+
+
+@given(lengths=short, kind=short, prior=priors)
+def test_a_belief_is_a_distribution(lengths: list[float], kind: list[float], prior: Prior) -> None:
+    """Fewer silences outlive a longer time, and the mean up to it grows by no more than the time."""
+    edges = list(belief(learned(lengths), prior, learned(kind)).at_edges())
+    assert [edge for edge, _, _ in edges] == list(EDGES)
+    for (low, before, until), (high, after, further) in pairwise(edges):
+        assert -1e-9 <= after <= before + 1e-9 <= 1 + 2e-9
+        assert until * (1 - 1e-9) - 1e-9 <= further <= (until + (high - low) * before) * 1.1 + 1e-9
+
+
+def test_what_others_saw_counts_until_there_is_a_history() -> None:
+    """As many silences of theirs as were chosen, and some of the tail beyond them."""
+    prior = Prior(shares=tuple(float(edge == 64) for edge in EDGES))
+    base = base_of(prior)
+    assert base.weight == WEIGHT + OTHERS and base_of(Prior()).weight == WEIGHT
+    assert base.outlive[EDGES.index(32)] > OTHERS > base.outlive[EDGES.index(64)]
+    assert 50 < choose(belief(Gaps(), prior), 300).timeout_s <= 64
+    assert choose(belief(learned([1_000.0] * 60), prior), 300).timeout_s == 0
+
+
+def test_the_silence_after_a_wake_is_another() -> None:
+    """Where enough were seen they count alone; before, all silences stand in for them."""
+    gaps, kind = learned([20.0] * 900 + [5_000.0] * 100), learned([5_000.0] * 500)
+    assert choose(belief(gaps, Prior()), 100).timeout_s > 19
+    assert choose(belief(gaps, Prior(), kind), 100).timeout_s == 0
+    few = learned([5_000.0] * int(APART / 10))
+    assert choose(belief(gaps, Prior(), few), 100).timeout_s > 19
+
+
+def test_the_learner_tells_the_silence_after_a_wake_from_others() -> None:
+    """Until it is over, or a report was missing."""
+    learner = Learner(Prior(), 10.0, 7.0)
+    for gap in (20.0,) * 200:
+        learner.silence(gap)
+    for _ in range(200):
+        learner.woke(10.0)
+        learner.silence(9_000.0)
+        learner.silence(20.0)
+    assert (learner.after_wakes.seen, learner.gaps.seen) == (200, 600)
+    assert learner.timeout_s > 19
+    learner.woke(10.0)
+    assert learner.timeout_s == SHORTEST_S
+    learner.lost()
+    learner.silence(5.0)
+    assert learner.after_wakes.seen == 200 and learner.timeout_s > 19
 
 
 def test_the_learner_pays_for_all_that_wait() -> None:
@@ -127,6 +190,33 @@ def test_the_learner_pays_for_all_that_wait() -> None:
     assert 30 * 19 < learner.break_even_s < 30 * 23
     learner.woke(0.0)
     assert learner.waiting.mean >= 1
+    others = Learner(Prior(waiting=5.0), 30.0, 2.0)
+    assert others.break_even_s == 30 * 11
+    others.price(Prior(waiting=3.0), 30.0, 2.0)
+    assert others.break_even_s == 30 * 7
+
+
+@given(lengths=silences.filter(bool), cold=st.floats(0.1, 600), worth=st.floats(0, 40))
+def test_time_that_is_paid_for_anyway_is_no_cost_of_a_cold_start(
+    lengths: list[float], cold: float, worth: float
+) -> None:
+    """So break-even lies between the waiting alone, for who never sleeps, and the load with it, for who always does."""
+    learner = Learner(Prior(), cold, worth)
+    for length in lengths:
+        learner.silence(length)
+    assert learner.choice.break_even_s <= learner.worst_s
+    assert 0 <= learner.paid <= 1 and learner.break_even_s >= cold * (worth - 1e-9)
+
+
+def test_no_rule_does_better_on_memoryless_silences() -> None:
+    """It stays awake where the waiting of the next request costs more than the idle time until it, and only there."""
+    source = random.Random(7)
+    for waiting, awake in ((80.0, False), (130.0, True)):
+        learner = Learner(Prior(), 40.0, waiting / 40)
+        for _ in range(3_000):
+            learner.silence(source.expovariate(1 / 100))
+            learner.choice  # noqa: B018 - each look takes the last one's costs for what time costs
+        assert (learner.timeout_s > 30) is awake
 
 
 def test_the_learner_changes_its_mind() -> None:

@@ -101,8 +101,11 @@ def test_who_waited_for_a_wake() -> None:
         listening.observe(replace(quiet, in_flight=3, last_request_us=begin + 5 * SECOND), begin + 10 * SECOND)
         listening.woke()
         listening.observe(replace(quiet, last_request_us=begin + MINUTE), begin + MINUTE)
-    assert abs(listening.learner.waiting.mean - (5 + 15) / 10) < 0.2
-    assert listening.learner.gaps.seen == 30
+    assert abs(listening.learner.waiting.mean - (5 + 15) / 10) < 0.25
+    assert (listening.learner.gaps.seen, listening.learner.after_wakes.seen) == (30, 29)
+    assert listening.learner.woken
+    listening.observe(replace(quiet, missing=("x",)), NOW + 40 * HOUR)
+    assert not listening.learner.woken
 
 
 @given(lengths=st.lists(st.floats(0, 200_000), max_size=80))
@@ -143,9 +146,13 @@ def test_the_explanation() -> None:
     told = learned(learner, 5 * MINUTE)
     assert 40 * SECOND <= told.timeout_us <= 80 * SECOND
     assert told.message.startswith(
-        "after 100 silences: a cold start counts as 80 s of an idle replica (10 s, in which 1.0 requests wait); "
+        f"after 100 silences: a cold start counts as {learner.choice.break_even_s:.0f} s of an idle replica "
+        f"(10 s, {learner.paid:.0%} of it paid in any case, in which 1.0 requests wait); "
     )
+    assert 70 <= learner.choice.break_even_s <= 80 and " of silences end in one" in told.message
     assert "under 5m it would be" in told.message
+    learner.woke(10.0)
+    assert " of silences after a wake end in one" in learned(learner, 5 * MINUTE).message
 
 
 def test_new_prices_change_the_choice() -> None:

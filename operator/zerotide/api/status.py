@@ -130,6 +130,14 @@ class LearnedIdle(Model):
             "(the eighth root of 2).",
         ),
     ] = ""
+    history_after_wakes: Annotated[
+        str,
+        Field(
+            max_length=2048,
+            pattern=r"^[0-9: ]*$",
+            description="The same of those that were the first after a wake, which are in `history` too.",
+        ),
+    ] = ""
     held_per_wake: Annotated[
         str,
         Field(

@@ -73,7 +73,9 @@ class Learners:
 
     def _population(self, now_us: int) -> Prior:
         if now_us >= self._prior_until_us:
-            self._prior = fit([student.listening.learner.gaps for student in self._students.values()])
+            known = [student.listening.learner for student in self._students.values()]
+            waiting = [learner.waiting.mean for learner in known if learner.waiting.wakes]
+            self._prior = fit([learner.gaps for learner in known], waiting)
             self._prior_until_us = now_us + PRIOR_US
         return self._prior
 
@@ -89,4 +91,5 @@ def _remembered(status: Status, prior: Prior, worth: float) -> Learner:
     if known is None:
         return Learner(prior, cold_s(status), worth)
     waiting = Waiting(max(float(known.held_per_wake), 1.0), known.wakes)
-    return Learner(prior, cold_s(status), worth, gaps=read(known.history), waiting=waiting)
+    gaps, after_wakes = read(known.history), read(known.history_after_wakes)
+    return Learner(prior, cold_s(status), worth, gaps=gaps, after_wakes=after_wakes, waiting=waiting)

@@ -189,6 +189,7 @@ def _learned(observed: Observed) -> Object | None:
         message=known.message[:_MESSAGE],
         silences=known.silences,
         history=known.history,
+        history_after_wakes=known.after_wakes,
         held_per_wake=f"{known.waiting:.2f}",
         wakes=known.wakes,
     ).dump()

@@ -1,21 +1,22 @@
 """Choose the timeout of least expected cost from what is believed of an endpoint's silences.
 
-The belief is a Dirichlet process: the silences that were seen, and with the weight of a few more its base, the
-distribution that one rate with a Gamma prior makes (a Lomax). A sparse endpoint leans on the base, a busy one on
-its own history. The base itself does not follow that history: its heavy tail says rightly that a silence which
-outlived all others may last, where a rate that is known well would promise its end. Cost is counted in seconds of an
-idle replica, so only ratios of prices matter.
+The belief is a Dirichlet process: the silences that were seen, and with the weight of a few more its base. A sparse
+endpoint leans on the base, a busy one on its own history. The silence after a wake is another than those within a
+burst, for a part of it has passed unseen while the replica started; where enough of those were seen they count
+alone, and until then the belief about all silences stands in for as many as are missing. Cost is counted in seconds
+of an idle replica, so only ratios of prices matter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from zerotide.scaling.learning.base import Base
 from zerotide.scaling.learning.gaps import EDGES, Gaps
-from zerotide.scaling.learning.prior import Prior
 
-WEIGHT = 3.0
-"""How many silences the base is worth; chosen on the first two thirds of the traces of `make bench-policy`."""
+APART = 100.0
+"""How many silences of one kind the belief about all is worth; chosen as the weights of the base were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,46 +34,52 @@ class Choice:
     """Idle seconds that one cold start is worth; no timeout is longer."""
 
 
-def choose(gaps: Gaps, prior: Prior, break_even_s: float, weight: float = WEIGHT) -> Choice:
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What is believed of the next silence; `kind` are those of its own kind, None where all are alike."""
+
+    base: Base
+    gaps: Gaps
+    kind: Gaps | None = None
+
+    def at_edges(self) -> Iterator[tuple[float, float, float]]:
+        """Yield for the end of each bin: it, the share of silences that outlives it, and their mean length up to it."""
+        base, gaps, kind = self.base, self.gaps, self.kind
+        everything = base.weight + gaps.seen
+        apart = kind.seen / (APART + kind.seen) if kind is not None else 0.0
+        shorter = shorter_s = like = like_s = 0.0
+        for index, edge in enumerate(EDGES):
+            shorter += gaps.counts[index]
+            shorter_s += gaps.totals[index]
+            longer = gaps.seen - shorter
+            cold = (base.outlive[index] + longer) / everything
+            idle = (base.until_s[index] + shorter_s + longer * edge) / everything
+            if kind is not None and apart:
+                like += kind.counts[index]
+                like_s += kind.totals[index]
+                longer = kind.seen - like
+                cold += apart * (longer / kind.seen - cold)
+                idle += apart * ((like_s + longer * edge) / kind.seen - idle)
+            yield edge, cold, idle
+
+
+def choose(belief: Belief, break_even_s: float) -> Choice:
     """Return the best timeout where a cold start costs as much as `break_even_s` seconds of an idle replica.
 
     Never longer than that, so that no silence costs more than twice what one who knew its length would pay.
     """
-    shape, scale = prior.shape, prior.scale_s
-    everything = weight + gaps.seen
     best = Choice(0.0, 1.0, 0.0, break_even_s, break_even_s)
-    shorter = shorter_s = 0.0
-    for index, timeout in enumerate(EDGES):
+    for timeout, cold, idle in belief.at_edges():
         if timeout > break_even_s:
             break
-        shorter += gaps.counts[index]
-        shorter_s += gaps.totals[index]
-        outlives = (scale / (scale + timeout)) ** shape
-        longer = gaps.seen - shorter
-        cold = (weight * outlives + longer) / everything
-        idle = (weight * _mean_until(timeout, outlives, shape, scale) + shorter_s + longer * timeout) / everything
         cost = idle + break_even_s * cold
         if cost < best.cost_s:
             best = Choice(timeout, cold, idle, cost, break_even_s)
     return best
 
 
-def expect(gaps: Gaps, prior: Prior, break_even_s: float, timeout_s: float, weight: float = WEIGHT) -> Choice:
+def expect(belief: Belief, break_even_s: float, timeout_s: float) -> Choice:
     """Return what is expected under a timeout that somebody else chose, rounded up to the end of its bin."""
-    shape, scale = prior.shape, prior.scale_s
-    index = next((i for i, edge in enumerate(EDGES) if edge >= timeout_s), len(EDGES) - 1)
-    timeout = EDGES[index]
-    outlives = (scale / (scale + timeout)) ** shape
-    longer = gaps.seen - sum(gaps.counts[: index + 1])
-    everything = weight + gaps.seen
-    cold = (weight * outlives + longer) / everything
-    mean = _mean_until(timeout, outlives, shape, scale)
-    idle = (weight * mean + sum(gaps.totals[: index + 1]) + longer * timeout) / everything
+    edges = list(belief.at_edges())
+    _, cold, idle = next((each for each in edges if each[0] >= timeout_s), edges[-1])
     return Choice(timeout_s, cold, idle, idle + break_even_s * cold, break_even_s)
-
-
-def _mean_until(timeout: float, outlives: float, shape: float, scale: float) -> float:
-    """Return the mean of a Lomax silence cut at the timeout: the integral of its survival."""
-    if abs(shape - 1) < 1e-9:
-        shape += 1e-6
-    return (scale - (scale + timeout) * outlives) / (shape - 1)

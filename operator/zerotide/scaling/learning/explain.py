@@ -22,6 +22,7 @@ class Learned:
     message: str
     silences: int
     history: str
+    after_wakes: str
     waiting: float
     wakes: int
 
@@ -30,20 +31,22 @@ def learned(learner: Learner, given_us: int) -> Learned:
     """Return the timeout that holds now; `given_us` is that of the spec."""
     gaps, waiting = learner.gaps, learner.waiting
     silences, given = int(gaps.seen), format_duration(given_us)
+    kept = written(gaps), written(learner.after_wakes)
     if silences < ENOUGH:
         message = f"{counted(silences, 'silence')} seen; {given} holds until there are {ENOUGH}"
-        return Learned(given_us, message, silences, written(gaps), waiting.mean, waiting.wakes)
+        return Learned(given_us, message, silences, *kept, waiting.mean, waiting.wakes)
     choice = learner.choice
     timeout_us = int(learner.timeout_s * SECOND)
-    ours = expect(gaps, learner.prior, choice.break_even_s, timeout_us / SECOND)
-    theirs = expect(gaps, learner.prior, choice.break_even_s, given_us / SECOND)
+    ours = expect(learner.belief, choice.break_even_s, timeout_us / SECOND)
+    theirs = expect(learner.belief, choice.break_even_s, given_us / SECOND)
     message = (
         f"after {counted(silences, 'silence')}: a cold start counts as {_seconds(choice.break_even_s)} of an idle "
-        f"replica ({_seconds(learner.cold_s)}, in which {waiting.mean:.1f} requests wait); "
-        f"{ours.cold_share:.0%} of silences end in one and {_seconds(ours.idle_s)} are idle, together "
+        f"replica ({_seconds(learner.cold_s)}, {learner.paid:.0%} of it paid in any case, in which {waiting.mean:.1f} "
+        f"requests wait); {ours.cold_share:.0%} of silences{' after a wake' if learner.woken else ''} end in one and "
+        f"{_seconds(ours.idle_s)} are idle, together "
         f"{_seconds(ours.cost_s)} for each silence; under {given} it would be {_seconds(theirs.cost_s)}"
     )
-    return Learned(timeout_us, message, silences, written(gaps), waiting.mean, waiting.wakes)
+    return Learned(timeout_us, message, silences, *kept, waiting.mean, waiting.wakes)
 
 
 def _seconds(seconds: float) -> str:

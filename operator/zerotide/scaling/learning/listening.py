@@ -25,6 +25,7 @@ class Listening:
         self._held, self._seen_us = load.held, now_us
         if load.missing:
             self._quiet_us = None
+            self.learner.lost()
             return
         if self._quiet_us is not None and load.last_request_us > self._quiet_us:
             self.learner.silence((load.last_request_us - self._quiet_us) / SECOND)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from zerotide.scaling.learning.choice import WEIGHT
+from zerotide.scaling.learning.base import OTHERS, WEIGHT
 from zerotide.scaling.learning.gaps import Gaps
 from zerotide.scaling.learning.learner import Learner
 from zerotide.scaling.learning.prior import Prior, fit
-from zerotide.scaling.replay.simulate import Prices, Rule, busy
+from zerotide.scaling.replay.simulate import Prices, Rule, busy, simulate
 from zerotide.scaling.replay.trace import Arrivals
 
 FIXED_S = (30, 60, 120, 300, 600, 900, 1200)
 """The timeouts among which somebody would choose one."""
 KNATIVE_S = 60.0
 """Knative's default: nothing in a stable window of 60 s (`stable-window`, no `scale-to-zero-pod-retention-period`)."""
+
+Weights = tuple[float, float]
+WEIGHTS = (WEIGHT, OTHERS)
+"""What the two parts of the base are worth."""
 
 
 class Fixed:
@@ -72,8 +76,8 @@ class KubeAI(Fixed):
 class Learned:
     """Ours: the operator's own learner."""
 
-    def __init__(self, prior: Prior, load_s: float, prices: Prices, weight: float = WEIGHT) -> None:
-        self.learner = Learner(prior, load_s, prices.worth, weight=weight)
+    def __init__(self, prior: Prior, load_s: float, prices: Prices, weights: Weights = WEIGHTS) -> None:
+        self.learner = Learner(prior, load_s, prices.worth, weights=weights)
 
     def timeout_s(self, began_s: float, ended_s: float) -> float:
         """Return the timeout of least expected cost."""
@@ -102,6 +106,23 @@ def silences(arrivals: Arrivals) -> Gaps:
     return gaps
 
 
-def prior_of(endpoints: Sequence[Arrivals]) -> Prior:
-    """Return the prior that a trace's endpoints speak for."""
-    return fit([silences(arrivals) for arrivals in endpoints])
+def prior_of(endpoints: Sequence[Arrivals], load_s: float) -> Prior:
+    """Return the prior that a trace's endpoints speak for; who waits is heard where silences exceed a cold start."""
+    heard = [_Heard(load_s) for _ in endpoints]
+    for arrivals, rule in zip(endpoints, heard, strict=True):
+        simulate(arrivals, math.inf, load_s, rule)
+    waiting = [rule.waited / rule.wakes for rule in heard if rule.wakes]
+    return fit([silences(arrivals) for arrivals in endpoints], waiting)
+
+
+class _Heard(Fixed):
+    """Sleep after the length of a cold start, and add up who waited, as multiples of it."""
+
+    def __init__(self, load_s: float) -> None:
+        super().__init__(load_s)
+        self._load_s, self.waited, self.wakes = load_s, 0.0, 0
+
+    def woke(self, waited_s: float) -> None:
+        """Add up."""
+        self.waited += waited_s / self._load_s
+        self.wakes += 1

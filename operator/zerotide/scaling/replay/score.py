@@ -12,10 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from zerotide.scaling.learning.choice import WEIGHT
 from zerotide.scaling.learning.prior import Prior
 from zerotide.scaling.replay.optimum import optimum
-from zerotide.scaling.replay.rules import FIXED_S, KNATIVE_S, Fixed, KubeAI, Learned, MakeRule, prior_of, silences
+from zerotide.scaling.replay.rules import (
+    FIXED_S,
+    KNATIVE_S,
+    WEIGHTS,
+    Fixed,
+    KubeAI,
+    Learned,
+    MakeRule,
+    Weights,
+    prior_of,
+    silences,
+)
 from zerotide.scaling.replay.simulate import Outcome, Prices, simulate, total
 from zerotide.scaling.replay.trace import Trace
 
@@ -110,10 +120,10 @@ def fixed(trace: Trace, cold_s: float, timeout_s: float) -> Outcome:
 
 
 def learned(
-    before: Trace, after: Trace, prior: Prior, cold_s: float, prices: Prices, weight: float = WEIGHT
+    before: Trace, after: Trace, prior: Prior, cold_s: float, prices: Prices, weights: Weights = WEIGHTS
 ) -> Outcome:
     """Return what ours comes to on `after`, once it learned on `before`."""
-    return run(after, cold_s, [partial(Learned, prior, cold_s, prices, weight)] * len(after.endpoints), before)
+    return run(after, cold_s, [partial(Learned, prior, cold_s, prices, weights)] * len(after.endpoints), before)
 
 
 def cells(
@@ -123,8 +133,9 @@ def cells(
     values: Sequence[Prices] = PRICES,
 ) -> list[Cell]:
     """Return the cells of a trace whose rules learn on `before` and are judged on `after`."""
-    made, prior = [], prior_of(before.endpoints)
+    made = []
     for cold_s in cold:
+        prior = prior_of(before.endpoints, cold_s)
         curve = {float(timeout): fixed(after, cold_s, timeout) for timeout in CURVE_S}
         earlier = {float(timeout): fixed(before, cold_s, timeout) for timeout in FIXED_S}
         knative = fixed(after, cold_s, KNATIVE_S)
@@ -150,12 +161,13 @@ def cells(
 def known_rate(before: Trace, after: Trace, cold_s: float, prices: Prices) -> Outcome:
     """Return what the best rule comes to that knows each endpoint's rate, where silences have no memory.
 
-    It always sleeps at once, or never, by which is cheaper; no other rule does better on Poisson arrivals.
+    It always sleeps at once, or never, by which is cheaper; no other rule does better on Poisson arrivals. The load
+    itself counts for nothing in that: who never sleeps pays for the same time.
     """
     rules: list[MakeRule] = []
     for early, late in zip(before.endpoints, after.endpoints, strict=True):
         first, second = silences(early), silences(late)
         rate = (first.seen + second.seen) / ((first.total_s + second.total_s) or math.inf)
-        break_even_s = cold_s * (1 + prices.worth * (1 + rate * cold_s / 2))
-        rules.append(partial(Fixed, math.inf if rate * break_even_s >= 1 else 0.0))
+        waiting_s = cold_s * prices.worth * (1 + rate * cold_s / 2)
+        rules.append(partial(Fixed, math.inf if rate * waiting_s >= 1 else 0.0))
     return run(after, cold_s, rules)
