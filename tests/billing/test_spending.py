@@ -76,11 +76,14 @@ def test_a_cold_start_costs_what_its_replica_held_until_it_served() -> None:
 
 def test_failed_starts_cost_what_was_held_by_those_who_never_served() -> None:
     facts = {
-        "u1": life("u1", scheduled=0, started=5, finished=50),
-        "u2": life("u2", scheduled=100, started=105, ready=110, finished=150),
-        "u3": life("u3", scheduled=200, finished=230),
+        "u0": life("u0", created=0, scheduled=0, started=5, finished=10),
+        "u1": life("u1", created=20, scheduled=20, started=21, ready=25, finished=30),
+        "u2": life("u2", created=100, scheduled=100, started=105, finished=150),
+        "u3": life("u3", created=200, scheduled=200, finished=230),
     }
     ledger = folded(Records("demo", "smollm2", "demo/a", T0, facts), LATER)
     burnt = failed_starts_cost([ledger], index(gpu("0.001")))
-    assert (burnt.accelerator_seconds, burnt.amount) == (80, "0.080000")
+    assert (burnt.accelerator_seconds, burnt.amount) == (80, "0.080000"), "a start has succeeded after the first"
+    late = failed_starts_cost([ledger], index(gpu("0.001")), T0 + 150 * SECOND)
+    assert (late.accelerator_seconds, late.amount) == (30, "0.030000")
     assert failed_starts_cost([], index(gpu())).dump() == {"acceleratorSeconds": 0, "amount": "0.000000"}

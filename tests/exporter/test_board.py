@@ -126,9 +126,10 @@ async def test_a_wake_brings_its_cost_at_once(world: World) -> None:
 
 
 async def test_failed_starts_tell_what_they_used_up(world: World) -> None:
-    await world.add(*life("u0", scheduled=-900, started=-890, ready=-880, finished=-500))
+    """Also of a pod that had ended when the failure was told, since the kubelet ends it with its last container."""
+    await world.add(*life("u0", created=-900, scheduled=-900, started=-890, ready=-880, finished=-500))
     await world.add(*life(scheduled=0, started=5, finished=50))
-    world.endpoints[KEY] = world.endpoint(failedStarts={"count": 1, "since": format_time(T0 + 40 * SECOND)})
+    world.endpoints[KEY] = world.endpoint(failedStarts={"count": 1, "since": format_time(T0 + 52 * SECOND)})
     await world.settle(60)
     failed = world.news()["demo/smollm2"][0].failed_starts
     assert failed is not None and (failed.accelerator_seconds, failed.amount) == (50, "0.050000")

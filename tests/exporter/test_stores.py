@@ -206,15 +206,15 @@ def test_time_settles_once_whoever_counts(opened: Open) -> None:
     assert one.costs("demo", "other", 0) == one.costs("", "", day + DAY) == {}
 
 
-def test_of_starts_only_what_came_before_their_end_is_read(opened: Open) -> None:
+def test_of_starts_only_what_was_begun_with_them_is_read(opened: Open) -> None:
     store = opened()
     store.add_endpoint(ENDPOINT)
     store.add_wake(WAKE)
     store.add_facts([*lived(scheduled=0, started=5, ready=20), *lived("u2", created=900, scheduled=900)], T0)
     store.add_usage([*pair(1), *pair(2), *pair(700)], [], T0)
-    (found,) = store.starts("demo", "smollm2", Period(T0, T0 + 2 * SECOND))
+    (found,) = store.starts("demo", "smollm2", Period(T0 + 2 * SECOND, T0 + 100 * SECOND))
     assert set(found.facts) == {uid("u1")}
-    assert ([each.request_id for each in found.attempts], found.wakes) == (["1"], (WAKE,))
+    assert ([each.request_id for each in found.attempts], found.wakes) == (["2"], (WAKE,))
     assert store.starts("demo", "other", EVER) == []
 
 

@@ -55,10 +55,12 @@ def cold_start_cost(ledgers: Iterable[Ledger], index: PriceIndex, wake_id: str, 
     return found[0].amount if found else None
 
 
-def failed_starts_cost(ledgers: Iterable[Ledger], index: PriceIndex) -> FailedStartsCost:
-    """Return what those pods used up that never became ready."""
+def failed_starts_cost(ledgers: Iterable[Ledger], index: PriceIndex, since_us: int = 0) -> FailedStartsCost:
+    """Return what those pods used up that were created since an instant and since any became ready, and never did."""
+    lives = [life for ledger in ledgers for life in ledger.lifetimes]
+    since_us = max([since_us, *(life.warm_us for life in lives if life.warm_us is not None)])
     bill, device_us = Bill(index), Fraction(0)
-    for life in (life for ledger in ledgers for life in ledger.lifetimes if life.warm_us is None):
+    for life in (life for life in lives if life.warm_us is None and life.created_us >= since_us):
         parts = life.accelerator.parts if life.accelerator else 1
         device_us += Fraction(life.allocation.units * life.allocated_us, parts)
         bill_lifetime(bill, life, (), "", Period(life.start_us, life.end_us), index.book.default_class)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from zerotide.api.cost import Spending, Spendings
-from zerotide.api.scalars import MINUTE, SECOND, parse_time
+from zerotide.api.scalars import MINUTE, SECOND, parse_duration, parse_time
 from zerotide.billing.ledger import Wake, folded
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Period
@@ -25,12 +25,14 @@ from zerotide.kube import Key, Object
 
 PACE_US = MINUTE
 """How old what is said of an endpoint that runs may become."""
+DEADLINE_US = 15 * MINUTE
+"""What `start.deadline` is where the spec does not say."""
 ROUND = 20
 """Endpoints that are looked at in one round, so that none waits long for its counters."""
 
 
 class Subject(NamedTuple):
-    """An endpoint that is looked at: its newest wake, since when its starts fail, and whether pods are not counted."""
+    """An endpoint that is looked at: its newest wake, since when starts may fail, and whether pods are not counted."""
 
     key: Key
     wake: Wake | None
@@ -126,7 +128,7 @@ def spending(store: Store, subject: Subject, index: PriceIndex, now_us: int) -> 
         cost = cost.model_copy(update={"last_cold_start": amount})
     if subject.failing_since_us is not None:
         tried = store.starts(namespace, endpoint, Period(subject.failing_since_us, now_us))
-        burnt = failed_starts_cost([folded(each, now_us) for each in tried], index)
+        burnt = failed_starts_cost([folded(each, now_us) for each in tried], index, subject.failing_since_us)
         cost = cost.model_copy(update={"failed_starts": burnt})
     return Spending(endpoint=f"{namespace}/{endpoint}", final=not subject.open, cost=cost.dump())
 
@@ -143,5 +145,7 @@ def _usage(store: Store, namespace: str, endpoint: str, period: Period) -> Usage
 
 
 def _failing_since_us(endpoint: Object) -> int | None:
+    """Return when the first of the starts that failed may have begun: its failure is told, and its deadline."""
     since: Any = ((endpoint.get("status") or {}).get("failedStarts") or {}).get("since")
-    return parse_time(since) if since else None
+    deadline: Any = ((endpoint.get("spec") or {}).get("start") or {}).get("deadline")
+    return parse_time(since) - (parse_duration(deadline) if deadline else DEADLINE_US) - MINUTE if since else None

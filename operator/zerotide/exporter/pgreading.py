@@ -57,11 +57,11 @@ def records(db: Connection, namespace: str, endpoint: str, period: Period) -> li
 
 
 def starts(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
-    """Return the pods that lived in a period, with the requests that were begun before its end."""
+    """Return the pods that lived in a period, with the requests that were begun in it."""
     bounds = _bounds(namespace, endpoint, period)
     pods = _lived(db, bounds)
     mine = {**bounds, "uids": [pod.pod_uid for pod in pods]}
-    found = attempts(db, f"pod_uid = ANY(:uids) AND forwarded_us < :high AND {_NAMES}", mine)
+    found = attempts(db, f"pod_uid = ANY(:uids) AND forwarded_us >= :low AND forwarded_us < :high AND {_NAMES}", mine)
     return assembled(_found(db, pods, found, set(), whole=True), (), period.start_us)
 
 

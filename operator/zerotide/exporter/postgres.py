@@ -170,7 +170,7 @@ class PostgresStore:
             return pgreading.usage_raw(db, namespace, endpoint, period)
 
     def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
-        """Return what is known of an endpoint's pods that lived in a period, with the requests begun before its end."""
+        """Return what is known of an endpoint's pods that lived in a period, with the requests begun in it."""
         with self._snapshot() as db:
             return pgreading.starts(db, namespace, endpoint, period)
 

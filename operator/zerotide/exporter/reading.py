@@ -41,9 +41,9 @@ def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Perio
 
 
 def starts(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
-    """Return the pods that lived in a period, with the requests that were begun before its end."""
+    """Return the pods that lived in a period, with the requests that were begun in it."""
     pods = _lived(db, namespace, endpoint, period)
-    found = attempts(db, f"{_ON} AND forwarded_us < ?", (_uids(pods), period.end_us))
+    found = attempts(db, f"{_ON} AND forwarded_us >= ? AND forwarded_us < ?", (_uids(pods), *period))
     return assembled(_found(db, pods, found, set(), whole=True), (), period.start_us)
 
 

@@ -119,7 +119,7 @@ class SQLiteStore:
             return sums.usage_raw(self._db, namespace, endpoint, period)
 
     def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
-        """Return what is known of an endpoint's pods that lived in a period, with the requests begun before its end."""
+        """Return what is known of an endpoint's pods that lived in a period, with the requests begun in it."""
         with self._snapshot():
             return reading.starts(self._db, namespace, endpoint, period)
 

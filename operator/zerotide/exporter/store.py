@@ -110,9 +110,9 @@ class Store(Protocol):
         """Return the same, from the requests themselves."""
 
     def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
-        """Return what is known of an endpoint's pods that lived in a period, with the requests begun before its end.
+        """Return what is known of an endpoint's pods that lived in a period, with the requests begun in it.
 
-        Enough for what starts cost, and little to read, however much the pods served later.
+        Enough for what starts cost, and little to read, however much the pods served before and after.
         """
 
     def costs(self, namespace: str, endpoint: str, since_us: int) -> dict[DayKey, Fraction]:
