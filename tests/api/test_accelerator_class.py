@@ -26,6 +26,8 @@ GOOD: list[dict[str, Any]] = [
     {"resourceName": "amd.com/gpu", "provisioning": "OnDemand"},
     {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}, "runtimeClassName": "nvidia"},
     {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute"}]},
+    {"namespaceSelector": {}},
+    {"namespaceSelector": {"matchLabels": {"team": "ml", "example.com/tier": "1"}}},
 ]
 BAD: list[dict[str, Any]] = [
     {"resourceName": "cpu"},
@@ -39,6 +41,8 @@ BAD: list[dict[str, Any]] = [
     {"tolerations": [{"value": "b"}]},
     {"tolerations": [{"key": "a", "effect": "Never"}]},
     {"runtimeClassName": "No"},
+    {"namespaceSelector": {"matchLabels": {"a b": "c"}}},
+    {"namespaceSelector": {"matchExpressions": []}},
 ]
 FINE: list[dict[str, Any]] = [
     {},

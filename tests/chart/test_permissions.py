@@ -30,6 +30,7 @@ OPERATOR = {
     "policy/poddisruptionbudgets": OWN | {"delete"},
     "/pods": FOLLOW,
     "/nodes": FOLLOW,
+    "/namespaces": FOLLOW,  # by whose labels classes of accelerators are given out
     "/events": FOLLOW | {"create", "patch"},
 }
 LEASES = "coordination.k8s.io/leases"

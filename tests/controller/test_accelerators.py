@@ -8,7 +8,7 @@ import pytest
 
 from e2e.cluster.addons import GPU_PRODUCT
 from tests.controller.rig import Object, Rig, trivial
-from zerotide.kube.resources import ACCELERATOR_CLASSES, PODS
+from zerotide.kube.resources import ACCELERATOR_CLASSES, NAMESPACES, PODS
 
 SPECS = {
     "test-nowhere": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-NONE"}},
@@ -53,3 +53,22 @@ async def test_the_next_class_is_taken_where_the_first_has_no_room(rig: Rig) -> 
     await rig.demand(namespace, "a")
     status = await rig.state(namespace, "a", "Asleep", timeout=60)
     assert status["accelerator"]["className"] == "test-nowhere", "a wake begins with the first choice"
+
+
+async def test_a_class_is_for_some_namespaces(rig: Rig) -> None:
+    """Elsewhere it is refused with what to do, until the namespace has the label."""
+    selector = {"matchLabels": {"accelerators": "ours"}}
+    spec = {"namespaceSelector": selector}
+    await rig.client.apply(ACCELERATOR_CLASSES, {"metadata": {"name": "test-ours"}, "spec": spec}, "tests")
+    try:
+        namespace = await rig.namespace()
+        await rig.apply(namespace, "a", trivial(accelerator={"className": "test-ours"}))
+        status = await rig.state(namespace, "a", "Failed")
+        ready = next(item for item in status["conditions"] if item["type"] == "Ready")
+        assert ready["reason"] == "PodRefused" and "may not use test-ours" in ready["message"]
+        labels = {"metadata": {"labels": selector["matchLabels"]}}
+        await rig.client.patch(NAMESPACES, namespace, None, labels)
+        status = await rig.state(namespace, "a", "Asleep")
+        assert status["accelerator"]["className"] == "test-ours"
+    finally:
+        await rig.client.delete(ACCELERATOR_CLASSES, "test-ours")

@@ -26,7 +26,7 @@ from zerotide.controller.process import CALM, Operator
 from zerotide.controller.schedule import Priority
 from zerotide.controller.settings import settings
 from zerotide.controller.watches import Heartbeat
-from zerotide.kube import Client, Credentials
+from zerotide.kube import Change, Client, Credentials
 from zerotide.kube.logs import Formatter
 from zerotide.reconcile.child import Child, Kind
 from zerotide.reconcile.plan import Delete
@@ -156,6 +156,15 @@ async def test_only_those_whom_it_concerns_are_looked_at() -> None:
     assert asked() == {"demo/first", "demo/second"}
     made._reports_changed()
     assert asked() == {"demo/awake"}
+    made.on_event("ADDED", raw(name="else", namespace="other", uid="10"))
+    assert asked() == {"other/else"}
+    made._namespace_changed("other")
+    assert asked() == set(), "labels matter where a class selects by them"
+    selective = {"metadata": {"name": "ours", "resourceVersion": "1"}, "spec": {"namespaceSelector": {}}}
+    kind = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "AcceleratorClass"}
+    made.watches.classes.take(Change("set", {**kind, **selective}))
+    made._namespace_changed("other")
+    assert asked() == {"other/else"}
 
 
 @pytest.mark.parametrize(

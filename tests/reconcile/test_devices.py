@@ -8,10 +8,11 @@ import pytest
 
 from tests.reconcile.helpers import CONFIG, endpoint, raw, template
 from tests.reconcile.world import World, awake
-from zerotide.api.accelerator_class import AcceleratorClassSpec, Toleration
+from zerotide.api.accelerator_class import AcceleratorClassSpec, NamespaceSelector, Toleration
 from zerotide.api.conditions import Reason
 from zerotide.reconcile.child import Kind
-from zerotide.reconcile.failures import TooManyAccelerators
+from zerotide.reconcile.devices import devices
+from zerotide.reconcile.failures import ClassNotAllowed, TooManyAccelerators
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import render_all
 
@@ -66,10 +67,61 @@ def test_more_than_a_node_has_is_refused() -> None:
         template(endpoint({"accelerator": {"className": "h100", "count": 9}}), CONFIG, CLASSES)
 
 
+OURS = AcceleratorClassSpec(namespace_selector=NamespaceSelector(match_labels={"team": "ml", "tier": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "open_"),
+    [
+        (H100, {}, True),
+        (OURS, {"team": "ml", "tier": "1", "more": "x"}, True),
+        (OURS, {"team": "ml"}, False),
+        (OURS, {"team": "ml", "tier": "2"}, False),
+        (AcceleratorClassSpec(namespace_selector=NamespaceSelector()), {}, True),
+    ],
+)
+def test_a_class_is_for_the_namespaces_that_it_selects(
+    spec: AcceleratorClassSpec, labels: dict[str, str], open_: bool
+) -> None:
+    """By all the labels that it names; one that names none is for everybody."""
+    assert spec.open_to(labels) is open_
+
+
+def test_what_is_not_for_a_namespace_is_refused_there() -> None:
+    """With what to do about it, as soon as the endpoint is there; it is taken once the namespace has the label."""
+    world = World(obj=raw({"accelerator": {"className": "ours"}}), classes={"ours": OURS})
+    world.settle()
+    ready = world.condition("Ready")
+    assert (world.status["state"], ready["reason"]) == ("Failed", Reason.POD_REFUSED.value)
+    assert "may not use ours" in ready["message"] and "namespaceSelector" in ready["message"]
+    with pytest.raises(ClassNotAllowed, match="name another class"):
+        template(endpoint({"accelerator": {"className": "ours"}}), CONFIG, {"ours": OURS})
+    world.labels = {"team": "ml", "tier": "1"}
+    world.settle()
+    assert world.status["state"] == "Asleep"
+
+
+def test_an_alternative_that_is_not_for_a_namespace_is_passed_over() -> None:
+    """As one that no node could hold."""
+    classes = {**CLASSES, "a100": OURS}
+    spec = {"accelerator": {"className": "h100", "alternatives": [{"className": "a100"}, {"className": "mig"}]}}
+    nodes = (node(nvidia_com__gpu="8", **{"nvidia_com__mig-1g_10gb": "7"}),)
+    world = World(obj=raw(spec), classes=classes, nodes=nodes)
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    world.settle()
+    world.pass_time(301)
+    world.settle()
+    assert asks_for(world) == "mig"
+
+
 def test_what_a_class_says_does_not_roll_a_running_model() -> None:
     """It is part of the rendering, which waits for the next wake; alternatives are part of neither."""
-    (plain,) = render_all(endpoint({"accelerator": {"className": "h100"}}), CONFIG, {})
-    first, second = render_all(endpoint(WANTED), CONFIG, CLASSES)
+    one, two = endpoint({"accelerator": {"className": "h100"}}), endpoint(WANTED)
+    (plain,) = render_all(one, CONFIG, devices(one, {}))
+    first, second = render_all(two, CONFIG, devices(two, CLASSES))
     assert plain.spec_digest == first.spec_digest and plain.digest != first.digest
     assert second.spec_digest != first.spec_digest
 

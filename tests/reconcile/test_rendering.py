@@ -10,12 +10,14 @@ import pytest
 from tests.reconcile.helpers import CONFIG, endpoint
 from zerotide.api.conditions import Reason
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.devices import devices
 from zerotide.reconcile.rendering import Rendering, render_all
 
 
 def rendered(spec: dict[str, Any] | None = None, config: Config = CONFIG) -> Rendering:
     """Return the only rendering of an endpoint without alternatives."""
-    (one,) = render_all(endpoint(spec), config, {})
+    made = endpoint(spec)
+    (one,) = render_all(made, config, devices(made, {}))
     return one
 
 

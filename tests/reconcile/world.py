@@ -13,7 +13,7 @@ from zerotide.reconcile.child import Kind
 from zerotide.reconcile.choose import choose
 from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.config import Config
-from zerotide.reconcile.devices import Classes
+from zerotide.reconcile.devices import Classes, devices
 from zerotide.reconcile.external import Writer
 from zerotide.reconcile.holders import Holders
 from zerotide.reconcile.merge import merge
@@ -46,6 +46,7 @@ class World:
     pods: tuple[Pod, ...] = ()
     nodes: tuple[Object, ...] = ()
     classes: Classes = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     activators: tuple[str, ...] = ("10.0.0.1",)
     pulls: dict[str, int] = field(default_factory=dict)
     learned: Learned | None = None
@@ -142,7 +143,7 @@ class World:
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,
         )
-        choices = render_all(endpoint, self.config, self.classes)
+        choices = render_all(endpoint, self.config, devices(endpoint, self.classes, self.labels))
         rendering = choose(choices, observed, self.config, self.now_us)
         steering = steer(observed, rendering, self.config, self.now_us)
         return steering, plan(observed, rendering, steering, self.config, self.now_us)

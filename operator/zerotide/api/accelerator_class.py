@@ -52,6 +52,19 @@ class Toleration(Model):
     ] = None
 
 
+class NamespaceSelector(Model):
+    """Namespaces, by their labels."""
+
+    match_labels: Annotated[
+        Annotated[Mapping[str, LabelValue], Field(max_length=16), LABEL_KEY] | None,
+        Field(description="Labels that a namespace must have, all of them. Absent or empty: every namespace."),
+    ] = None
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether a namespace with these labels is meant."""
+        return all(labels.get(key) == value for key, value in (self.match_labels or {}).items())
+
+
 class AcceleratorClassSpec(Model):
     """How devices of the class are asked for."""
 
@@ -91,9 +104,17 @@ class AcceleratorClassSpec(Model):
             json_schema_extra={"x-kubernetes-list-type": "atomic"},
         ),
     ] = ()
+    namespace_selector: Annotated[
+        NamespaceSelector | None,
+        Field(description="Namespaces whose endpoints may use the class. Absent: all of them."),
+    ] = None
     runtime_class_name: Annotated[
         Name | None, Field(description="RuntimeClass of the pods, such as nvidia. Absent: the cluster's default.")
     ] = None
+
+    def open_to(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether endpoints of a namespace with these labels may use the class."""
+        return self.namespace_selector is None or self.namespace_selector.matches(labels)
 
 
 class AcceleratorClass(Object):

@@ -20,6 +20,11 @@ class AcceleratorClasses:
         self.known: Mapping[str, AcceleratorClassSpec] = {}
         self._on_change = on_change
 
+    @property
+    def selective(self) -> bool:
+        """Tell whether any class is for some namespaces alone."""
+        return any(spec.namespace_selector is not None for spec in self.known.values())
+
     def take(self, change: Change) -> None:
         """Take in a change of a class; one that this operator does not understand is as if it were not there."""
         name = change.object["metadata"]["name"]

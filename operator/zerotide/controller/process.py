@@ -63,6 +63,7 @@ class Operator:
             on_key=self._changed,
             on_activators=self._activators_changed,
             on_class=self._class_changed,
+            on_namespace=self._namespace_changed,
         )
         self.token = StreamToken(client, options.token_file, SERVICE_ACCOUNT_OPERATOR, options.namespace)
         self.streams = Streams(
@@ -92,6 +93,7 @@ class Operator:
             signals=self.signals,
             nodes=self.watches.nodes,
             classes=self.watches.classes,
+            labels=self.watches.labels,
             addresses=lambda: self._addresses,
             costs=self.costs,
         )
@@ -170,6 +172,13 @@ class Operator:
     def _class_changed(self, name: str) -> None:
         for key in self.endpoints:
             if name in class_names(self.endpoints.get(key) or {}):
+                self.queue.add(key, Priority.SWEEP)
+
+    def _namespace_changed(self, name: str) -> None:
+        if not self.watches.classes.selective:
+            return
+        for key in self.endpoints:
+            if key.startswith(f"{name}/"):
                 self.queue.add(key, Priority.SWEEP)
 
     def _reports_changed(self) -> None:

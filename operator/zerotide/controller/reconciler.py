@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from zerotide.api.conditions import State
@@ -79,6 +79,8 @@ class World:
     signals: Signals
     nodes: Callable[[], tuple[Object, ...]]
     classes: AcceleratorClasses
+    labels: Callable[[str], Mapping[str, str]]
+    """The labels of a namespace."""
     addresses: Callable[[], tuple[str, ...]]
     costs: Costs
 
@@ -287,10 +289,12 @@ class Reconciler:
 
     def _rendering(self, observed: Observed, now_us: int) -> Rendering:
         endpoint, key = observed.endpoint, observed.endpoint.key
-        version = (endpoint.metadata.uid, endpoint.metadata.generation, devices(endpoint, self._world.classes.known))
+        labels = self._world.labels(endpoint.metadata.namespace)
+        choices = devices(endpoint, self._world.classes.known, labels)
+        version = (endpoint.metadata.uid, endpoint.metadata.generation, choices)
         known = self._rendered.get(key)
         if known is None or known[0] != version:
-            known = (version, render_all(endpoint, self._config, self._world.classes.known))
+            known = (version, render_all(endpoint, self._config, choices))
             self._rendered.put(key, known)
         rendering, refusal = choose(known[1], observed, self._config, now_us), self._refused.get(key)
         if refusal is None:

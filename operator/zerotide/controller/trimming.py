@@ -49,6 +49,13 @@ def trimmed_node(obj: Object) -> Object:
     }
 
 
+def trimmed_namespace(obj: Object) -> Object:
+    """Keep of a namespace what is read of it."""
+    metadata = obj["metadata"]
+    kept = {key: metadata[key] for key in ("name", "uid", "resourceVersion")}
+    return {"metadata": {**kept, "labels": metadata.get("labels") or {}}}
+
+
 def trimmed_child(obj: Object) -> Object:
     """Keep of a child what is read of it; of its managers, those who write replicas are."""
     metadata, status = obj["metadata"], obj.get("status") or {}

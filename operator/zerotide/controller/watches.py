@@ -12,9 +12,9 @@ from zerotide.controller.activators import Activator, activators
 from zerotide.controller.cache import Children, Pods, key_of
 from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.kinds import RESOURCES
-from zerotide.controller.trimming import trimmed_child, trimmed_node, trimmed_pod
+from zerotide.controller.trimming import trimmed_child, trimmed_namespace, trimmed_node, trimmed_pod
 from zerotide.kube import Change, Client, Clock, Linger, Packed, Reflector
-from zerotide.kube.resources import ACCELERATOR_CLASSES, EVENTS, NODES, PODS
+from zerotide.kube.resources import ACCELERATOR_CLASSES, EVENTS, NAMESPACES, NODES, PODS
 from zerotide.reconcile.child import Kind
 
 Object = dict[str, Any]
@@ -36,8 +36,10 @@ class Watches:
         on_key: Callable[[str], None],
         on_activators: Callable[[tuple[Activator, ...]], None],
         on_class: Callable[[str], None],
+        on_namespace: Callable[[str], None],
     ) -> None:
         self._clock, self._on_key, self._on_activators = clock, on_key, on_activators
+        self._on_namespace = on_namespace
         self.pods = Pods()
         self._linger = Linger(STANDBY)
         mirror = partial(Reflector, client, linger=self._linger)
@@ -74,12 +76,14 @@ class Watches:
         )
         self.classes = AcceleratorClasses(on_class)
         self._classes = mirror(ACCELERATOR_CLASSES, on_change=self.classes.take)
+        self._namespaces = mirror(NAMESPACES, trim=trimmed_namespace, on_change=self._namespace_changed)
         self._key_of_pod: dict[str, str] = {}
 
     @property
     def all(self) -> tuple[Reflector, ...]:
         """Return every reflector, to be run."""
-        return (*self._kinds.values(), self._pods, self._nodes, self._mounts, self._activators, self._classes)
+        others = (self._pods, self._nodes, self._mounts, self._activators, self._classes, self._namespaces)
+        return (*self._kinds.values(), *others)
 
     @property
     def synced(self) -> bool:
@@ -96,6 +100,11 @@ class Watches:
     def nodes(self) -> tuple[Object, ...]:
         """Return all nodes, trimmed."""
         return tuple(self._nodes.store.values())
+
+    def labels(self, namespace: str) -> Mapping[str, str]:
+        """Return the labels of a namespace; none of one that is not known."""
+        known = self._namespaces.store.get(("", namespace))
+        return known["metadata"]["labels"] if known is not None else {}
 
     def activators(self) -> tuple[Activator, ...]:
         """Return the activators."""
@@ -138,6 +147,11 @@ class Watches:
         key = self._key_of_pod.get(uid or "")
         if key is not None:
             self._on_key(key)
+
+    def _namespace_changed(self, change: Change) -> None:
+        before, after = change.previous, change.object["metadata"]
+        if change.type == "set" and (before is None or before["metadata"]["labels"] != after["labels"]):
+            self._on_namespace(after["name"])
 
     def _activator_changed(self, _: Change) -> None:
         self._on_activators(self.activators())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from zerotide.api.accelerator_class import AcceleratorClassSpec
@@ -23,6 +24,8 @@ class Device:
     class_name: str | None
     count: int
     spec: AcceleratorClassSpec = _UNNAMED
+    allowed: bool = True
+    """Whether the endpoint's namespace may use the class."""
 
     @property
     def on_demand(self) -> bool:
@@ -40,10 +43,13 @@ class Device:
         return AcceleratorStatus(class_name=self.class_name, count=self.count, summary=self.text).dump()
 
 
-def devices(endpoint: InferenceEndpoint, classes: Classes) -> tuple[Device | None, ...]:
-    """Return the choices in order; None alone for an endpoint that runs on the CPU."""
+def devices(
+    endpoint: InferenceEndpoint, classes: Classes, labels: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Device | None, ...]:
+    """Return the choices in order; None alone for an endpoint that runs on the CPU. `labels` are its namespace's."""
     wanted = endpoint.spec.accelerator
     if wanted is None:
         return (None,)
     asked = [(wanted.class_name, wanted.count), *((each.class_name, each.count) for each in wanted.alternatives)]
-    return tuple(Device(name, count, classes.get(name or "", _UNNAMED)) for name, count in asked)
+    known = ((name, count, classes.get(name or "", _UNNAMED)) for name, count in asked)
+    return tuple(Device(name, count, spec, spec.open_to(labels)) for name, count, spec in known)

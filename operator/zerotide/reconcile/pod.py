@@ -14,7 +14,7 @@ from zerotide.reconcile import policy
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Device
 from zerotide.reconcile.engines import Launch, Order, launch
-from zerotide.reconcile.failures import InvalidMerge, NoImage, TooManyAccelerators
+from zerotide.reconcile.failures import ClassNotAllowed, InvalidMerge, NoImage, TooManyAccelerators
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.source import Source, source_of
 
@@ -104,6 +104,11 @@ def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> 
 
 def _place(device: Device) -> Object:
     """Return what leads a pod to nodes that have the devices."""
+    if not device.allowed:
+        raise ClassNotAllowed(
+            f"accelerator.className: endpoints of this namespace may not use {device.class_name}: "
+            "name another class, or have namespaceSelector of the AcceleratorClass, or the namespace's labels, changed"
+        )
     most = device.spec.max_count
     if most is not None and device.count > most:
         raise TooManyAccelerators(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from zerotide.api.endpoint import Engine, InferenceEndpoint, Request
 from zerotide.api.names import GROUP
 from zerotide.reconcile import pod
 from zerotide.reconcile.config import Config
-from zerotide.reconcile.devices import Classes, Device, devices
+from zerotide.reconcile.devices import Device
 from zerotide.reconcile.failures import RenderError
 
 ANNOTATION_SPEC_DIGEST = f"{GROUP}/spec-digest"
@@ -43,9 +44,9 @@ class Rendering:
         return self.device is not None and self.device.on_demand
 
 
-def render_all(endpoint: InferenceEndpoint, config: Config, classes: Classes) -> tuple[Rendering, ...]:
+def render_all(endpoint: InferenceEndpoint, config: Config, choices: Iterable[Device | None]) -> tuple[Rendering, ...]:
     """Return a rendering for each choice of accelerators, in order."""
-    return tuple(render(endpoint, config, device) for device in devices(endpoint, classes))
+    return tuple(render(endpoint, config, device) for device in choices)
 
 
 def render(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Rendering:
