@@ -18,6 +18,7 @@ from tests.api.server import APPLY, MERGE, Refused, Server
 from tests.api.strategies import endpoint, specs
 from zerotide.api.apikey import APIKey
 from zerotide.api.conditions import Reason, State, conditions
+from zerotide.api.cost import Cost, FailedStartsCost
 from zerotide.api.crd import definitions
 from zerotide.api.endpoint import (
     AcceleratorStatus,
@@ -255,6 +256,16 @@ def full_status() -> dict[str, Any]:
         cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
         idle=LearnedIdle(timeout="42s", message="why", silences=9, history="3:4 12:5", held_per_wake="1.25", wakes=2),
         schedule=OpenWindow(name="w", min_replicas=1, start_time=NOW, end_time=NOW, lead_time="9s"),
+        cost=Cost(
+            currency="USD",
+            month="2026-11",
+            month_to_date="12.5",
+            day="2026-11-22",
+            day_to_date="0.5",
+            last_cold_start="0.01",
+            per_million_tokens="3.2",
+            failed_starts=FailedStartsCost(accelerator_seconds=84, amount="0.1176"),
+        ),
         last_decision=decision,
         decisions=(decision,) * 5,
     ).dump()
