@@ -78,6 +78,40 @@ async def test_a_wish_that_meets_with_a_conflict_for_ever(stack: Stack, monkeypa
     task.cancel()
 
 
+async def test_few_wishes_are_written_at_a_time(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a burst of many endpoints each gets its wish, and one that cannot be written holds nobody up."""
+    monkeypatch.setattr(waker, "HEAD_START", 0.0)
+    names = [f"m{number}" for number in range(3 * waker.AT_ONCE)]
+    stack.key()
+    for name in names:
+        stack.endpoint(name)
+    writing = most = 0
+    apply, go = stack.api.apply, asyncio.Event()
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        nonlocal writing, most
+        if arguments[1]["metadata"]["name"] in names[: waker.AT_ONCE]:
+            raise ConnectionFailed("away")
+        writing += 1
+        most = max(most, writing)
+        await go.wait()
+        writing -= 1
+        return await apply(*arguments, **options)
+
+    monkeypatch.setattr(stack.api, "apply", slowly)
+    tasks = [asyncio.create_task(stack.post(body={"model": name, "messages": []})) for name in names]
+    await until(lambda: all(stack.registry.endpoints[Name("demo", name)].gate.held for name in names))
+    await until(lambda: writing == waker.AT_ONCE)
+    go.set()
+    await until(lambda: len(stack.api.applied) == 2 * waker.AT_ONCE)
+    assert most == waker.AT_ONCE
+    monkeypatch.setattr(stack.api, "apply", apply)
+    await until(lambda: {obj["metadata"]["name"] for obj in stack.api.applied} == set(names))
+    assert len(stack.api.applied) == len(names)
+    for task in tasks:
+        task.cancel()
+
+
 async def test_it_asks_again_when_it_fell_asleep_meanwhile(stack: Stack) -> None:
     """A handled wish is history: an endpoint that sleeps while somebody waits is asked anew."""
     stack.endpoint()

@@ -4,7 +4,8 @@ The request is applied to the version of the object that was looked at, so of tw
 one is heard; the other looks again and finds that the wish stands. A client that leaves takes nothing back.
 
 Where the operator follows the demand it has acted long before a wish is stored. Storing one costs the API server as
-much as creating the pod, so there it comes a moment later: it only has to outlive the operator and the client.
+much as creating the pod, so there it comes a moment later: it only has to outlive the operator and the client. And
+few are stored at a time, or in a burst of many endpoints they would stand in the way of the wakes that they ask for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 HEAD_START = 1.0
 """Seconds that an operator that follows the demand has before a wish is written, unless it ceases to follow."""
+AT_ONCE = 4
+"""Wishes that are written at a time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 PATIENCE = 60.0
 """Seconds for which an API server that does not answer is asked again although nobody waits any more."""
@@ -45,6 +48,7 @@ class Waker:
         self._client, self._registry, self._me, self._now_us = client, registry, me, now_us
         self._unheard = unheard
         self._asking: dict[Name, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
         registry.hooks.append(self)
 
     def want(self, endpoint: Endpoint) -> None:
@@ -92,29 +96,36 @@ class Waker:
                 await self._unheard.wait()
         give_up_at, pause = loop.time() + PATIENCE, FIRST_PAUSE
         while True:
+            async with self._slots:
+                if await self._try(name, newest, loop.time() > give_up_at):
+                    return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _try(self, name: Name, newest: str, late: bool) -> bool:
+        """Write the wish as things are now; return whether that is over, be it that nobody needs one any more."""
+        while True:
             endpoint = self._registry.endpoints.get(name)
             # A wish is also the name of its wake: one that was quicker than its wish gets it all the same.
             if endpoint is None or endpoint.profile.blocked is not None:
-                return
+                return True
             if not must_ask(endpoint.profile) and endpoint.profile.wake_id != newest:
-                return
-            if loop.time() > give_up_at and not endpoint.awaited:
-                return
+                return True
+            if late and not endpoint.awaited:
+                return True
             profile = endpoint.profile
             try:
                 self._learn(await self._apply(profile), endpoint)
-                return
+                return True
             except Conflict:
                 # Where there is nothing new to build on, the same wish would meet with the same conflict at once.
                 if not await self._look_again(endpoint, profile):
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
+                    return False
             except NotFound:
-                return
+                return True
             except KubeError as error:
                 log.warning("a wake request was not taken", extra={"endpoint": str(name), "error": str(error)})
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                return False
 
     async def _apply(self, profile: Profile) -> Object:
         request = {"id": uuid.uuid4().hex, "time": format_micro_time(self._now_us()), "by": self._me}
