@@ -219,7 +219,7 @@ async def test_health(stack: Stack, admin: str) -> None:
 
     assert await get("/healthz") == (200, "ok")
     status, why = await get("/readyz")
-    assert (status, why) == (503, "not read yet: inferenceendpoints, apikeys, pods, pods")
+    assert (status, why) == (503, "not read yet: inferenceendpoints, apikeys, budgets, pods, pods")
     for reflector in stack.service.reflectors:
         reflector.synced.set()
     assert await get("/readyz") == (200, "ok")

@@ -95,7 +95,7 @@ async def world(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     async with Client(await load_credentials()) as client:
         for path in CRDS.glob("*.yaml"):
             await client.apply(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()), "test")
-        for name in ("inferenceendpoints.zerotide.dev", "apikeys.zerotide.dev"):
+        for name in ("inferenceendpoints.zerotide.dev", "apikeys.zerotide.dev", "budgets.zerotide.dev"):
             await established(client, name)
         namespace = f"act-{secrets.token_hex(4)}"
         await client.create(NAMESPACES, {"metadata": {"name": namespace}})

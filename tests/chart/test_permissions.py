@@ -37,6 +37,7 @@ LEASES = "coordination.k8s.io/leases"
 ACTIVATOR = {
     "zerotide.dev/inferenceendpoints": READ,
     "zerotide.dev/apikeys": READ,
+    "zerotide.dev/budgets": READ,
     "zerotide.dev/inferenceendpoints/status": {"patch"},
     "/pods": READ,
     "/configmaps": {"get"},  # those that endpoints name as holding keys; it cannot list any
@@ -45,6 +46,9 @@ ACTIVATOR = {
 EXPORTER = {
     "zerotide.dev/inferenceendpoints": READ,
     "zerotide.dev/pricebooks": READ,
+    "zerotide.dev/budgets": READ,
+    "zerotide.dev/budgets/status": {"patch"},  # what is used up, which the activators go by
+    "/events": {"create"},  # thresholds of budgets that are reached
     "/pods": READ | {"patch"},  # admission lets it remove its finalizer only
     "/nodes": READ,
     "authentication.k8s.io/tokenreviews": {"create"},
@@ -127,11 +131,13 @@ def test_people_get_rights_through_their_own_roles() -> None:
         "zerotide.dev/inferenceendpoints/status": READ,
         "zerotide.dev/inferenceendpoints/scale": READ,
         "zerotide.dev/apikeys": READ,
+        "zerotide.dev/budgets": READ,
         "zerotide.dev/acceleratorclasses": READ,
         "zerotide.dev/pricebooks": READ,
     }
     billing = find(render(), "ClusterRole", "zerotide-billing-admin")
     assert granted(billing["rules"]) == {
+        "zerotide.dev/budgets": READ | {"create", "update", "patch", "delete"},
         "zerotide.dev/pricebooks": READ | {"create", "update", "patch", "delete"},
         "zerotide.dev/acceleratorclasses": READ | {"create", "update", "patch", "delete"},
     }

@@ -24,6 +24,7 @@ def test_defaults() -> None:
         "inferenceendpoints.zerotide.dev",
         "apikeys.zerotide.dev",
         "acceleratorclasses.zerotide.dev",
+        "budgets.zerotide.dev",
         "pricebooks.zerotide.dev",
     }
     assert {item["apiVersion"].partition("/")[0] for item in objects} <= {

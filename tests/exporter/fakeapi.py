@@ -21,6 +21,7 @@ KINDS = {
     "inferenceendpoints": "InferenceEndpoint",
     "leases": "Lease",
     "pricebooks": "PriceBook",
+    "budgets": "Budget",
 }
 
 
@@ -32,6 +33,7 @@ class FakeApi:
         self.events: dict[str, list[tuple[int, str, Object]]] = {plural: [] for plural in KINDS}
         self.version = 1
         self.patches: list[tuple[str, list[Object]]] = []
+        self.told: dict[str, Object] = {}
         self.refuse_patches = False
         self.tokens: dict[str, Object] = {}
         self.readers: set[tuple[str, str]] = set()
@@ -52,6 +54,8 @@ class FakeApi:
             app.router.add_get(prefix + "/{plural}/{name}", self._get)
             app.router.add_get(prefix + "/namespaces/{namespace}/{plural}/{name}", self._get)
             app.router.add_patch(prefix + "/namespaces/{namespace}/{plural}/{name}", self._patch)
+            app.router.add_patch(prefix + "/namespaces/{namespace}/{plural}/{name}/status", self._apply_status)
+        app.router.add_post("/api/v1/namespaces/{namespace}/events", self._tell)
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._token_review)
         app.router.add_post("/apis/authorization.k8s.io/v1/subjectaccessreviews", self._access_review)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -166,6 +170,26 @@ class FakeApi:
             if step["op"] == "remove":
                 del parent[index]
         return web.json_response(await self.put(plural, obj))
+
+    async def _apply_status(self, request: web.Request) -> web.Response:
+        plural, key = request.match_info["plural"], (request.match_info["namespace"], request.match_info["name"])
+        applied = json.loads(await request.read())
+        if self.refuse_patches:
+            return web.json_response({"reason": "Forbidden", "message": "refused"}, status=403)
+        obj = self.objects[plural].get(key)
+        if obj is None:
+            raise web.HTTPNotFound
+        return web.json_response(await self.put(plural, {**obj, "status": applied["status"]}))
+
+    async def _tell(self, request: web.Request) -> web.Response:
+        event = await request.json()
+        name = event["metadata"]["name"]
+        if name in self.told:
+            return web.json_response({"reason": "AlreadyExists", "message": "it is there"}, status=409)
+        async with self.changed:
+            self.told[name] = event
+            self.changed.notify_all()
+        return web.json_response(event, status=201)
 
     async def _token_review(self, request: web.Request) -> web.Response:
         spec = (await request.json())["spec"]

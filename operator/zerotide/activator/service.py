@@ -32,7 +32,7 @@ from zerotide.activator.wire import Certificate, Limits, Network, Server, open_s
 from zerotide.activator.wire_metrics import WireFigures
 from zerotide.api.names import AUDIENCE_ACTIVATOR, COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, SERVICE_GATEWAY
 from zerotide.kube import Client, Clock, Reflector, TokenFile, TokenReviewer, process
-from zerotide.kube.resources import API_KEYS, INFERENCE_ENDPOINTS, PODS
+from zerotide.kube.resources import API_KEYS, BUDGETS, INFERENCE_ENDPOINTS, PODS
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +202,7 @@ class Service:
         return [
             Reflector(client, INFERENCE_ENDPOINTS, on_change=registry.endpoint_changed),
             Reflector(client, API_KEYS, on_change=registry.key_changed),
+            Reflector(client, BUDGETS, on_change=registry.budget_changed),
             Reflector(
                 client,
                 PODS,

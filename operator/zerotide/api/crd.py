@@ -23,6 +23,7 @@ from zerotide.api import names
 from zerotide.api.accelerator_class import AcceleratorClass
 from zerotide.api.apikey import APIKey
 from zerotide.api.base import Object
+from zerotide.api.budget import Budget
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.pricebook import PriceBook
 
@@ -58,6 +59,17 @@ _CLASS_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),
 )
 
+_BUDGET_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
+    ("State", "string", ".status.state", False, "Whether it is used up."),
+    ("Used", "string", ".status.used", False, "What is used up in this window."),
+    ("Limit", "string", ".status.limit", False, "What may be."),
+    ("Percent", "integer", ".status.percent", False, "Part of the limit that is used up."),
+    ("Action", "string", ".status.action", False, "What holds now."),
+    ("Resets", "string", ".status.windowEnd", False, "When it begins anew."),
+    ("Consumers", "string", ".spec.scope.consumers", True, "Consumers whose use counts; none shown means all."),
+    ("Endpoints", "string", ".spec.scope.endpoints", True, "Endpoints whose use counts; none shown means all."),
+    ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),
+)
 _BOOK_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("Currency", "string", ".spec.currency", False, "Currency of all amounts."),
     ("Prices", "string", ".spec.prices[*].name", True, "Names of the prices."),
@@ -200,6 +212,9 @@ def definitions() -> dict[str, dict[str, Any]]:
             names.SHORT_API_KEY,
             _KEY_COLUMNS,
             selectableFields=[{"jsonPath": ".spec.consumer"}],
+        ),
+        f"{names.GROUP}_{names.PLURAL_BUDGETS}.yaml": definition(
+            Budget, names.PLURAL_BUDGETS, names.SHORT_BUDGET, _BUDGET_COLUMNS, subresources={"status": {}}
         ),
         f"{names.GROUP}_{names.PLURAL_PRICE_BOOKS}.yaml": definition(
             PriceBook, names.PLURAL_PRICE_BOOKS, names.SHORT_PRICE_BOOK, _BOOK_COLUMNS, scope="Cluster"

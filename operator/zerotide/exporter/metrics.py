@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from zerotide import __version__
+from zerotide.exporter.budgets import Ratio
 from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.sealer import COST_CORRECTIONS, GPU_CORRECTIONS
 from zerotide.exporter.settle import COST, CPU_SECONDS, GPU_SECONDS
@@ -52,8 +53,12 @@ COUNTERS = {
 class LedgerCollector(Collector):
     """Collect the counters that were stored last, and gauges that are asked for at each scrape."""
 
-    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        self._gauges = gauges
+    def __init__(
+        self,
+        gauges: Mapping[str, tuple[str, Callable[[], float]]],
+        budgets: Callable[[], Iterable[Ratio]] = lambda: (),
+    ) -> None:
+        self._gauges, self._budgets = gauges, budgets
         self._series: Mapping[Series, Fraction] = {}
 
     def publish(self, series: Mapping[Series, Fraction]) -> None:
@@ -75,6 +80,12 @@ class LedgerCollector(Collector):
         yield from families.values()
         for name, (text, read) in self._gauges.items():
             yield GaugeMetricFamily(name, text, value=read())
+        used = GaugeMetricFamily(
+            "zerotide_budget_used_ratio", "Used part of a budget's limit.", labels=["namespace", "budget"]
+        )
+        for ratio in self._budgets():
+            used.add_metric([ratio.namespace, ratio.budget], ratio.ratio)
+        yield used
         info = GaugeMetricFamily("zerotide_build_info", "Version of the exporter.", labels=["component", "version"])
         info.add_metric(["exporter", __version__], 1)
         yield info

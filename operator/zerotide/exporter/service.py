@@ -11,10 +11,11 @@ from functools import partial
 from aiohttp import web
 from prometheus_client.registry import CollectorRegistry
 
-from zerotide.api.names import LABEL_ACCELERATOR_CLASS, LABEL_ENDPOINT
+from zerotide.api.names import LABEL_ACCELERATOR_CLASS, LABEL_ENDPOINT, MANAGER_EXPORTER
 from zerotide.api.scalars import SECOND
 from zerotide.exporter.access import Access
 from zerotide.exporter.board import Board
+from zerotide.exporter.budgets import BudgetTask
 from zerotide.exporter.endpoints import EndpointWatch, class_name, wake_of
 from zerotide.exporter.http import Interface
 from zerotide.exporter.metrics import LedgerCollector, registry
@@ -29,7 +30,7 @@ from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.store import Store
 from zerotide.exporter.stores import open_store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Client, Object, process
+from zerotide.kube import Client, Object, Recorder, process
 from zerotide.kube.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ class Service:
         self._board = Board(self._prices.current, self._clock.now_us, lambda: self._endpoints.reflector.store, wake_of)
         self._endpoints = EndpointWatch(self._client, self._writer, self._clock, self._board.mark)
         self._sealer = await self._open("ledger-sealer")
+        self._keeper = await self._open("ledger-budgets")
+        self._recorder = Recorder(self._client, MANAGER_EXPORTER, MANAGER_EXPORTER)
+        self._budgets = BudgetTask(self._client, self._keeper, self._prices.current, self._recorder, self._clock)
         self._nodes = NodeWatch(self._client, self._settings.cluster)
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
         self._seals = SealTask(
@@ -85,7 +89,8 @@ class Service:
                     "zerotide_settled_timestamp_seconds": lambda: self._settled_us / SECOND,
                     "zerotide_sealed_timestamp_seconds": lambda: self._seals.until_us / SECOND,
                 }.items()
-            }
+            },
+            lambda: self._budgets.ratios,
         )
         self._collector.publish(await self._writer.run(lambda store: store.series()))
         shown = registry(self._collector)
@@ -98,6 +103,9 @@ class Service:
             ("pods", self._follow_pods()),
             ("settle", self._settle()),
             ("seal", self._seals.run()),
+            ("budgets", self._budgets.reflector.run()),
+            ("budget looks", self._keep_budgets()),
+            ("events", self._recorder.run()),
         ):
             self._tasks.append(asyncio.create_task(run, name=name))
         if self._settings.otlp_endpoint:
@@ -115,6 +123,7 @@ class Service:
         await self._stack.aclose()
         await self._endpoints.flush()
         await self._meter.flush()
+        await self._keeper.close()
         await self._sealer.close()
         await self._reader.close()
         await self._writer.close()
@@ -180,6 +189,11 @@ class Service:
                 await self._board.refresh(self._reader)
             self._settled_us = self._clock.now_us()
             await asyncio.sleep(self._settings.settle_interval_us / SECOND)
+
+    async def _keep_budgets(self) -> None:
+        # By the price file, a budget would be reckoned at other prices than the bill is made with.
+        await self._prices.reflector.synced.wait()
+        await self._budgets.run()
 
     def _due(self, store: Store) -> Increments:
         return due(store, self._prices.current(), self._clock.now_us() - self._settings.settle_lag_us)

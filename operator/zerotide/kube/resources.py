@@ -62,5 +62,6 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
 )
 INFERENCE_ENDPOINTS = Resource("zerotide.dev", "v1alpha1", "inferenceendpoints", "InferenceEndpoint")
 API_KEYS = Resource("zerotide.dev", "v1alpha1", "apikeys", "APIKey")
+BUDGETS = Resource("zerotide.dev", "v1alpha1", "budgets", "Budget")
 PRICE_BOOKS = Resource("zerotide.dev", "v1alpha1", "pricebooks", "PriceBook", namespaced=False)
 ACCELERATOR_CLASSES = Resource("zerotide.dev", "v1alpha1", "acceleratorclasses", "AcceleratorClass", namespaced=False)

@@ -17,6 +17,7 @@ from tests.activator.clients.situations import (
     revoked,
     spec,
     stuck,
+    used_up,
 )
 
 
@@ -45,7 +46,6 @@ class Row(NamedTuple):
 BAD, BUSY, COLD, FAILED = "invalid_request_error", "rate_limit_error", "service_unavailable", "server_error"
 
 NOT_YET = {
-    "budget_exhausted": "nothing sets the reason BudgetExhausted: there are no budgets",
     "ledger_unavailable": "nothing asks a ledger before it serves: there is no onLedgerFailure",
 }
 """Codes that nothing can bring about, each with the reason."""
@@ -57,6 +57,8 @@ ROWS = (
     Row("endpoint_mismatch", 400, BAD, "", "", asking(headers=ELSEWHERE)),
     Row("ambiguous_model", 400, BAD, "", "", ambiguous, by_model=True),
     Row("invalid_api_key", 401, BAD, "", "", revoked),
+    Row("budget_exhausted", 402, "insufficient_quota", "", "false", used_up("Block"), "block"),
+    Row("budget_exhausted", 402, "insufficient_quota", "", "false", used_up("DenyWake"), "deny-wake"),
     Row("forbidden", 403, "permission_error", "", "", closed),
     Row("model_not_found", 404, BAD, "", "", asking(path="", model="none"), by_model=True),
     Row("endpoint_not_found", 404, BAD, "", "", deleted),

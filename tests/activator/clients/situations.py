@@ -104,3 +104,13 @@ async def stuck(scene: Scene) -> None:
     """The replica does not answer."""
     await scene.stack.awake(scene.replica, model=IMAGE, request={"timeout": "1s"})
     scene.replica.hold = asyncio.Event()
+
+
+def used_up(action: str) -> Situation:
+    """Return the situation of an endpoint that sleeps, of a namespace whose budget is used up."""
+
+    async def bring(scene: Scene) -> None:
+        scene.stack.endpoint(model=IMAGE)
+        scene.stack.budget(action)
+
+    return bring

@@ -15,6 +15,7 @@ Json = dict[str, Any]
 ENDPOINTS = "/apis/zerotide.dev/v1alpha1/inferenceendpoints"
 ONE = "/apis/zerotide.dev/v1alpha1/namespaces/{namespace}/inferenceendpoints/{name}"
 KEYS = "/apis/zerotide.dev/v1alpha1/apikeys"
+BUDGETS = "/apis/zerotide.dev/v1alpha1/budgets"
 PODS = "/api/v1/pods"
 OPERATOR = "system:serviceaccount:zerotide-system:zerotide-operator"
 
@@ -27,7 +28,7 @@ class Api:
         self.wishes: list[Json] = []
         self.away = False
         """Whether it answers nothing but 503 from now on; watches that are open go on."""
-        self._objects: dict[str, dict[tuple[str, str], Json]] = {ENDPOINTS: {}, KEYS: {}, PODS: {}}
+        self._objects: dict[str, dict[tuple[str, str], Json]] = {ENDPOINTS: {}, KEYS: {}, BUDGETS: {}, PODS: {}}
         self._watchers: dict[str, set[asyncio.Queue[Json]]] = {path: set() for path in self._objects}
         self._past: dict[str, list[Json]] = {path: [] for path in self._objects}
         self._versions = itertools.count(1)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from zerotide.activator.access.tokens import Tokens
+from zerotide.activator.admission.budgets import Budgets
 from zerotide.activator.admission.callers import Keyring
 from zerotide.activator.admission.catalogue import Catalogue
 from zerotide.activator.admission.choice import Bounded
@@ -31,6 +32,7 @@ from zerotide.activator.endpoints.pods import Candidate, candidate_of, endpoint_
 from zerotide.activator.wire import Limits, Pool
 from zerotide.activator.wire.h2.lines import Lines
 from zerotide.api.apikey import APIKey
+from zerotide.api.budget import Budget
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.failures import InvalidObject
@@ -61,6 +63,7 @@ class Registry:
     ) -> None:
         self.catalogue = Catalogue()
         self.keyring = Keyring()
+        self.budgets = Budgets()
         self.tokens = Tokens(now)
         self.endpoints: dict[Name, Endpoint] = {}
         self.hooks: list[Hooks] = []
@@ -130,6 +133,18 @@ class Registry:
         except InvalidObject as error:
             self.keyring.remove(metadata.get("namespace", ""), metadata["name"])
             log.error("an API key cannot be read", extra={"key": metadata["name"], "error": str(error)})
+
+    def budget_changed(self, change: Change) -> None:
+        """Take in a change of a Budget."""
+        metadata = change.object["metadata"]
+        name = Name(metadata.get("namespace", ""), metadata["name"])
+        if change.type == "deleted":
+            self.version += self.budgets.remove(name)
+            return
+        try:
+            self.version += self.budgets.set(Budget.parse(change.object))
+        except InvalidObject as error:
+            log.error("a budget cannot be read", extra={"budget": str(name), "error": str(error)})
 
     def pod_changed(self, change: Change) -> None:
         """Take in a change of a model pod."""

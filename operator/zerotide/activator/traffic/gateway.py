@@ -81,7 +81,7 @@ class Gateway:
             plan = self._plan(visit, reading, body)
         except Rejection:
             return False
-        if plan is None or not self._take(visit, plan):
+        if plan is None or plan.verdicts or not self._take(visit, plan):
             return False
         visit.accepted_us = self._now_us()
         self._count(visit, plan.endpoint.profile)
@@ -201,7 +201,9 @@ class Gateway:
             claims.append((f"key {caller.namespace}/{caller.key_id}", caller.max_in_flight))
         names = tuple(name for name, _ in claims)
         head = head_of(visit, endpoint.profile) if visit.way is None else b""
-        return Plan(endpoint, tuple(claims), names, head, self._books.facts(visit, endpoint))
+        profile = endpoint.profile
+        verdicts = self._registry.budgets.bearing(profile.namespace, profile.name, visit.consumer)
+        return Plan(endpoint, tuple(claims), names, head, verdicts, self._books.facts(visit, endpoint))
 
     def _lead(self, visit: Visit, endpoint: Endpoint) -> None:
         """Let a visit know its endpoint, and what draws it to one of the replicas."""
@@ -217,6 +219,9 @@ class Gateway:
         profile = plan.endpoint.profile
         if profile.blocked is not None:
             raise profile.blocked.rejection(self._now_us())
+        for verdict in plan.verdicts:
+            if verdict.forbids(plan.endpoint.gate.cold, self._now_us()):
+                raise verdict.rejection()
         # Who waits for nothing while nothing serves is answered here and now: no other activator need be asked.
         for name, limit in () if visit.at_once and plan.endpoint.gate.cold else plan.claims:
             if not (self._pools.take(name, limit) or await self._pool(name, limit)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from zerotide.activator.admission.budgets import Verdict
 from zerotide.activator.admission.callers import Caller
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.endpoint import Endpoint
@@ -63,6 +64,8 @@ class Plan:
     names: tuple[str, ...]
     head: bytes
     """What the replica gets to see of the head, up to what differs from request to request."""
+    verdicts: tuple[Verdict, ...]
+    """What budgets forbid of them."""
     facts: bytes
     """What their usage records have in common."""
 

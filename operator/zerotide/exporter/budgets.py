@@ -1,0 +1,233 @@
+"""Keep budgets: what is used up of each, as a status that the activators go by.
+
+What is sealed is read once for each seal; what is not yet is folded anew at each look. A look takes its time from
+the next one, so that budgets cost a twentieth of a core at most, and nothing where there are none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from zerotide.api.budget import Budget, BudgetAction, BudgetStatus, LimitType
+from zerotide.api.failures import InvalidObject
+from zerotide.api.names import MANAGER_EXPORTER
+from zerotide.api.scalars import MINUTE, parse_time
+from zerotide.billing.budgets import (
+    EVER,
+    Spent,
+    SpentKey,
+    Standing,
+    standing,
+    status_of,
+    used,
+    window_of,
+    worth_writing,
+)
+from zerotide.billing.errors import UnknownZone
+from zerotide.billing.prices import PriceIndex
+from zerotide.billing.rating import Line, Period
+from zerotide.billing.rollups import QUARTER, Usage, UsageKey
+from zerotide.billing.sealing import Charges, bucket_of
+from zerotide.exporter.errors import StoreUnavailable
+from zerotide.exporter.sealer import rated
+from zerotide.exporter.store import Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube import Change, Client, Conflict, Key, KubeError, NotFound, Notice, Object, Recorder, Reflector
+from zerotide.kube.clock import Clock
+from zerotide.kube.resources import BUDGETS
+
+log = logging.getLogger(__name__)
+
+SOONEST_S = 1.0
+"""Seconds between two looks."""
+SHARE = 20
+"""How many times as long as a look took is waited until the next one."""
+PACE_US = MINUTE
+"""How old a status may become of which only the amount has changed."""
+_DENYING = (BudgetAction.DENY_WAKE, BudgetAction.BLOCK)
+
+
+class Ratio(NamedTuple):
+    """What part of a budget is used up."""
+
+    namespace: str
+    budget: str
+    ratio: float
+
+
+class BudgetTask:
+    """Follow budgets, reckon what is used up, and write it into their statuses."""
+
+    def __init__(
+        self, client: Client, store: Threaded[Store], prices: Callable[[], PriceIndex], recorder: Recorder, clock: Clock
+    ) -> None:
+        self.reflector = Reflector(client, BUDGETS, on_change=self._changed)
+        self._client, self._store, self._prices = client, store, prices
+        self._recorder, self._clock = recorder, clock
+        self._budgets: dict[Key, Budget] = {}
+        self._written: dict[Key, tuple[BudgetStatus, int]] = {}
+        self._sealed: dict[tuple[str, Period], tuple[int, Spent]] = {}
+        self._look = asyncio.Event()
+        self.ratios: list[Ratio] = []
+        self.looks = 0
+
+    async def run(self) -> None:
+        """Look for ever."""
+        await self.reflector.synced.wait()
+        while True:
+            self._look.clear()
+            began = self._clock.monotonic()
+            if self._budgets:
+                await self._refresh()
+            self.looks += 1
+            pause = max(SOONEST_S, SHARE * (self._clock.monotonic() - began)) if self._budgets else None
+            try:
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    def _changed(self, change: Change) -> None:
+        key = (change.object["metadata"]["namespace"], change.object["metadata"]["name"])
+        if change.type == "deleted":
+            self._budgets.pop(key, None)
+            self._written.pop(key, None)
+            self._look.set()
+            return
+        try:
+            budget = Budget.parse(change.object)
+        except InvalidObject as error:
+            log.error("a budget cannot be read", extra={"budget": "/".join(key), "error": str(error)})
+            return
+        known = self._budgets.get(key)
+        self._budgets[key] = budget
+        if known is None or known.metadata.uid != budget.metadata.uid or known.spec != budget.spec:
+            self._look.set()
+
+    async def _refresh(self) -> None:
+        """Look at every budget, and write down what has changed."""
+        budgets, now_us = dict(self._budgets), self._clock.now_us()
+        try:
+            found = await self._store.run(partial(self._standings, budgets=budgets, now_us=now_us))
+        except StoreUnavailable as error:
+            log.warning("budgets cannot be reckoned", extra={"error": str(error)})
+            return
+        self.ratios = [Ratio(*key, float(each.used / each.limit) if each.limit else 1.0) for key, each in found.items()]
+        currency = self._prices().book.currency
+        for key, each in found.items():
+            await self._tell(budgets[key], each, status_of(budgets[key], each, (currency,), now_us))
+
+    def _standings(self, store: Store, *, budgets: Mapping[Key, Budget], now_us: int) -> dict[Key, Standing]:
+        spent: dict[tuple[str, Period], Spent] = {}
+        tokens: dict[tuple[str, Period], Mapping[UsageKey, Usage]] = {}
+        found: dict[Key, Standing] = {}
+        for (namespace, name), budget in budgets.items():
+            try:
+                window = window_of(budget.spec.window, now_us)
+            except UnknownZone as error:
+                log.error("a budget has no window", extra={"budget": f"{namespace}/{name}", "error": str(error)})
+                continue
+            where = (namespace, window)
+            if budget.spec.limit.type is LimitType.TOKENS:
+                if where not in tokens:
+                    tokens[where] = store.usage(namespace, "", Period(window.start_us, min(window.end_us, now_us + 1)))
+            elif where not in spent:
+                spent[where] = self._spent(store, namespace, window, now_us)
+            amount = used(budget.spec, namespace, spent.get(where, {}), tokens.get(where, {}))
+            found[namespace, name] = standing(budget.spec, window, amount)
+        self._sealed = {where: kept for where, kept in self._sealed.items() if where in spent}
+        return found
+
+    def _spent(self, store: Store, namespace: str, window: Period, now_us: int) -> Spent:
+        """Return what was used up in a window: what is sealed of it, and a fresh fold of the rest."""
+        head = store.seals.head()
+        since = bucket_of(window.start_us)
+        sealed: Spent = {}
+        if head is not None and head.end_us > since:
+            number, sealed = self._sealed.get((namespace, window), (0, {}))
+            if number != head.number:
+                sealed = summed(store.seals.charged(namespace, "", Period(since, min(head.end_us, _end(window)))))
+                self._sealed[namespace, window] = (head.number, sealed)
+            since = head.end_us
+        until = min(bucket_of(now_us) + QUARTER, _end(window))
+        if since >= until:
+            return sealed
+        return merged(sealed, summed(rated(store, self._prices(), namespace, "", Period(since, until), now_us)))
+
+    async def _tell(self, budget: Budget, found: Standing, status: BudgetStatus) -> None:
+        """Write a status where that is worth it, and tell of the thresholds that are reached, each once a window."""
+        key = (budget.metadata.namespace, budget.metadata.name)
+        known, written_us = self._written.get(key) or (budget.status, _time_of(budget.status))
+        now_us = self._clock.now_us()
+        if worth_writing(known, status, now_us - written_us, PACE_US):
+            body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status.dump()}
+            try:
+                await self._client.apply(BUDGETS, body, MANAGER_EXPORTER, subresource="status")
+            except NotFound:
+                return
+            except (Conflict, KubeError) as error:
+                log.warning("a budget's status is not written", extra={"budget": budget.key, "error": str(error)})
+                return
+            self._written[key] = (status, now_us)
+        for percent in found.thresholds:
+            self._recorder.tell_once(
+                _reference(budget),
+                _notice(budget, status, percent),
+                f"{found.window.start_us} {found.limit} {percent}",
+            )
+
+
+def summed(charges: Charges) -> dict[SpentKey, Line]:
+    """Return charges by who used what of which endpoint."""
+    found: dict[SpentKey, Line] = {}
+    for key, line in charges.items():
+        _add(found, SpentKey(key.endpoint, key.line.consumer, key.line.meter, key.currency), line)
+    return found
+
+
+def merged(*parts: Spent) -> dict[SpentKey, Line]:
+    """Return the sum of what was spent."""
+    found: dict[SpentKey, Line] = {}
+    for part in parts:
+        for key, line in part.items():
+            _add(found, key, line)
+    return found
+
+
+def _add(found: dict[SpentKey, Line], key: SpentKey, line: Line) -> None:
+    known = found.get(key)
+    found[key] = Line(known.quantity + line.quantity, known.amount + line.amount) if known else line
+
+
+def _end(window: Period) -> int:
+    """Return the end of a window's last bucket."""
+    return window.end_us if window.end_us >= EVER else bucket_of(window.end_us - 1) + QUARTER
+
+
+def _time_of(status: BudgetStatus) -> int:
+    return parse_time(status.update_time) if status.update_time else 0
+
+
+def _reference(budget: Budget) -> Object:
+    metadata = budget.metadata
+    return {
+        "apiVersion": budget.api_version,
+        "kind": budget.kind,
+        "metadata": {"namespace": metadata.namespace, "name": metadata.name, "uid": metadata.uid},
+    }
+
+
+def _notice(budget: Budget, status: BudgetStatus, percent: int) -> Notice:
+    action = next(each.action for each in budget.spec.thresholds if each.percent == percent)
+    what = {
+        BudgetAction.NOTIFY: "",
+        BudgetAction.DENY_WAKE: ": sleeping endpoints are not woken",
+        BudgetAction.BLOCK: ": requests are refused",
+    }[action]
+    denies = action in _DENYING
+    reason = "BudgetExhausted" if denies else "BudgetThreshold"
+    return Notice("Warning" if denies else "Normal", reason, f"{percent} % are reached{what}. {status.message}")

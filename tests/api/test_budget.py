@@ -1,0 +1,121 @@
+"""Budgets, as the type says and as a real API server takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from tests.api.server import APPLY, Refused, Server
+from tests.api.test_server import CRDS, established
+from zerotide.api.budget import Budget, BudgetAction, LimitType
+from zerotide.api.crd import definitions
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "budget.yaml"
+BUDGETS = "/apis/zerotide.dev/v1alpha1/namespaces/default/budgets"
+NAME = "budget-tests"
+COST = {"type": "Cost", "cost": {"amount": "5.00", "currency": "USD"}}
+
+
+def budget(**spec: Any) -> dict[str, Any]:
+    """Return a budget with these fields."""
+    metadata = {"name": NAME, "namespace": "default"}
+    return {"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget", "metadata": metadata, "spec": spec}
+
+
+CASES: list[dict[str, Any]] = [
+    {"limit": COST},
+    {},
+    {"limit": {"type": "Cost"}},
+    {"limit": {"type": "Tokens", "tokens": 0}},
+    {"limit": {"type": "Tokens", "tokens": -1}},
+    {"limit": {"type": "Tokens", "acceleratorSeconds": 5}},
+    {"limit": {"type": "AcceleratorSeconds", "acceleratorSeconds": 5}},
+    {"limit": {**COST, "tokens": 5}},
+    {"limit": {"type": "Cost", "cost": {"amount": "-5", "currency": "USD"}}},
+    {"limit": {"type": "Cost", "cost": {"amount": "5", "currency": "dollars"}}},
+    {"limit": COST, "scope": {"consumers": ["team-a"], "endpoints": ["smollm2"]}},
+    {"limit": COST, "scope": {"consumers": []}},
+    {"limit": COST, "scope": {"consumers": ["other/team-a"]}},
+    {"limit": COST, "scope": {"endpoints": ["Smollm2"]}},
+    {"limit": COST, "scope": {"endpoints": ["a", "a"]}},
+    {"limit": COST, "window": {"period": "Week", "timeZone": "Europe/Rome"}},
+    {"limit": COST, "window": {"period": "Year"}},
+    {"limit": COST, "window": {"timeZone": "Mars/Olympus"}},
+    {"limit": COST, "thresholds": [{"percent": 80, "action": "DenyWake"}]},
+    {"limit": COST, "thresholds": []},
+    {"limit": COST, "thresholds": [{"percent": 0, "action": "Block"}]},
+    {"limit": COST, "thresholds": [{"percent": 101, "action": "Notify"}]},
+    {"limit": COST, "thresholds": [{"percent": 80, "action": "Panic"}]},
+    {"limit": COST, "thresholds": [{"percent": 80, "action": "Notify"}, {"percent": 80, "action": "Block"}]},
+]
+
+
+def accepted(spec: dict[str, Any]) -> bool:
+    """Tell whether the type takes a spec."""
+    try:
+        Budget.model_validate(budget(**spec))
+    except ValidationError:
+        return False
+    return True
+
+
+def test_the_examples_are_budgets() -> None:
+    month, team = (Budget.model_validate(each) for each in yaml.safe_load_all(EXAMPLE.read_text()))
+    assert (month.spec.limit.value, month.spec.limit.unit) == (Fraction(250), "USD")
+    assert [each.action for each in month.spec.thresholds] == list(BudgetAction)
+    assert (team.spec.limit.type, team.spec.limit.value) == (LimitType.TOKENS, Fraction(5_000_000))
+    assert team.spec.thresholds[-1].action is BudgetAction.BLOCK
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Any) -> Iterator[Server]:
+    """Return a client of a cluster that has budgets."""
+    with Server(cluster.kubeconfig) as client:
+        definition = definitions()["zerotide.dev_budgets.yaml"]
+        name = definition["metadata"]["name"]
+        client.call("PATCH", f"{CRDS}/{name}?fieldManager=api-tests&force=true", definition, APPLY)
+        established(client, name)
+        yield client
+
+
+def refusal(server: Server, obj: dict[str, Any]) -> str | None:
+    """Return why the server refuses an object, None where it takes it."""
+    try:
+        server.call("POST", f"{BUDGETS}?dryRun=All&fieldValidation=Strict", obj)
+    except Refused as refused:
+        return str(refused)
+    return None
+
+
+@pytest.mark.cluster
+def test_the_type_and_the_server_agree_about_budgets(server: Server) -> None:
+    disagreed = [
+        (spec, said) for spec in CASES if ((said := refusal(server, budget(**spec))) is None) is not accepted(spec)
+    ]
+    assert disagreed == []
+    assert 5 < sum(map(accepted, CASES)) < len(CASES) - 5
+
+
+@pytest.mark.cluster
+def test_a_refusal_says_what_belongs_where(server: Server) -> None:
+    said = refusal(server, budget(limit={"type": "Tokens", "acceleratorSeconds": 5}))
+    assert said is not None
+    assert "tokens must be given where type is Tokens, and only there" in said
+
+
+@pytest.mark.cluster
+def test_the_server_fills_in_what_happens(server: Server) -> None:
+    made = server.call("POST", f"{BUDGETS}?dryRun=All", budget(limit=COST))
+    assert made["spec"]["window"] == {"period": "Month", "timeZone": "UTC"}
+    assert [(each["percent"], each["action"]) for each in made["spec"]["thresholds"]] == [
+        (50, "Notify"),
+        (75, "Notify"),
+        (90, "Notify"),
+        (100, "Block"),
+    ]

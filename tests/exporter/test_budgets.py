@@ -1,0 +1,173 @@
+"""Budgets as the exporter keeps them: from the ledger into statuses and Events, at once where something holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.billing.test_rating import gpu, index
+from tests.billing.worlds import T0, life
+from tests.exporter.fakeapi import FakeApi
+from tests.exporter.records import intent, settlement
+from zerotide.api.scalars import HOUR, MINUTE, SECOND
+from zerotide.api.usage import Intent, Settlement
+from zerotide.exporter.budgets import BudgetTask
+from zerotide.exporter.sealer import seal_due
+from zerotide.exporter.sqlite import SQLiteStore
+from zerotide.exporter.store import Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube import Client, Clock, Recorder
+
+PRICES = index(gpu("0.001"))
+KIND = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget"}
+
+
+def budget(amount: str, name: str = "month", generation: int = 1, **spec: Any) -> dict[str, Any]:
+    """Return a budget of US dollars, unless told otherwise."""
+    limit = {"type": "Cost", "cost": {"amount": amount, "currency": "USD"}}
+    metadata = {"namespace": "demo", "name": name, "uid": name, "generation": generation}
+    return {**KIND, "metadata": metadata, "spec": {"limit": limit, **spec}}
+
+
+class World:
+    """A ledger, a clock that stands, and an exporter's budgets."""
+
+    def __init__(self, api: FakeApi, client: Client, store: Threaded[Store]) -> None:
+        self.api, self.store = api, store
+        self.now_us = T0
+        clock = Clock()
+        clock.now_us = lambda: self.now_us  # type: ignore[method-assign]
+        self.recorder = Recorder(client, "zerotide-exporter", "test")
+        self.task = BudgetTask(client, store, lambda: PRICES, self.recorder, clock)
+
+    def status(self, name: str = "month") -> dict[str, Any]:
+        """Return what a budget's status says."""
+        status: dict[str, Any] = self.api.objects["budgets"]["demo", name].get("status") or {}
+        return status
+
+    async def until(self, **fields: Any) -> None:
+        """Wait until the status of the budget `month` says this."""
+        await self.api.until(lambda: fields.items() <= self.status().items())
+
+    async def at(self, seconds: float) -> None:
+        """Have it so many seconds after T0, seen by the next look."""
+        self.now_us = T0 + round(seconds * SECOND)
+        self.task._look.set()
+
+
+@pytest.fixture
+async def world(api: FakeApi, client: Client, tmp_path: Path) -> AsyncIterator[World]:
+    """Run on an empty ledger."""
+    store: Threaded[Store] = await Threaded.open(lambda: SQLiteStore(tmp_path / "l.sqlite"), "ledger")
+    world = World(api, client, store)
+    tasks = [asyncio.create_task(run) for run in (world.task.reflector.run(), world.task.run(), world.recorder.run())]
+    yield world
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await store.close()
+
+
+async def add(world: World, *facts: Any) -> None:
+    """Record facts."""
+    await world.store.run(lambda store: store.add_facts(facts, T0))
+
+
+async def test_a_budget_is_used_up_while_a_replica_runs(world: World) -> None:
+    await add(world, *life(scheduled=0, started=5, ready=20))
+    await world.api.put("budgets", budget("0.10"))
+    await world.until(state="Ok", used="0.00 USD", percent=0)
+    await world.at(50)
+    await world.until(state="Warning", action="Notify", percent=50)
+    await world.at(100)
+    await world.until(state="Exhausted", action="Block", used="0.10 USD", percent=100, windowEnd="2025-07-01T00:00:00Z")
+    await world.api.until(lambda: len(world.api.told) == 4)
+    told = {(event["reason"], event["type"]) for event in world.api.told.values()}
+    assert told == {("BudgetThreshold", "Normal"), ("BudgetExhausted", "Warning")}
+    assert world.task.ratios[0].ratio == 1.0
+    # Raised, it holds no more.
+    await world.api.put("budgets", {**budget("1", generation=2), "status": world.status()})
+    await world.until(state="Ok", observedGeneration=2, percent=10)
+    assert "action" not in world.status()
+
+
+async def test_a_new_window_begins_with_nothing(world: World) -> None:
+    await add(world, *life(scheduled=0, started=5, ready=20, finished=100))
+    await world.at(200)
+    await world.api.put("budgets", budget("0.05", window={"period": "Day"}))
+    await world.until(state="Exhausted")
+    await world.at(24 * 3600)
+    await world.until(state="Ok", used="0.00 USD")
+    assert "action" not in world.status()
+
+
+async def test_what_is_sealed_counts_with_what_is_not(world: World) -> None:
+    await add(world, *life(scheduled=0, started=5, ready=20))
+
+    def seal(store: Store) -> int:
+        return seal_due(store, PRICES, store.seals.claim(), T0 + 5 * HOUR, MINUTE)
+
+    assert await world.store.run(seal) > 0
+    await world.at(6 * 3600)
+    await world.api.put("budgets", budget("100"))
+    await world.until(used="21.60 USD")
+    await world.at(7 * 3600)
+    await world.until(used="25.20 USD")
+
+
+def add_usage(store: Store, pair: Sequence[Intent | Settlement]) -> int:
+    """Record a request."""
+    return store.add_usage(pair, (), T0)
+
+
+async def test_tokens_count_when_they_are_settled(world: World) -> None:
+    await add(world, *life(scheduled=0, started=5, ready=20))
+    limit = {"type": "Tokens", "tokens": 24}
+    await world.api.put("budgets", budget("", limit=limit, scope={"consumers": ["a"]}))
+    await world.at(40)
+    await world.until(state="Ok", used="0 tokens")
+    for number in (1, 2):
+        pair = (intent(f"r{number}", forwarded_us=T0), settlement(f"r{number}", ended_us=T0 + number * SECOND))
+        await world.store.run(partial(add_usage, pair=pair))
+    await world.until(state="Exhausted", used="24 tokens")
+    assert world.status()["message"].startswith("24 tokens of 24 tokens are used up (100 %)")
+
+
+async def test_what_does_not_change_is_not_written(world: World) -> None:
+    await world.api.put("budgets", budget("1"))
+    await world.until(state="Ok")
+    version = world.api.version
+    for seconds in (10, 20, 1000):
+        await world.at(seconds)
+        looked = world.task.looks
+        async with asyncio.timeout(30):
+            while world.task.looks <= looked + 1:
+                world.task._look.set()
+                await asyncio.sleep(0.01)
+    assert world.api.version == version
+
+
+async def test_a_status_that_cannot_be_written_is_written_later(world: World) -> None:
+    world.api.refuse_patches = True
+    await world.api.put("budgets", budget("1"))
+    looked = world.task.looks
+    async with asyncio.timeout(30):
+        while world.task.looks <= looked + 1:
+            world.task._look.set()
+            await asyncio.sleep(0.01)
+    assert world.status() == {}
+    world.api.refuse_patches = False
+    await world.until(state="Ok")
+    await world.api.drop("budgets", "demo", "month")
+
+
+async def test_a_budget_that_cannot_be_read_leaves_the_others(world: World) -> None:
+    await world.api.put("budgets", {**budget("1", "broken"), "spec": {}})
+    await world.api.put("budgets", budget("1"))
+    await world.until(state="Ok")
+    assert world.status("broken") == {}
