@@ -21,7 +21,7 @@ def budget(namespace: str, amount: str) -> Json:
 async def test_a_budget_denies_and_is_raised(system: System) -> None:
     namespace = system.namespace()
     key = system.key(namespace, "k")
-    system.endpoint(namespace, "paid", trivial(idle="3s", accelerator=GPU))
+    system.endpoint(namespace, "paid", trivial(idle="5s", accelerator=GPU))
     url = system.url(namespace, "paid", "/v1/chat/completions")
 
     def found() -> Json:
