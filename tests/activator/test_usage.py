@@ -20,7 +20,7 @@ from hypothesis import given
 from tests.activator.stack import until
 from zerotide.activator.usage.journal import Journal, read
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.activator.usage.tap import Events, Through, Whole, split_events, tap_for
+from zerotide.activator.usage.tap import Events, Through, Whole, kind_of, split_events, tap_for
 from zerotide.api.protocol import Protocol
 from zerotide.api.usage import Intent, Outcome, Settlement, Tokens, decode
 from zerotide.kube import TokenFile
@@ -316,7 +316,7 @@ def test_a_stream_without_ends_is_not_kept_for_ever() -> None:
 )
 def test_which_tap(content_type: str, encoded: bool, kind: type[Any]) -> None:
     """By media type; what is compressed passes unread."""
-    assert type(tap_for(content_type, encoded, Protocol.OPENAI, {}, False)) is kind
+    assert type(tap_for(kind_of(content_type, encoded), Protocol.OPENAI, None, False)) is kind
 
 
 def delta(**content: Any) -> bytes:

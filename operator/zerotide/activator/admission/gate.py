@@ -133,16 +133,31 @@ class Gate(Generic[R]):
         ticket.accepted = True
         self._hold(ticket, now)
 
-    def pass_through(self, ticket: Ticket[R]) -> bool:
-        """Let a ticket through without telling it, where nobody waits and a replica has room; else do nothing."""
-        seat = None if self.held else self._best(ticket)
+    def pass_through(self, affinity: int) -> Seat[R] | None:
+        """Return a seat that is taken without a ticket, None where somebody waits or no replica has room."""
+        seat = None if self.held else self.seats.best()
         if seat is None:
-            return False
+            return None
+        if affinity and self.choose is not None:
+            seat = self._chosen(self.choose, affinity)
+            if seat is None:
+                return None
+        self.seats.move(seat, 1)
+        return seat
+
+    def seated(self, ticket: Ticket[R], seat: Seat[R]) -> None:
+        """Give a seat that was taken without a ticket to one."""
         self._numbers += 1
         ticket.number = self._numbers
-        self.seats.move(seat, 1)
         ticket.seat, ticket.turn = seat, Turn.GONE
-        return True
+
+    def give_back(self, seat: Seat[R]) -> None:
+        """End the visit of a request that has a seat without a ticket."""
+        self.seats.move(seat, -1)
+        if self.desk is not None:
+            self.desk.freed(seat.key)
+        if self.held:
+            self.pump()
 
     def come_back(self, ticket: Ticket[R], now: float) -> None:
         """Take a ticket whose replica was lost back to its old place, or refuse it as `enter` does."""
@@ -342,9 +357,12 @@ class Gate(Generic[R]):
         if ticket.remote:
             return ticket.pick(self.seats)
         if ticket.affinity and self.choose is not None:
-            chosen = self.choose(self.seats.values(), self._bounds.per_replica, ticket.affinity)
-            return chosen if chosen is not None and chosen.in_flight < chosen.limit else None
+            return self._chosen(self.choose, ticket.affinity)
         return best
+
+    def _chosen(self, choose: Choose[Seat[R]], affinity: int) -> Seat[R] | None:
+        chosen = choose(self.seats.values(), self._bounds.per_replica, affinity)
+        return chosen if chosen is not None and chosen.in_flight < chosen.limit else None
 
     def _seat(self, ticket: Ticket[R], seat: Seat[R]) -> None:
         self.seats.move(seat, 1)

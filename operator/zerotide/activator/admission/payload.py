@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping
+from json.scanner import make_scanner
+from typing import Any, NamedTuple, NoReturn, cast
 
 from zerotide.api.errors import ErrorCode, Rejection
 
@@ -93,8 +94,11 @@ def glance(body: bytes) -> Glance | None:
     if count(_MODEL) > 1 or count(_STREAM) > 1 or count(_OPTIONS) > 1 or b"\\u006" in body or b"\\u007" in body:
         return None
     try:
-        content = _DECODER.decode(body.decode("utf-8"))
-    except (ValueError, RecursionError):
+        text = body.decode("utf-8")
+        content, end = _scan(text, 0)
+        if end != len(text) and text[end:].strip(" \t\n\r"):
+            return None
+    except (ValueError, RecursionError, StopIteration):
         return None
     if not isinstance(content, dict):
         return None
@@ -209,3 +213,5 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_scan: Callable[[str, int], tuple[Any, int]] = cast(Any, make_scanner)(_DECODER)
+"""What the decoder calls itself; without its two calls and two patterns around it, for every body is read by this."""

@@ -57,6 +57,28 @@ class Tracker:
         counts.last_us = self._now_us()
         self._tell(endpoint, idle)
 
+    def came(self, endpoint: str, uid: str, now_us: int) -> None:
+        """Count a request that is admitted and in flight at once; as `arrived` and `in_flight`, in one step."""
+        counts = self._counts.get(endpoint)
+        if counts is None or counts.uid != uid:
+            counts = self._of(endpoint, uid)
+        urgent = not counts.in_flight
+        counts.arrivals += 1
+        counts.in_flight += 1
+        counts.last_us = now_us
+        for listener in self._listeners:
+            listener.changed(endpoint, urgent)
+
+    def went(self, endpoint: str, uid: str, now_us: int) -> None:
+        """Note the end of a request in flight; as `in_flight` and `ended`, in one step."""
+        counts = self._counts.get(endpoint)
+        if counts is None or counts.uid != uid:
+            counts = self._of(endpoint, uid)
+        counts.in_flight = max(counts.in_flight - 1, 0)
+        counts.last_us = now_us
+        for listener in self._listeners:
+            listener.changed(endpoint, not counts.in_flight)
+
     def held(self, endpoint: str, uid: str, change: int) -> None:
         """Count requests that begin (1) or cease (-1) to be held."""
         counts = self._of(endpoint, uid)

@@ -49,10 +49,20 @@ class Books:
         idempotency_key = visit.exchange.request.get(b"idempotency-key")
         return intent_facts(endpoint.profile, visit.consumer, key_id, self._me, idempotency_key)
 
+    def arrived(self, visit: Visit, endpoint: Endpoint) -> None:
+        """Count an admitted request as demand, once."""
+        if not visit.counted:
+            visit.counted = True
+            self._tracker.arrived(endpoint.profile.key, endpoint.profile.uid)
+
     def began(self, visit: Visit, endpoint: Endpoint, replica: Replica, facts: bytes, now_us: int) -> None:
-        """Record that a request is about to be sent, and count it as in flight."""
+        """Record that a request is about to be sent, and count it as in flight, as demand too where it is not yet."""
         profile = endpoint.profile
-        self._tracker.in_flight(profile.key, profile.uid, 1)
+        if visit.counted:
+            self._tracker.in_flight(profile.key, profile.uid, 1)
+        else:
+            visit.counted = True
+            self._tracker.came(profile.key, profile.uid, now_us)
         if self.journal is not None:
             self.journal.add(
                 intent_line(
@@ -84,10 +94,14 @@ class Books:
     def ended(
         self, visit: Visit, endpoint: Endpoint, attempt: int, relay: Conveyor, first_us: int | None, outcome: Outcome
     ) -> int:
-        """Record how an attempt ended, and count it no longer; return when that was."""
+        """Record how an attempt ended, and count it no longer, nor its request as demand; return when that was."""
         profile = endpoint.profile
-        self._tracker.in_flight(profile.key, profile.uid, -1)
         ended_us = self._now_us()
+        if visit.counted and outcome is Outcome.COMPLETED:
+            visit.counted = False
+            self._tracker.went(profile.key, profile.uid, ended_us)
+        else:
+            self._tracker.in_flight(profile.key, profile.uid, -1)
         if self.journal is not None:
             self.journal.add(
                 settlement_line(visit.id, attempt, first_us, ended_us, relay.bytes, relay.tokens, outcome, relay.status)

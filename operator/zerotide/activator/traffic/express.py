@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from zerotide.activator.admission.seats import Seat
 from zerotide.activator.endpoints.endpoint import Replica
 from zerotide.activator.failures import ConnectFailed, PeerFault, ResponseLost, UpstreamFault
 from zerotide.activator.traffic.books import Books
@@ -20,7 +21,7 @@ from zerotide.activator.traffic.relay import Conveyor, Passing
 from zerotide.activator.traffic.replies import passage_lines, passed_on, rejection_of
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.traffic.waiting import Waiting
-from zerotide.activator.usage.tap import Events
+from zerotide.activator.usage.tap import AllAtOnce, Kind
 from zerotide.activator.wire import ResponseHead, UpstreamConnection, render_lines, status_line
 from zerotide.api.errors import Rejection
 from zerotide.api.usage import Outcome
@@ -43,14 +44,33 @@ class Known(Passing):
 class Run(Conveyor):
     """One request on its way to one replica and its answer on the way back; ends exactly once."""
 
-    __slots__ = ("_connection", "_first_us", "_handed_us", "_office", "_outcome", "_place", "_plan", "_replica", "due")
+    __slots__ = (
+        "_connection",
+        "_first_us",
+        "_handed_us",
+        "_office",
+        "_outcome",
+        "_place",
+        "_plan",
+        "_replica",
+        "_seat",
+        "due",
+    )
 
     def __init__(
-        self, office: Express, visit: Visit, plan: Plan, place: Place, replica: Replica, handed_us: int, now: float
+        self,
+        office: Express,
+        visit: Visit,
+        plan: Plan,
+        seat: Seat[Replica],
+        place: Place | None,
+        handed_us: int,
+        now: float,
     ) -> None:
-        """It is handed on at `handed_us`, which is `now` by the monotonic clock."""
+        """It is handed on at `handed_us`, which is `now` by the monotonic clock; its seat is its place's, if any."""
         super().__init__(visit)
-        self._office, self._plan, self._place, self._replica = office, plan, place, replica
+        self._office, self._plan, self._seat, self._place = office, plan, seat, place
+        self._replica = seat.replica
         self._connection: UpstreamConnection | None = None
         self._handed_us = handed_us
         self._first_us: int | None = None
@@ -91,17 +111,19 @@ class Run(Conveyor):
         known: Known | None = head.kept
         if known is None:
             known = head.kept = Known(head)
-        tap = known.tap(visit)
-        if visit.committed or isinstance(tap, Events):
+        if visit.committed or known.kind is Kind.EVENTS:
             self.head(head.status, head.headers, len(body))
             self.data(body)
             self.end()
             return
-        self._tap = tap
+        if known.kind is Kind.WHOLE and known.counted is None:
+            self._tap = AllAtOnce(visit.protocol, body)
+        else:
+            self._tap = known.tap(visit)
         self.status = visit.status = head.status
         self._began()
         self.bytes = len(body)
-        visit.exchange.send_rendered(known.lines + passage_lines(visit), tap.feed(body) + tap.finish())
+        visit.exchange.send_rendered(known.lines + passage_lines(visit), body)
         self._finish()
 
     def _began(self) -> None:
@@ -113,17 +135,17 @@ class Run(Conveyor):
     def gone(self) -> None:
         """The client left."""
         if self._stop(Outcome.CLIENT_GONE):
-            self._office.left(self._visit, self._place)
+            self._leave()
 
     def overruled(self, fault: PeerFault) -> None:
         """The server wants it to end."""
         if self._stop(Outcome.TIMED_OUT):
-            self._office.answer(self._visit, self._place, rejection_of(fault))
+            self._office.answer(self._visit, self._given_place(), rejection_of(fault))
 
     def expire(self) -> None:
         """The answer took too long."""
         if self._stop(Outcome.TIMED_OUT):
-            self._office.answer(self._visit, self._place, too_late(self._plan.endpoint.profile.request_timeout))
+            self._office.answer(self._visit, self._given_place(), too_late(self._plan.endpoint.profile.request_timeout))
 
     def lost(self, fault: UpstreamFault) -> None:
         """There will be no more."""
@@ -137,15 +159,28 @@ class Run(Conveyor):
             return
         self._office.books.judge(self._plan.endpoint, self._replica, self)
         if self.status:
-            self._office.answer(self._visit, self._place, cut_off())
+            self._office.answer(self._visit, self._given_place(), cut_off())
         else:
-            self._office.forward(self._visit, self._plan, self._place)
+            self._office.forward(self._visit, self._plan, self._given_place())
 
     def _finish(self) -> None:
         """All is passed on."""
         if self._settle(Outcome.COMPLETED):
             self._office.books.judge(self._plan.endpoint, self._replica, self)
-            self._office.left(self._visit, self._place)
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._place is not None:
+            self._place.leave()
+        else:
+            self._plan.endpoint.gate.give_back(self._seat)
+        self._office.leave(self._visit)
+
+    def _given_place(self) -> Place:
+        """Return its place: of its own from now on where it went without one."""
+        if self._place is None:
+            self._place = self._office.holder.seated(self._visit, self._plan.endpoint, self._seat)
+        return self._place
 
     def _stop(self, outcome: Outcome) -> bool:
         connection, self._connection = self._connection, None
@@ -182,7 +217,7 @@ class Express:
     ) -> None:
         self.books, self.holder = books, holder
         self._forwarder, self._now, self._now_us = forwarder, now, now_us
-        self._leave, self._answered = leave, answered
+        self.leave, self._answered = leave, answered
         self.under_way: set[Run] = set()
         self._renewing: set[asyncio.Task[None]] = set()
 
@@ -196,27 +231,28 @@ class Express:
 
     def send(self, visit: Visit, plan: Plan) -> None:
         """Send a request that was admitted to a replica that has room, as soon as there is one."""
-        place = self.holder.place(visit, plan.endpoint)
-        if plan.endpoint.gate.pass_through(place):
-            self._run(visit, plan, place, visit.accepted_us, visit.started)
-        else:
-            Waiting(self, plan, place).begin()
+        seat = plan.endpoint.gate.pass_through(visit.affinity)
+        if seat is not None:
+            self._run(visit, plan, seat, None, visit.accepted_us, visit.started)
+            return
+        self.books.arrived(visit, plan.endpoint)
+        Waiting(self, plan, self.holder.place(visit, plan.endpoint)).begin()
 
     def dispatch(self, visit: Visit, plan: Plan, place: Place) -> None:
         """Send a request that was held to the replica where it has a seat now."""
         now = self._now()
         visit.queued_ms = round((now - visit.started) * 1000)
-        self._run(visit, plan, place, self._now_us(), now)
-
-    def _run(self, visit: Visit, plan: Plan, place: Place, now_us: int, now: float) -> None:
         assert place.seat is not None, "a seat goes before a connection"
-        replica = place.seat.replica
-        connection = replica.pool.take()
+        self._run(visit, plan, place.seat, place, self._now_us(), now)
+
+    def _run(self, visit: Visit, plan: Plan, seat: Seat[Replica], place: Place | None, now_us: int, now: float) -> None:
+        connection = seat.replica.pool.take()
         if connection is None:
-            self.forward(visit, plan, place)
+            self.books.arrived(visit, plan.endpoint)
+            self.forward(visit, plan, place or self.holder.seated(visit, plan.endpoint, seat))
             return
         visit.attempts = 1
-        run = Run(self, visit, plan, place, replica, now_us, now)
+        run = Run(self, visit, plan, seat, place, now_us, now)
         self.under_way.add(run)
         run.begin(connection)
 
@@ -237,7 +273,7 @@ class Express:
     def left(self, visit: Visit, place: Place) -> None:
         """Take leave of a request that was answered, or whose client is gone."""
         place.leave()
-        self._leave(visit)
+        self.leave(visit)
 
     def answer(self, visit: Visit, place: Place, rejection: Rejection) -> None:
         """Refuse a request, or end its answer, by a task."""

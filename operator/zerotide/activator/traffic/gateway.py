@@ -11,7 +11,6 @@ from typing import Any
 
 from zerotide.activator.admission.affinity import affinity
 from zerotide.activator.admission.payload import Payload, asked
-from zerotide.activator.admission.profile import Profile
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.endpoint import Endpoint
@@ -36,6 +35,7 @@ SOONEST_503 = 1.0
 """Seconds from arrival before which no 503 is sent: some clients come back at once, and for ever."""
 MOST_PLANS = 64
 """Endpoints that are remembered for one head; a client that names more than these reads them anew."""
+_STATUSES = {status: str(status) for status in (200, 400, 404, 429, 500, 503)}
 _ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -84,7 +84,6 @@ class Gateway:
         if plan is None or plan.verdicts or not self._take(visit, plan):
             return False
         visit.accepted_us = self._now_us()
-        self._count(visit, plan.endpoint.profile)
         self.active += 1
         self._office.send(visit, plan)
         return True
@@ -230,11 +229,7 @@ class Gateway:
                 )
             visit.claims = (*visit.claims, name)
         visit.accepted_us = self._now_us()
-        self._count(visit, profile)
-
-    def _count(self, visit: Visit, profile: Profile) -> None:
-        visit.counted = True
-        self._tracker.arrived(profile.key, profile.uid)
+        self._books.arrived(visit, plan.endpoint)
 
     def _take(self, visit: Visit, plan: Plan) -> bool:
         """Count a request as its consumer's, where nobody has to be asked whether there is room."""
@@ -288,7 +283,7 @@ class Gateway:
         series = self._metrics.of(profile.namespace, profile.name)
         cold = "true" if visit.cold else "false"
         now = self._now()
-        series.requests[str(visit.status or 499), cold] += 1
+        series.requests[_STATUSES.get(visit.status) or str(visit.status or 499), cold] += 1
         series.duration[cold].observe(now - visit.started)
         if visit.held:
             series.hold.observe(visit.held)

@@ -147,6 +147,12 @@ class Holder:
         """Return a place for a request that was admitted."""
         return Place(self, visit, endpoint, self._now())
 
+    def seated(self, visit: Visit, endpoint: Endpoint, seat: Seat[Replica]) -> Place:
+        """Return the place of a request that was let through without one."""
+        place = Place(self, visit, endpoint, visit.started)
+        endpoint.gate.seated(place, seat)
+        return place
+
     async def seat(self, place: Place, *, again: bool = False) -> Seat[Replica]:
         """Return a seat at a replica, waiting for it as long as allowed; `again` where one was lost.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from zerotide.activator.failures import UpstreamFault
 from zerotide.activator.traffic.replies import foreign_error_event, relayed
 from zerotide.activator.traffic.visit import Visit
-from zerotide.activator.usage.tap import Events, Tap, Through, tap_for
+from zerotide.activator.usage.tap import Events, Tap, Through, kind_of, tap_for, tokens_of
 from zerotide.activator.wire import Headers
 from zerotide.activator.wire.trailers import accepts_trailers, passable
 from zerotide.api.usage import Tokens
@@ -21,17 +21,18 @@ MOST_COLLECTED = 256 * 1024
 class Passing:
     """What the head of an answer says of its body's way."""
 
-    __slots__ = ("_content_type", "_encoded", "_told")
+    __slots__ = ("counted", "kind")
 
     def __init__(self, headers: Headers) -> None:
         told = {name: value for name, value in headers if name in _TOLD or name.startswith(b"content-")}
-        self._told = told
-        self._encoded = told.get(b"content-encoding", b"identity").lower() != b"identity"
-        self._content_type = told.get(b"content-type", b"").decode("latin-1")
+        encoded = told.get(b"content-encoding", b"identity").lower() != b"identity"
+        self.kind = kind_of(told.get(b"content-type", b"").decode("latin-1"), encoded)
+        self.counted = tokens_of(told)
+        """Tokens that the head tells already."""
 
     def tap(self, visit: Visit) -> Tap:
         """Return what the answer's body passes through."""
-        return tap_for(self._content_type, self._encoded, visit.protocol, self._told, visit.payload.adds_usage)
+        return tap_for(self.kind, visit.protocol, self.counted, visit.payload.adds_usage)
 
 
 class Conveyor:

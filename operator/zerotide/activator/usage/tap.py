@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Protocol
 
 from zerotide.api.protocol import Protocol as Dialect
@@ -150,14 +151,53 @@ class Events:
         return self._strip and found is not None and content.get("choices") == []
 
 
-def tap_for(content_type: str, encoded: bool, dialect: Dialect, headers: Mapping[bytes, bytes], strip: bool) -> Tap:
-    """Return the tap for an answer; a compressed one passes unread."""
+class Kind(Enum):
+    """What of an answer can be read, by its head."""
+
+    NOTHING = "nothing"
+    WHOLE = "its tail, or all of it"
+    EVENTS = "event by event"
+
+
+def kind_of(content_type: str, encoded: bool) -> Kind:
+    """Return what can be read of an answer; of a compressed one nothing."""
     kind = content_type.partition(";")[0].strip().lower()
     if encoded:
-        return Through()
+        return Kind.NOTHING
     if kind == "text/event-stream":
+        return Kind.EVENTS
+    return Kind.WHOLE if kind.endswith("json") else Kind.NOTHING
+
+
+def tap_for(kind: Kind, dialect: Dialect, counted: Tokens | None, strip: bool) -> Tap:
+    """Return the tap for an answer whose head tells so many tokens, None where it tells none."""
+    if kind is Kind.EVENTS:
         return Events(dialect, strip=strip)
-    return Whole(dialect, _of_headers(headers)) if kind.endswith("json") else Through()
+    return Whole(dialect, counted) if kind is Kind.WHOLE else Through()
+
+
+class AllAtOnce:
+    """Read a JSON answer that came in one piece, once it is asked what it said."""
+
+    __slots__ = ("_body", "_dialect")
+
+    def __init__(self, dialect: Dialect, body: bytes) -> None:
+        self._dialect, self._body = dialect, body
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass everything on."""
+        return data
+
+    def finish(self) -> bytes:
+        """Nothing is held back."""
+        return b""
+
+    def tokens(self) -> Tokens | None:
+        """Return what the answer said of its tokens."""
+        body = self._body
+        if self._dialect is Dialect.OPENAI:
+            return usage_in(body if len(body) <= 2 * TAIL else body[-TAIL:])
+        return details_in(body) if len(body) <= WHOLE else None
 
 
 def split_events(data: bytes) -> list[bytes]:
@@ -247,7 +287,8 @@ def _of_details(details: Mapping[str, Any]) -> Tokens | None:
     return None if made is None else Tokens(input=given or 0, output=made)
 
 
-def _of_headers(headers: Mapping[bytes, bytes]) -> Tokens | None:
+def tokens_of(headers: Mapping[bytes, bytes]) -> Tokens | None:
+    """Return the tokens that the head of an answer tells, None where it tells none."""
     given, made = headers.get(b"x-prompt-tokens", b""), headers.get(b"x-generated-tokens", b"")
     if not (given.isdigit() and made.isdigit()):
         return None
