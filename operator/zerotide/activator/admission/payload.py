@@ -39,12 +39,8 @@ class Glance(NamedTuple):
     """What a body says that needs no care: no member that matters can occur in it twice."""
 
     content: Mapping[str, Any]
-
-    @property
-    def model(self) -> str:
-        """Return the model that is asked for, empty where none is."""
-        model: str = self.content.get("model") or ""
-        return model
+    model: str
+    """The model that is asked for, empty where none is."""
 
     def payload(self, body: bytes, path: str, model_name: str) -> Payload:
         """Return the payload as `prepare` does, whose care is needed only where the text is edited within."""
@@ -103,7 +99,7 @@ def glance(body: bytes) -> Glance | None:
     if not isinstance(content, dict):
         return None
     model = content.get("model")
-    return Glance(content) if model is None or isinstance(model, str) else None
+    return Glance(content, model or "") if model is None or isinstance(model, str) else None
 
 
 def members(text: str) -> dict[str, Member]:

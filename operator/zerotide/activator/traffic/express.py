@@ -192,11 +192,12 @@ class Run(Conveyor):
         if self._outcome is not None:
             return False
         self._outcome = outcome
-        exchange, endpoint = self._visit.exchange, self._plan.endpoint
+        office, visit, endpoint = self._office, self._visit, self._plan.endpoint
+        exchange = visit.exchange
         exchange.flow = exchange.watcher = None
         self._connection = None
-        self._office.under_way.discard(self)
-        ended_us = self._office.books.ended(self._visit, endpoint, 1, self, self._first_us, outcome)
+        office.under_way.discard(self)
+        ended_us = office.books.ended(visit, endpoint, 1, self, self._first_us, outcome)
         if outcome is Outcome.COMPLETED:
             endpoint.services.add(ended_us - self._handed_us)
         return True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from zerotide.activator.admission.affinity import affinity
-from zerotide.activator.admission.payload import Payload, asked
+from zerotide.activator.admission.payload import Payload, asked, glance
 from zerotide.activator.admission.waits import is_batch, longest_hold
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.endpoint import Endpoint
@@ -100,6 +100,7 @@ class Gateway:
             visit.caller,
             profile,
             visit.target,
+            visit.path,
             visit.protocol,
             longest=longest_hold(request.headers),
             batch=is_batch(request.get(b"x-zerotide-priority")),
@@ -111,7 +112,7 @@ class Gateway:
 
     def _plan(self, visit: Visit, reading: Reading, body: bytes) -> Plan | None:
         """Return the way of a request that needs no care; None for others. Raises what would be raised anyway."""
-        wish = asked(body, visit.path) if reading.is_json else None
+        wish = (glance(body) or asked(body, reading.path)) if reading.is_json else None
         model = wish.model if wish is not None else ""
         plan = reading.plans.get(model)
         if plan is None:
@@ -119,8 +120,10 @@ class Gateway:
         profile = plan.endpoint.profile
         if len(body) > profile.max_body_bytes:
             return None
-        visit.payload = wish.payload(body, visit.path, profile.model_name) if wish is not None else Payload(body)
-        self._lead(visit, plan.endpoint)
+        visit.payload = wish.payload(body, reading.path, profile.model_name) if wish is not None else Payload(body)
+        visit.endpoint = plan.endpoint
+        if plan.endpoint.gate.choose is not None:
+            self._lead(visit, plan.endpoint)
         return plan
 
     def _new_plan(self, visit: Visit, reading: Reading, body: bytes, model: str) -> Plan | None:
@@ -282,9 +285,8 @@ class Gateway:
             self._tracker.ended(profile.key, profile.uid)
         series = self._metrics.of(profile.namespace, profile.name)
         cold = "true" if visit.cold else "false"
-        now = self._now()
         series.requests[_STATUSES.get(visit.status) or str(visit.status or 499), cold] += 1
-        series.duration[cold].observe(now - visit.started)
+        series.duration[cold].observe(self._now() - visit.started)
         if visit.held:
             series.hold.observe(visit.held)
         if visit.first_byte:

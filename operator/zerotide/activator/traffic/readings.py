@@ -28,6 +28,8 @@ class Reading:
     """None where the body's `model` is to say it."""
     target: str
     """Without the prefix that names the endpoint."""
+    path: str
+    """The target without its query."""
     protocol: Protocol
     longest: float
     """Seconds for which it may be held by what it says itself."""
@@ -44,14 +46,11 @@ class Reading:
         visit.caller, visit.target, visit.protocol = self.caller, self.target, self.protocol
         visit.longest, visit.batch = self.longest, self.batch
 
-    @property
-    def until_us(self) -> int | None:
-        """Return when its caller's credential expires."""
-        return self.caller.until_us if self.caller is not None else None
-
     def holds(self, version: int, now_us: Callable[[], int]) -> bool:
         """Tell whether it is still true."""
-        return self.version == version and (self.until_us is None or now_us() < self.until_us)
+        caller = self.caller
+        until_us = caller.until_us if caller is not None else None
+        return self.version == version and (until_us is None or now_us() < until_us)
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Protocol
+from json.scanner import make_scanner
+from typing import Any, Protocol, cast
 
 from zerotide.api.protocol import Protocol as Dialect
 from zerotide.api.usage import Tokens
@@ -22,7 +23,8 @@ LONGEST_EVENT = 1024 * 1024
 LONGEST_FIRST = 4096
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _DETAILS = re.compile(rb'"details"\s*:\s*\{')
-_DECODER = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[Any, int]] = cast(Any, make_scanner)(json.JSONDecoder())
+"""What the decoder calls itself."""
 _DATA, _BLOCK, _TEXT_DELTA = b"data:", b"event: content_block_delta", b"event: response.output_text.delta"
 _LINES = {_BLOCK: b"event: message_start", _TEXT_DELTA: b"event: response.created"}
 """What is counted instead of data, by what such a stream begins with."""
@@ -251,8 +253,8 @@ def usage_in(tail: bytes) -> Tokens | None:
         place = places[-1]
     text = tail[place.end() - 1 :].decode("utf-8", "replace")
     try:
-        usage, _ = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
+        usage, _ = _scan(text, 0)
+    except (ValueError, RecursionError, StopIteration):
         return None
     return _of_usage(usage)
 
@@ -298,7 +300,8 @@ def tokens_of(headers: Mapping[bytes, bytes]) -> Tokens | None:
 def _count(source: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = source.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        # Neither True nor False is a number here.
+        if type(value) is int and value >= 0:
             return value
     return None
 

@@ -199,10 +199,14 @@ class Connection(asyncio.Protocol):
             return
         request = self._host.heads.get(key)
         if request is not None:
+            # As `_begin` has it, written out, for most requests come this way.
             exchange = Exchange(request, self._peer or NOBODY, self, self._limits.unread_bytes)
             exchange.take_whole(data[body_at:])
             self._fresh = False
-            self._begin(exchange)
+            self._current, self._phase, self.deadline = exchange, Phase.BUSY, 0.0
+            self._since = self._host.now()
+            if not self._host.express(exchange):
+                self._task = self.work(self._host.handle(exchange))
             return
         self._read_head = None
         self._receive(data)
@@ -454,6 +458,22 @@ class Connection(asyncio.Protocol):
     def writable(self) -> bool:
         """Tell whether the client reads fast enough."""
         return self._writable
+
+    def send_last(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """Write a whole answer, whose head wants its length and its end, and go on as `finished` does."""
+        host, keeps = self._host, exchange.request.keep_alive
+        closing = host.draining or not keeps or (self._broken and not self._waiting)
+        if self._transport is not None:
+            last = b"connection: close\r\n\r\n" if closing else b"\r\n"
+            self._transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), last, body))
+        if closing or self._waiting or self._in_head or not exchange.complete:
+            self.finished(exchange)
+            return
+        host.buffered -= exchange.surrender()
+        self._current = self._task = None
+        self._phase, self.deadline = Phase.IDLE, host.now() + self._limits.idle_time
+        if not self._reading:
+            self._read(True)
 
     def finished(self, exchange: Exchange) -> None:
         """Go on with the next request; close where the head of the answer said so."""

@@ -71,6 +71,9 @@ class Carrier(Protocol):
     def writable(self) -> bool:
         """Tell whether the client reads fast enough."""
 
+    def send_last(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """Send a whole answer whose head is rendered, its length and its end aside; go on as `finished` does."""
+
     def finished(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
 
@@ -156,7 +159,9 @@ class Exchange:
 
     def whole_body(self) -> bytes | None:
         """Return the body where all of it is here and in order, without taking it away."""
-        return self._joined() if self._complete and self._fault is None else None
+        if not self._complete or self._fault is not None:
+            return None
+        return self._chunks[0] if len(self._chunks) == 1 else self._joined()
 
     def go_on_with(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Answer by a task after all, for a client that is not gone."""
@@ -208,11 +213,8 @@ class Exchange:
     def send_rendered(self, status_and_headers: bytes, body: bytes) -> None:
         """Send a whole answer whose head is rendered already, its length and its end aside; not for HEAD."""
         self.started = self.ended = True
-        if self._carrier is None:
-            return
-        last = b"connection: close\r\n\r\n" if self._carrier.must_close() else b"\r\n"
-        self._carrier.send(b"%bcontent-length: %d\r\n%b%b" % (status_and_headers, len(body), last, body))
-        self._carrier.finished(self)
+        if self._carrier is not None:
+            self._carrier.send_last(self, status_and_headers, body)
 
     def tunnel(self, receiver: Callable[[bytes], None]) -> Tunnel | None:
         """Pass on as it is what the client sends after an upgrade; return what makes it wait, None if it is gone."""

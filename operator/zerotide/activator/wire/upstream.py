@@ -202,7 +202,12 @@ class UpstreamConnection(asyncio.Protocol):
         known = self._heads.get(key)
         if known is not None:
             self._sink, self._keep = None, known.keep
-            self._release()
+            transport = self._transport
+            if self._keep and self._reading and transport is not None and not transport.is_closing():
+                self.served += 1
+                self._on_idle(self)
+            else:
+                self._release()
             sink.whole(known, data[body_at:])
             return
         self._length = None
