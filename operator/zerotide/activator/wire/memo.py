@@ -7,7 +7,6 @@ with exactly the same bytes needs no parsing. Whatever differs in a single byte 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -59,12 +58,14 @@ def cut(data: bytes) -> Cut | None:
 class Memo(Generic[T]):
     """What was read of heads, by their cuts; forgets everything when it is full."""
 
-    __slots__ = ("_known", "get")
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
         self._known: dict[bytes, T] = {}
-        self.get: Callable[[bytes], T | None] = self._known.get
+
+    def get(self, key: bytes) -> T | None:
         """Return what was read of a head, None where it is new."""
+        return self._known.get(key)
 
     def add(self, key: bytes, read: T) -> None:
         """Remember what was read of a head."""
