@@ -95,10 +95,10 @@ def test_no_limit_lets_any_target_be() -> None:
 
 
 def test_people_may_not_write_unknown_fields_but_a_newer_server_may() -> None:
-    spec = {**MINIMAL, "scaling": {"prewarm": {}}}
+    spec = {**MINIMAL, "scaling": {"preheat": {}}}
     with pytest.raises(ValidationError) as caught:
         Spec.model_validate(spec)
-    assert describe(caught.value) == ("scaling.prewarm: Extra inputs are not permitted",)
+    assert describe(caught.value) == ("scaling.preheat: Extra inputs are not permitted",)
     assert InferenceEndpoint.parse(endpoint(spec)).spec.scaling.max_replicas == 1
 
 

@@ -8,6 +8,7 @@ from tests.reconcile.helpers import NOW, endpoint
 from zerotide.api.demand import Delta, Demand, Snapshot
 from zerotide.api.scalars import SECOND
 from zerotide.controller.learners import Learners
+from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.signals import Signals
 from zerotide.scaling.demand import View
 
@@ -35,7 +36,7 @@ class Heard:
 def signals(*names: str) -> tuple[Signals, Heard]:
     """Return signals of some activators."""
     heard: Any = Heard(*names)
-    return Signals(heard, Learners(7.0)), heard
+    return Signals(heard, Learners(7.0), Prewarmers(7.0)), heard
 
 
 def test_a_line_that_lasts_asks_for_more_than_its_requests_do() -> None:

@@ -26,6 +26,7 @@ from zerotide.scaling.decide import wanted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.policy import Policy
+from zerotide.scaling.prewarm.prewarmed import Prewarmed
 from zerotide.scaling.window import Window
 
 Object = dict[str, Any]
@@ -50,6 +51,7 @@ class World:
     activators: tuple[str, ...] = ("10.0.0.1",)
     pulls: dict[str, int] = field(default_factory=dict)
     learned: Learned | None = None
+    prewarmed: Prewarmed | None = None
     spent: Spent | None = None
     written_us: int = 0
     held: tuple[Object, int, tuple[Notice, ...]] | None = None
@@ -137,6 +139,7 @@ class World:
             window=self.window,
             names_taken=self.names_taken,
             learned=self.learned,
+            prewarmed=self.prewarmed,
             spent=self.spent,
             writer=self.writer,
             holders=self.holders,

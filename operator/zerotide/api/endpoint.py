@@ -28,7 +28,7 @@ from zerotide.api.spec_runtime import (
     Resources,
     RuntimeSpec,
 )
-from zerotide.api.spec_scaling import Concurrency, Idle, Scaling, Stabilization
+from zerotide.api.spec_scaling import Concurrency, Idle, Prewarm, Scaling, Stabilization
 from zerotide.api.spec_schedules import Override, Schedule
 from zerotide.api.spec_serving import Billing, Cache, Drain, Hold, Request, Routing, Start
 from zerotide.api.status import (
@@ -42,6 +42,7 @@ from zerotide.api.status import (
     LearnedIdle,
     ModelStatus,
     OpenWindow,
+    PrewarmStatus,
     Status,
     WakeRequest,
     WakeStage,
@@ -78,6 +79,8 @@ __all__ = [
     "Override",
     "PodMetadata",
     "PodTemplate",
+    "Prewarm",
+    "PrewarmStatus",
     "Readiness",
     "Request",
     "Resources",

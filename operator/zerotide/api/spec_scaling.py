@@ -53,6 +53,23 @@ class Idle(Model):
     ] = Duration("5m")
 
 
+class Prewarm(Model):
+    """Whether a replica is started before requests that come at this hour of the week."""
+
+    mode: Annotated[
+        Literal["Disabled", "DryRun", "Enabled"],
+        Field(
+            description="Enabled: where requests woke it at this hour of earlier weeks, it starts before them. DryRun: "
+            "status.prewarm says what that would have done. Disabled: neither, and what was seen is forgotten."
+        ),
+    ] = "Disabled"
+    budget: Annotated[
+        Duration,
+        Span("1m", "24h"),
+        Field(description="Time of a replica within a day (of UTC) that it may cost before requests come, or in vain."),
+    ] = Duration("30m")
+
+
 class Stabilization(Model):
     """How long a load must last before the number of replicas follows it."""
 
@@ -91,6 +108,9 @@ class Scaling(Model):
         ),
     ] = None
     idle: Annotated[Idle, Field(description="When the endpoint falls asleep.")] = Idle()
+    prewarm: Annotated[
+        Prewarm, Field(description="Whether a replica starts before requests that come at this hour of the week.")
+    ] = Prewarm()
     stabilization: Annotated[
         Stabilization, Field(description="How long a load must last before the number of replicas follows it.")
     ] = Stabilization()

@@ -149,6 +149,30 @@ class LearnedIdle(Model):
     wakes: Annotated[Count, Field(description="How many cold starts that is the mean of.")] = 0
 
 
+class PrewarmStatus(Model):
+    """What prewarming foretells and did, or would have done where scaling.prewarm.mode is DryRun."""
+
+    message: Annotated[Prose, Field(description="What it did, or would have done, in numbers.")] = ""
+    next_time: Annotated[
+        Time | None, Field(description="When requests are expected next; a replica starts before by coldStarts.p90.")
+    ] = None
+    met: Annotated[Count, Field(description="How often a request came to a replica that was started for it.")] = 0
+    missed: Annotated[Count, Field(description="How often none came.")] = 0
+    saved: Annotated[Length, Field(description="Time that the first of these requests would have waited.")] = "0s"
+    spent: Annotated[Length, Field(description="What of the budget is spent, or set aside.")] = "0s"
+    spent_day: Annotated[Time, Field(description="The day on which it is.")]
+    since: Annotated[Time, Field(description="Since when hours are counted.")]
+    history: Annotated[
+        str,
+        Field(
+            max_length=2048,
+            pattern=r"^[0-9: ]*$",
+            description="When requests woke it, `hour:weeks:first:last`: the hour of the week (0 is Thursday 0:00 of "
+            "UTC, give or take half an hour), in how many weeks, and the first and last minute since that half hour.",
+        ),
+    ] = ""
+
+
 class OpenWindow(Model):
     """The window of scaling.schedules that decides, or the one that opens next."""
 
@@ -236,6 +260,7 @@ class Status(Model):
     idle: Annotated[
         LearnedIdle | None, Field(description="The learned idle timeout, where scaling.idle.policy is Learned.")
     ] = None
+    prewarm: Annotated[PrewarmStatus | None, Field(description="What prewarming did, or would have done.")] = None
     schedule: Annotated[
         OpenWindow | None, Field(description="The window of scaling.schedules that decides, or opens next.")
     ] = None

@@ -134,6 +134,7 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
         ("Kept awake by", status.kept_awake_by or ""),
         ("Schedule", _schedule(status)),
         ("Learned idle", f"{status.idle.timeout}, {status.idle.message}" if status.idle else ""),
+        ("Prewarm", status.prewarm.message if status.prewarm else ""),
         ("Cold starts", _cold_starts(status)),
         ("Cost", _cost(status)),
         ("Failed starts", _failed_starts(status)),

@@ -21,6 +21,7 @@ from zerotide.controller.learners import Learners
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.options import Options
 from zerotide.controller.pace import Pace
+from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.queue import Queue
 from zerotide.controller.reconciler import Reconciler, World
 from zerotide.controller.schedule import Priority
@@ -74,7 +75,7 @@ class Operator:
             on_wake=self._woken,
             on_membership=self._reports_changed,
         )
-        self.signals = Signals(self.streams, Learners(options.waiting_worth))
+        self.signals = Signals(self.streams, Learners(options.waiting_worth), Prewarmers(options.waiting_worth))
         self.elector = Elector(
             client,
             options.namespace,

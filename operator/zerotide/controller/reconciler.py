@@ -273,6 +273,7 @@ class Reconciler:
             load=load,
             window=world.signals.window(endpoint, load, now_us, serving),
             learned=world.signals.learned(endpoint, load, now_us),
+            prewarmed=world.signals.prewarmed(endpoint, load, now_us),
             finished=world.signals.finished(key),
             spent=world.costs.of(key),
             names_taken=world.endpoints.claims.taken(key),

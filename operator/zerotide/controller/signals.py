@@ -7,6 +7,7 @@ from dataclasses import replace
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.controller.learners import Learners
+from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.streams import Streams
 from zerotide.reconcile import wakes
 from zerotide.reconcile.wakes import Sightings, WakeStamps
@@ -15,6 +16,7 @@ from zerotide.scaling.decide import Why, wanted
 from zerotide.scaling.demand import Load, View, load_of
 from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.policy import Policy
+from zerotide.scaling.prewarm.prewarmed import Prewarmed
 from zerotide.scaling.window import Window
 
 _REQUESTED = {Why.REQUEST.value, Why.DEMAND.value}
@@ -23,8 +25,8 @@ _REQUESTED = {Why.REQUEST.value, Why.DEMAND.value}
 class Signals:
     """Per endpoint: its load, the window behind it, and its newest finished wake until it is in the status."""
 
-    def __init__(self, streams: Streams, learners: Learners) -> None:
-        self._streams, self._learners = streams, learners
+    def __init__(self, streams: Streams, learners: Learners, prewarmers: Prewarmers) -> None:
+        self._streams, self._learners, self._prewarmers = streams, learners, prewarmers
         self._windows: dict[str, Window] = {}
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
@@ -86,6 +88,11 @@ class Signals:
         self._learners.observe(endpoint, load, now_us)
         return self._learners.idle(endpoint, now_us)
 
+    def prewarmed(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Prewarmed | None:
+        """Return what the endpoint's habits foretell, None where prewarming is disabled."""
+        self._prewarmers.observe(endpoint, load, now_us)
+        return self._prewarmers.look(endpoint, load, now_us)
+
     def finished(self, key: str) -> LastWake | None:
         """Return the newest finished wake that may not be in the status yet."""
         return self._finished.get(key)
@@ -95,6 +102,7 @@ class Signals:
         for table in (self._windows, self._last, self._finished, self._called, self._arrivals, self._serving):
             table.pop(key, None)
         self._learners.forget(key)
+        self._prewarmers.forget(key)
 
 
 def _stamps(view: View, wake: Wake) -> WakeStamps:

@@ -17,6 +17,7 @@ from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.pods import Pod
 from zerotide.scaling.demand import Load
 from zerotide.scaling.learning.explain import Learned
+from zerotide.scaling.prewarm.prewarmed import Prewarmed
 from zerotide.scaling.window import Window
 
 Object = dict[str, Any]
@@ -40,7 +41,8 @@ class Observed:
     step of a start waits to be written since `held_us`, the endpoint's status is that step, and `status` is not yet.
     `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
     not its own. `writer` is who else wrote the Deployment's replicas lately. `learned` is the idle timeout that was
-    learned, None where the spec's own holds. `spent` is what it cost, None while the exporter has not told.
+    learned, None where the spec's own holds. `prewarmed` is what habits foretell, None where it is disabled.
+    `spent` is what it cost, None while the exporter has not told.
     """
 
     endpoint: InferenceEndpoint
@@ -59,6 +61,7 @@ class Observed:
     names_taken: tuple[Taken, ...] = ()
     writer: Writer | None = None
     learned: Learned | None = None
+    prewarmed: Prewarmed | None = None
     spent: Spent | None = None
     holders: Holders = field(default_factory=dict)
     """Who holds devices, where a replica waits for some."""

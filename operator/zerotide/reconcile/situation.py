@@ -64,6 +64,8 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     if observed.learned is not None:
         policy = replace(policy, idle_us=observed.learned.timeout_us)
     floor = floor_of(endpoint.spec.scaling, _lead_us(status), now_us)
+    if observed.prewarmed is not None:
+        floor = observed.prewarmed.beside(floor, now_us)
     policy = policy.at_least(floor)
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)

@@ -17,7 +17,7 @@ from zerotide.api import names
 from zerotide.api.conditions import State, conditions
 from zerotide.api.endpoint import Decision as DecisionRecord
 from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
-from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, OpenWindow, Status
+from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, OpenWindow, PrewarmStatus, Status
 from zerotide.api.scalars import (
     MILLISECOND,
     MINUTE,
@@ -33,10 +33,11 @@ from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.service import url
 from zerotide.reconcile.states import Verdict
 from zerotide.reconcile.steer import Steering
+from zerotide.scaling.prewarm.account import DAY
 
 Object = dict[str, Any]
 
-LAZY = {"lastActivityTime", "keptAwakeBy", "idle", "schedule"}
+LAZY = {"lastActivityTime", "keptAwakeBy", "idle", "prewarm", "schedule"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
 SPENT = {"cost"}
@@ -83,6 +84,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "keptAwakeBy": decision.kept_by if decision.replicas else None,
         "lastActivityTime": _activity(observed),
         "idle": _learned(observed),
+        "prewarm": _prewarm(observed),
         "schedule": _window(steering),
         "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
         "handledAnnotations": _handled(observed, steering),
@@ -192,6 +194,24 @@ def _learned(observed: Observed) -> Object | None:
         history_after_wakes=known.after_wakes,
         held_per_wake=f"{known.waiting:.2f}",
         wakes=known.wakes,
+    ).dump()
+
+
+def _prewarm(observed: Observed) -> Object | None:
+    known = observed.prewarmed
+    if known is None:
+        return None
+    account = known.account
+    return PrewarmStatus(
+        message=known.message[:_MESSAGE],
+        next_time=format_time(known.expected.start_us) if known.expected else None,
+        met=account.met,
+        missed=account.missed,
+        saved=format_duration(account.saved_us),
+        spent=format_duration(account.spent_us),
+        spent_day=format_time(account.day * DAY),
+        since=format_time(known.habits.since_us),
+        history=known.habits.written(),
     ).dump()
 
 

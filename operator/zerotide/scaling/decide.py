@@ -27,6 +27,7 @@ class Why(StrEnum):
     MIN_REPLICAS = "MinReplicas"
     SCHEDULE = "Schedule"
     OVERRIDE = "Override"
+    PREWARM = "Prewarm"
     REQUEST = "Request"
     ANNOTATION = "Annotation"
     DEMAND = "Demand"

@@ -29,6 +29,7 @@ class By(StrEnum):
     MIN_REPLICAS = "MinReplicas"
     SCHEDULE = "Schedule"
     OVERRIDE = "Override"
+    PREWARM = "Prewarm"
 
 
 @dataclass(frozen=True, slots=True)

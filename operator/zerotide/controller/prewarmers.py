@@ -1,0 +1,93 @@
+"""The habits of endpoints with `prewarm.mode` DryRun or Enabled: fed by demand, kept in the status over a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from zerotide.api.endpoint import InferenceEndpoint, Status
+from zerotide.api.scalars import SECOND, parse_duration, parse_time
+from zerotide.controller.learners import cold_s
+from zerotide.scaling.demand import Load
+from zerotide.scaling.prewarm.account import DAY, Account, step
+from zerotide.scaling.prewarm.habits import Habits, Prices, expected, read
+from zerotide.scaling.prewarm.prewarmed import Prewarmed
+from zerotide.scaling.schedules import LONGEST_LEAD_US
+
+
+@dataclass(slots=True)
+class Keeper:
+    """What is remembered of one endpoint, known by its uid; `quiet_us` is since when nothing was asked."""
+
+    uid: str
+    habits: Habits
+    account: Account = field(default_factory=Account)
+    quiet_us: int | None = None
+
+
+class Prewarmers:
+    """Per endpoint its habits; `worth` is how many idle seconds of a replica one second of a request's waiting is."""
+
+    def __init__(self, worth: float) -> None:
+        self._worth = worth
+        self._keepers: dict[str, Keeper] = {}
+
+    def observe(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> None:
+        """Take in the load as it is now; a silence during which a report was missing teaches nothing."""
+        keeper = self._keeper(endpoint, now_us)
+        if keeper is None:
+            return
+        if load.missing:
+            keeper.quiet_us = None
+            return
+        came_us = load.last_request_us
+        timeout_us = endpoint.spec.scaling.idle.timeout.us
+        if keeper.quiet_us is not None and came_us - keeper.quiet_us >= timeout_us:
+            keeper.habits = keeper.habits.woken(came_us)
+        keeper.quiet_us = None if load.active else came_us or None
+
+    def look(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Prewarmed | None:
+        """Return what is to be done now, None where it is disabled."""
+        keeper = self._keeper(endpoint, now_us)
+        if keeper is None:
+            return None
+        status, scaling = endpoint.status, endpoint.spec.scaling
+        prices = Prices(_lead_us(status), int(cold_s(status) * self._worth * SECOND), scaling.idle.timeout.us)
+        coming = expected(keeper.habits, prices, now_us)
+        asleep = not status.desired_replicas and not load.active and not endpoint.spec.suspend
+        budget_us = scaling.prewarm.budget.us
+        keeper.account = step(keeper.account, coming, budget_us, load.last_request_us, asleep, now_us)
+        return Prewarmed(scaling.prewarm.mode == "Enabled", budget_us, keeper.habits, keeper.account, coming)
+
+    def forget(self, key: str) -> None:
+        """Forget an endpoint that is gone."""
+        self._keepers.pop(key, None)
+
+    def _keeper(self, endpoint: InferenceEndpoint, now_us: int) -> Keeper | None:
+        key, uid = endpoint.key, endpoint.metadata.uid
+        if endpoint.spec.scaling.prewarm.mode == "Disabled":
+            self._keepers.pop(key, None)
+            return None
+        keeper = self._keepers.get(key)
+        if keeper is None or keeper.uid != uid:
+            keeper = self._keepers[key] = _remembered(uid, endpoint.status, now_us)
+        return keeper
+
+
+def _lead_us(status: Status) -> int:
+    known = status.cold_starts.p90 if status.cold_starts else None
+    lead_us = parse_duration(known) if known else int(cold_s(status) * SECOND)
+    return min(lead_us, LONGEST_LEAD_US)
+
+
+def _remembered(uid: str, status: Status, now_us: int) -> Keeper:
+    known = status.prewarm
+    if known is None:
+        return Keeper(uid, Habits(now_us))
+    account = Account(
+        day=parse_time(known.spent_day) // DAY,
+        spent_us=parse_duration(known.spent),
+        met=known.met,
+        missed=known.missed,
+        saved_us=parse_duration(known.saved),
+    )
+    return Keeper(uid, read(known.history, parse_time(known.since)), account)

@@ -1,0 +1,112 @@
+"""Habits of endpoints: who has some, what they are told, what a dry run says, and what survives the operator."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.reconcile.helpers import raw
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time
+from zerotide.controller.prewarmers import Prewarmers
+from zerotide.scaling.demand import Load
+from zerotide.scaling.prewarm.account import DAY
+from zerotide.scaling.schedules import By, Floor
+
+WEEK = 7 * DAY
+MONDAY = int(datetime(2026, 11, 2, 9, 0, tzinfo=UTC).timestamp()) * SECOND
+COLD = {"window": 20, "count": 9, "p50": "4m", "p90": "5m"}
+
+
+def endpoint(mode: str = "Enabled", uid: str = "u-1", **status: Any) -> InferenceEndpoint:
+    """Return a sleeping endpoint, whose cold starts take four to five minutes."""
+    obj = raw()
+    obj["metadata"]["uid"] = uid
+    obj["spec"]["scaling"] = {"idle": {"timeout": "5m"}, "prewarm": {"mode": mode}}
+    known = {"desiredReplicas": 0, "coldStarts": COLD, **status}
+    return InferenceEndpoint.parse({**obj, "status": known})
+
+
+def quiet(last_us: int, now_us: int) -> Load:
+    """Return a load without requests."""
+    return Load(0, 0, last_us, last_us, now_us)
+
+
+def work(prewarmers: Prewarmers, pupil: InferenceEndpoint, weeks: int) -> int:
+    """Let requests come at nine on Mondays; return when the last one ended."""
+    prewarmers.observe(pupil, quiet(MONDAY - WEEK, MONDAY - HOUR), MONDAY - HOUR)
+    last = 0
+    for week in range(weeks):
+        came = MONDAY + week * WEEK
+        prewarmers.observe(pupil, Load(1, 0, came, came, came), came)
+        prewarmers.observe(pupil, Load(0, 1, came, came, came), came + SECOND)
+        last = came + MINUTE
+        prewarmers.observe(pupil, quiet(last, last), last)
+    return last
+
+
+def test_up_at_five_to_nine() -> None:
+    """On the fourth Monday, until the request comes."""
+    prewarmers, pupil = Prewarmers(7.0), endpoint()
+    last, nine = work(prewarmers, pupil, 3), MONDAY + 3 * WEEK
+    early = prewarmers.look(pupil, quiet(last, nine - HOUR), nine - HOUR)
+    assert early is not None
+    floor = early.beside(Floor(0), nine - HOUR)
+    assert (floor.replicas, floor.until_us) == (0, nine - 5 * MINUTE)
+    due = prewarmers.look(pupil, quiet(last, nine), nine - 5 * MINUTE)
+    assert due is not None and due.beside(Floor(0), nine - 5 * MINUTE).by is By.PREWARM
+    awake = endpoint(desiredReplicas=1)
+    met = prewarmers.look(awake, Load(0, 1, nine, nine, nine), nine + SECOND)
+    assert met is not None and met.beside(Floor(0), nine + SECOND).replicas == 0
+    assert (met.account.met, met.account.spent_us, met.account.saved_us) == (1, 5 * MINUTE, 5 * MINUTE)
+
+
+def test_a_dry_run_says_what_would_have_been() -> None:
+    """In the same numbers, without a replica."""
+    prewarmers, pupil = Prewarmers(7.0), endpoint("DryRun")
+    last, nine = work(prewarmers, pupil, 3), MONDAY + 3 * WEEK
+    dry = prewarmers.look(pupil, quiet(last, nine), nine - 5 * MINUTE)
+    assert dry is not None and dry.beside(Floor(0), nine - 5 * MINUTE).replicas == 0
+    missed = prewarmers.look(pupil, quiet(last, nine), nine + 5 * MINUTE)
+    assert missed is not None
+    assert missed.message == (
+        "would have started 1 time ahead of requests: 0 came, which saved 0s of waiting, and 1 did not; "
+        "10m of 30m spent today; no habit is worth a start within a day"
+    )
+
+
+def test_only_long_silences_that_were_heard_are_a_habit() -> None:
+    """Not requests one after another, nor one after a report was missing."""
+    prewarmers, pupil = Prewarmers(7.0), endpoint()
+    prewarmers.observe(pupil, quiet(MONDAY, MONDAY), MONDAY)
+    for later in (MINUTE, 2 * MINUTE):
+        came = MONDAY + later
+        prewarmers.observe(pupil, Load(0, 1, came, came, came), came)
+        prewarmers.observe(pupil, quiet(came, came), came)
+    prewarmers.observe(pupil, Load(missing=("act-0",)), MONDAY + HOUR)
+    came = MONDAY + 2 * HOUR
+    prewarmers.observe(pupil, Load(0, 1, came, came, came), came)
+    told = prewarmers.look(pupil, quiet(came, came), came)
+    assert told is not None and not told.habits.hours
+
+
+def test_who_has_habits_and_who_forgets_them() -> None:
+    """A disabled one has none; a namesake begins anew; the next operator goes on with what the status has."""
+    prewarmers = Prewarmers(7.0)
+    now = work(prewarmers, endpoint(), 3)
+    assert prewarmers.look(endpoint("Disabled"), quiet(now, now), now) is None
+    anew = prewarmers.look(endpoint(), quiet(now, now), now)
+    assert anew is not None and not anew.habits.hours
+    kept: dict[str, Any] = {
+        "history": "3:4:0:9",
+        "since": format_time(now - WEEK),
+        "spentDay": format_time(now // DAY * DAY),
+    }
+    kept |= {"met": 2, "missed": 1, "saved": "3m", "spent": "7m"}
+    after = Prewarmers(7.0).look(endpoint(prewarm=kept), quiet(now, now), now)
+    assert after is not None and after.habits.written() == "3:4:0:9"
+    account = after.account
+    assert (account.met, account.missed, account.saved_us, account.spent_us) == (2, 1, 3 * MINUTE, 7 * MINUTE)
+    prewarmers.forget(endpoint().key)
+    other = prewarmers.look(endpoint(uid="u-2"), quiet(now, now), now)
+    assert other is not None and not other.habits.hours
