@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.reconcile.helpers import NOW, raw
-from zerotide.api.demand import Wake
+from zerotide.api.demand import Delta, Demand, Snapshot, Wake
 from zerotide.controller.admin import Admin
 from zerotide.controller.cache import Children
 from zerotide.controller.executor import Executor
@@ -209,6 +209,7 @@ async def test_the_admin_port_tells_health_readiness_and_metrics() -> None:
     metrics = Metrics()
     metrics.decided(Why.IDLE)
     metrics.wake_failed("Request")
+    metrics.wake_decided(0.004)
     admin = Admin("127.0.0.1", 0, metrics, unhealthy=lambda: problems["health"], unready=lambda: problems["ready"])
     port = await admin.start()
     async with aiohttp.ClientSession() as session:
@@ -224,6 +225,24 @@ async def test_the_admin_port_tells_health_readiness_and_metrics() -> None:
     assert status == 200 and page.endswith("# EOF\n")
     assert 'zerotide_decisions_total{reason="Idle"} 1.0' in page and "zerotide_build_info" in page
     assert 'zerotide_wakes_total{cause="Request",outcome="failed"} 1.0' in page
+    assert "zerotide_wake_decision_seconds_count 1.0" in page
+
+
+def test_a_decision_is_timed_from_the_news_that_called_for_it() -> None:
+    """From the demand that was heard, or from the version of the object that holds the wish; time calls for others."""
+    made = operator()
+    made.on_event("ADDED", raw())
+    asked = made.reconciler._asked_us
+    assert asked("demo/a", Why.REQUEST) == made.endpoints.arrived_us("demo/a") > 0
+    assert asked("demo/a", Why.DEMAND) is None and asked("demo/a", Why.IDLE) is None
+    made.streams.views["x"] = view = View()
+    view.apply(Snapshot(activator="x", started_at_us=NOW, at_us=NOW), NOW)
+    demand = Demand(endpoint="demo/a", uid="u1", held=1, in_flight=0, arrivals=1, last_activity_us=NOW)
+    view.apply(Delta(at_us=NOW, demand=demand), NOW)
+    before = made._clock.now_us()
+    made._demand_changed("demo/a")
+    heard = asked("demo/a", Why.DEMAND)
+    assert heard is not None and before <= heard <= made._clock.now_us()
 
 
 async def test_an_operator_is_not_ready_before_it_knows_anything() -> None:
