@@ -90,11 +90,13 @@ async def _until_ready(client: Client, endpoints: list[tuple[str, str]], meter: 
 
 
 async def _idle(client: Client, seconds: float, operator: Running, outcome: Outcome) -> None:
-    before = await writes.settled(client)
+    before, told = await writes.settled(client), await writes.told(client)
     cpu, began = operator.cpu_us(), time.monotonic()
     await asyncio.sleep(seconds)
     outcome.idle_cpu_s = (operator.cpu_us() - cpu) / 1e6
     outcome.idle_writes = await writes.look(client) - before
+    # Others go on telling of nodes for minutes where the machine is busy.
+    outcome.idle_writes["events"] = await writes.told(client) - told
     outcome.idle_s = time.monotonic() - began
     say(f"  idle for {outcome.idle_s:.0f} s: {sum(outcome.idle_writes.values())} writes")
 

@@ -7,7 +7,9 @@ import re
 import time
 from collections import Counter
 
+from zerotide.api.names import MANAGER_OPERATOR
 from zerotide.kube import Client
+from zerotide.kube.resources import EVENTS
 
 _SAMPLE = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -32,6 +34,13 @@ async def look(client: Client) -> Counter[str]:
     """Return the writes until now, by resource."""
     async with client.stream("GET", "/metrics") as response:
         return counted((await response.read()).decode())
+
+
+async def told(client: Client) -> int:
+    """Return how many Events the operator has written; Kubernetes' own controllers tell of nodes and pods."""
+    events = (await client.list(EVENTS)).items
+    managers = [{entry.get("manager") for entry in each["metadata"].get("managedFields") or ()} for each in events]
+    return sum(MANAGER_OPERATOR in names for names in managers)
 
 
 async def settled(client: Client, calm: float = 10.0, timeout: float = 180.0) -> Counter[str]:
