@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.activator.stack import Stack, until
 from tests.security.corpus import BODY, NORMALISED
 from tests.security.wire import IMPATIENT, converse, signed, talk, wired
-from zerotide.activator.wire.connection import Phase
+from zerotide.activator.wire.carriage import Phase
 from zerotide.activator.wire.memo import Memo, cut
 from zerotide.activator.wire.message import Request
 from zerotide.api.apikey import digest, parse_key
