@@ -101,6 +101,24 @@ def test_roles_in_one_namespace() -> None:
     assert roles["zerotide-uninstall", system][0]["resourceNames"] == ["zerotide-test"]
 
 
+def test_exporters_on_a_database_have_a_lease() -> None:
+    """One of several seals; on a volume there is only one."""
+    values = {"exporter": {"database": {"secretName": "ledger"}}}
+    (role,) = (
+        item["rules"]
+        for item in render(values)
+        if item["kind"] == "Role"
+        and item["metadata"] | {"labels": {}}
+        == {
+            "name": "zerotide-exporter",
+            "namespace": "zerotide-system",
+            "labels": {},
+        }
+    )
+    assert granted(role) == {LEASES: {"create", "get", "update"}}
+    assert role[1]["resourceNames"] == ["zerotide-exporter"]
+
+
 def test_no_role_is_dangerous() -> None:
     """No wildcard, no Secret, no shell in a pod, no way to more rights, whatever is switched on."""
     subjects = [{"kind": "Group", "name": "finance"}]

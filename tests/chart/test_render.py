@@ -210,6 +210,15 @@ def test_the_price_book_is_the_one_that_is_named() -> None:
     assert named({"exporter": {"priceBook": "list-2026"}}) == "list-2026"
 
 
+def test_several_exporters_need_a_database() -> None:
+    """Two never have one volume."""
+    database = {"database": {"secretName": "ledger"}}
+    two = {"exporter": {"replicas": 2, **database}}
+    assert find(render(two), "Deployment", "zerotide-exporter")["spec"]["replicas"] == 2
+    with pytest.raises(Exception, match="several exporters need a ledger in PostgreSQL"):
+        render({"exporter": {"replicas": 2}})
+
+
 def test_charges_are_sealed_after_the_grace_that_is_given() -> None:
     """By default after an hour."""
 

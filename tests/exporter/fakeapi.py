@@ -56,6 +56,9 @@ class FakeApi:
             app.router.add_patch(prefix + "/namespaces/{namespace}/{plural}/{name}", self._patch)
             app.router.add_patch(prefix + "/namespaces/{namespace}/{plural}/{name}/status", self._apply_status)
         app.router.add_post("/api/v1/namespaces/{namespace}/events", self._tell)
+        leases = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/{plural}"
+        app.router.add_post(leases, self._write)
+        app.router.add_put(leases + "/{name}", self._write)
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._token_review)
         app.router.add_post("/apis/authorization.k8s.io/v1/subjectaccessreviews", self._access_review)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -148,6 +151,15 @@ class FakeApi:
         if obj is None:
             raise web.HTTPNotFound
         return web.json_response(obj)
+
+    async def _write(self, request: web.Request) -> web.Response:
+        obj = json.loads(await request.read())
+        key = (request.match_info["namespace"], obj["metadata"]["name"])
+        known = self.objects[request.match_info["plural"]].get(key)
+        version = (known or {"metadata": {}})["metadata"].get("resourceVersion")
+        if version != obj["metadata"].get("resourceVersion"):
+            return web.json_response({"reason": "Conflict", "message": "it has changed"}, status=409)
+        return web.json_response(await self.put(request.match_info["plural"], obj))
 
     async def _patch(self, request: web.Request) -> web.Response:
         plural, name = request.match_info["plural"], request.match_info["name"]

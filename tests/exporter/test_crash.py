@@ -101,7 +101,7 @@ class Exporter:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "zerotide.exporter", *flags, *fast),
                 stderr=log,
-                env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+                env={**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAME": "exporter-0"},
             )
 
     async def ready(self) -> None:

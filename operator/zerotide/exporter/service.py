@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -30,11 +31,13 @@ from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.store import Store
 from zerotide.exporter.stores import open_store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Client, Object, Recorder, process
+from zerotide.kube import Client, Elector, Object, Recorder, process
 from zerotide.kube.clock import Clock
 
 log = logging.getLogger(__name__)
 
+LEASE = "zerotide-exporter"
+"""The Lease of whoever seals, where several exporters have one ledger."""
 STALE_S = 180.0
 """A watch that gave no sign of life for so long is dead: three times as long as a healthy one is ever silent."""
 CONTEXT_WAIT_S = 10.0
@@ -78,6 +81,7 @@ class Service:
             self._clock,
             grace_us=self._settings.seal_grace_us,
             interval_s=self._settings.settle_interval_us / SECOND,
+            elect=self._elector if self._settings.database else None,
         )
         self._collector = LedgerCollector(
             {
@@ -130,6 +134,10 @@ class Service:
 
     async def _open(self, name: str) -> Threaded[Store]:
         return await Threaded.open(lambda: open_store(self._settings), name)
+
+    def _elector(self, on_lost: Callable[[], None]) -> Elector:
+        where = (self._settings.namespace, LEASE, self._settings.identity)
+        return Elector(self._client, *where, on_lost=on_lost, duration=15, retry=3)
 
     async def _listen(self, shown: CollectorRegistry) -> None:
         interface = Interface(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,10 @@ from zerotide.kube.options import Flags
 
 @dataclass(frozen=True)
 class Settings:
-    """How one exporter runs. `prices` None means the price file that ships with the package."""
+    """How one exporter runs. `prices` None means the price file that ships with the package.
+
+    `namespace` is where its Lease is, and `identity` its name there.
+    """
 
     listen: str
     port: int
@@ -38,6 +42,8 @@ class Settings:
     otlp_headers: Mapping[str, str]
     otlp_interval_us: int
     seal_grace_us: int
+    namespace: str
+    identity: str
     log_format: str
     log_level: str
 
@@ -83,6 +89,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         otlp_headers=_headers(given.text("otlp-headers")),
         otlp_interval_us=given.duration_us("otlp-interval"),
         seal_grace_us=given.duration_us("seal-grace"),
+        namespace=namespace,
+        identity=environment.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
         log_format=given.log_format,
         log_level=given.log_level,
     )
