@@ -17,11 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.policy.plot import draw
-from bench.policy.traces import RECORDED, recorded, synthetic
+from bench.policy.traces import RECORDED, habitual, recorded, synthetic
 from zerotide.api.failures import ApiError
 from zerotide.cli.output import format_table
+from zerotide.scaling.replay.ahead import Ahead
+from zerotide.scaling.replay.optimum import optimum
 from zerotide.scaling.replay.rules import Weights, prior_of
 from zerotide.scaling.replay.score import COLD_S, PRICES, Cell, cells, fixed, learned
+from zerotide.scaling.replay.simulate import total
 from zerotide.scaling.replay.trace import Trace
 from zerotide.scaling.replay.verdict import floor, geometric, verdict
 
@@ -96,6 +99,26 @@ def variants(trace: Trace) -> dict[Weights, list[float]]:
     return ratios
 
 
+def ahead(trace: Trace, budget_s: float = 1_800.0, timeout_s: float = 300.0) -> list[str]:
+    """Return the lines of a table: prewarming beside the same timeout without it, on the last third of a trace."""
+    rows, after, judged_s = [], trace.held_out()[1], trace.end_s * 2 / 3
+    for cold_s in COLD_S:
+        for prices in PRICES:
+            ours, plain = (
+                total(Ahead(cold_s, timeout_s, prices, budget).run(arrivals, judged_s) for arrivals in trace.endpoints)
+                for budget in (budget_s, 0.0)
+            )
+            best = sum(optimum(arrivals, cold_s, prices, ahead=True) for arrivals in after.endpoints)
+            reactive = sum(optimum(arrivals, cold_s, prices) for arrivals in after.endpoints)
+            figures = (ours.cost(prices) / plain.cost(prices), ours.cost(prices) / best, plain.cost(prices) / best)
+            colds = f"{ours.cold_starts} of {plain.cold_starts}"
+            rows.append(
+                [f"{cold_s:g}", f"{prices.waiting:g}", colds, *(f"{x:.3f}" for x in (*figures, reactive / best))]
+            )
+    header = ["C", "V", "COLD-STARTS", "OF-PLAIN", "OF-BEST", "PLAIN-OF-BEST", "REACTIVE-OF-BEST"]
+    return format_table(header, rows, right=header)
+
+
 def result(judged: Sequence[Cell]) -> dict[str, float | int | None]:
     """Return what the RESULT line says."""
     return {
@@ -125,6 +148,9 @@ def main() -> None:
     except (OSError, ApiError) as error:
         sys.exit(f"bench-policy: {error}")
     for line in [*by_cell(judged), "", "geometric mean (most) over cells:", *by_trace(judged), *floors()]:
+        print(line)
+    print("\nprewarming, a timeout of 5m, 30m a day; best: who knows all requests and starts before them:")
+    for line in ahead(habitual()):
         print(line)
     draw(judged, given.plot)
     print(f"the picture: {given.plot}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.bench_policy import WEIGHTS, by_cell, by_trace, floors, result, variants
+from bench.bench_policy import WEIGHTS, ahead, by_cell, by_trace, floors, result, variants
 from bench.policy.plot import draw
-from bench.policy.traces import THINNINGS, recorded, synthetic
+from bench.policy.traces import THINNINGS, habitual, recorded, synthetic
 from zerotide.scaling.replay.failures import InvalidTrace
 from zerotide.scaling.replay.score import Cell, cells
 from zerotide.scaling.replay.synthetic import make
@@ -62,3 +62,12 @@ def test_the_picture(judged: list[Cell], tmp_path: Path) -> None:
     path = tmp_path / "new" / "plot.png"
     draw(judged, path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_prewarming_is_judged_apart() -> None:
+    """On habits it saves cold starts, and nobody beats one who knows them all."""
+    header, *rows = (line.split() for line in ahead(habitual()))
+    assert header[0] == "C" and len(rows) == 9
+    for row in rows:
+        assert int(row[2]) <= int(row[4]) and float(row[6]) >= 1
+    assert any(int(row[2]) < int(row[4]) / 2 for row in rows)

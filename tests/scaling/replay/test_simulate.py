@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotide.scaling.learning.prior import Prior
+from zerotide.scaling.replay.ahead import Ahead
 from zerotide.scaling.replay.optimum import optimum
 from zerotide.scaling.replay.rules import Fixed, KubeAI, Learned
 from zerotide.scaling.replay.simulate import Prices, busy, simulate, total
@@ -60,6 +61,18 @@ def test_nobody_beats_the_optimum(arrivals: Arrivals, load: float, timeout: floa
     best = optimum(arrivals, load, PRICES)
     for rule in (Fixed(timeout), KubeAI(load), Learned(Prior(), load, PRICES)):
         assert simulate(arrivals, end, load, rule).cost(PRICES) >= best - 1e-9
+
+
+@given(arrivals=some_arrivals(most=25), load=st.floats(0.1, 60), timeout=st.floats(0, 10_000), budget=st.floats(0, 4e4))
+def test_prewarming_within_nothing_is_a_fixed_timeout(
+    arrivals: Arrivals, load: float, timeout: float, budget: float
+) -> None:
+    """And nobody beats one who knows all requests and may start before them, which is never dearer than reacting."""
+    best = optimum(arrivals, load, PRICES, ahead=True)
+    assert best <= optimum(arrivals, load, PRICES) + 1e-9
+    assert Ahead(load, timeout, PRICES, budget).run(arrivals, 0.0).cost(PRICES) >= best - 1e-9
+    plain, known = Ahead(load, timeout, PRICES, 0.0).run(arrivals, 0.0), simulate(arrivals, 0.0, load, Fixed(timeout))
+    assert plain.cold_starts == known.cold_starts and math.isclose(plain.waited_s, known.waited_s, abs_tol=1e-6)
 
 
 @given(arrivals=some_arrivals(most=25), load=st.floats(0.1, 60), timeout=st.floats(0, 10_000))

@@ -1,4 +1,4 @@
-"""The cheapest that anybody could do who knows all requests, but starts a replica only when one has come.
+"""The cheapest that anybody could do who knows all requests, and starts a replica only when one has come, or before.
 
 Exact: after each busy period the replica either sleeps at once or stays until the next request; what follows
 depends only on that request and on whether it finds a replica. So the least cost from each such state is found
@@ -14,12 +14,12 @@ State = tuple[int, bool]
 """The next request, and whether it finds the endpoint asleep."""
 
 
-def optimum(arrivals: Arrivals, load_s: float, prices: Prices) -> float:
-    """Return the least cost in dollars; an endpoint begins asleep."""
+def optimum(arrivals: Arrivals, load_s: float, prices: Prices, *, ahead: bool = False) -> float:
+    """Return the least cost in dollars; an endpoint begins asleep. With `ahead` a start may precede its request."""
     if not arrivals.times:
         return 0.0
     steps: dict[State, tuple[float, float, int]] = {}
-    todo: list[State] = [(0, True)]
+    todo: list[State] = [(0, True), (0, False)]
     while todo:
         state = todo.pop()
         if state in steps:
@@ -32,10 +32,11 @@ def optimum(arrivals: Arrivals, load_s: float, prices: Prices) -> float:
     for state in sorted(steps, reverse=True):
         cost, ended, following = steps[state]
         if following < len(arrivals.times):
-            stay = prices.gpu * (arrivals.times[following] - ended) + least[following, False]
+            silence = arrivals.times[following] - ended
+            stay = prices.gpu * (min(silence, load_s) if ahead else silence) + least[following, False]
             cost += min(least[following, True], stay)
         least[state] = cost
-    return least[0, True]
+    return min(least[0, True], prices.gpu * load_s + least[0, False]) if ahead else least[0, True]
 
 
 def _step(arrivals: Arrivals, state: State, load_s: float, prices: Prices) -> tuple[float, float, int]:

@@ -63,11 +63,12 @@ def diurnal(dice: Dice, end_s: float) -> list[float]:
         else:
             share = 0.5 - 0.5 * math.cos(2 * math.pi * (hour - 2) / 24)
         if dice.uniform() < share:
-            times += _session(dice, time, end_s)
+            times += session(dice, time, end_s)
     return sorted(times)
 
 
-def _session(dice: Dice, time: float, end_s: float) -> list[float]:
+def session(dice: Dice, time: float, end_s: float) -> list[float]:
+    """Ask a few times, as one person does who reads the answers."""
     times = []
     for _ in range(1 + int(dice.exponential(8))):
         if time < end_s:
