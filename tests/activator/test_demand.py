@@ -37,6 +37,45 @@ def test_counts_never_go_below_nothing(events: list[tuple[str, int]]) -> None:
         before = demand
 
 
+@given(st.lists(st.tuples(st.sampled_from(["came", "went", "held"]), st.sampled_from([1, -1]))))
+def test_one_step_counts_as_two_do(events: list[tuple[str, int]]) -> None:
+    """A request that goes at once is counted as one that arrives and then goes; what begins or ends is urgent still."""
+    one, two = Tracker(lambda: 7), Tracker(lambda: 7)
+    heard: tuple[list[bool], list[bool]] = ([], [])
+    for tracker, told in zip((one, two), heard, strict=True):
+        tracker.follow(Heard(told))
+    for name, change in events:
+        for told in heard:
+            told.clear()
+        if name == "held":
+            one.held("a/b", "u", change)
+            two.held("a/b", "u", change)
+        elif name == "came":
+            one.came("a/b", "u", 7)
+            two.arrived("a/b", "u")
+            two.in_flight("a/b", "u", 1)
+        else:
+            one.went("a/b", "u", 7)
+            two.in_flight("a/b", "u", -1)
+            two.ended("a/b", "u")
+        assert one.demand("a/b") == two.demand("a/b")
+        assert any(heard[0]) is any(heard[1])
+
+
+class Heard:
+    """A listener that notes what was urgent."""
+
+    def __init__(self, told: list[bool]) -> None:
+        self.told = told
+
+    def changed(self, endpoint: str, urgent: bool) -> None:
+        """Note a change."""
+        self.told.append(urgent)
+
+    def woke(self, wake: Wake) -> None:
+        """Nothing wakes here."""
+
+
 def test_a_new_uid_begins_anew() -> None:
     """An endpoint that was deleted and made again has no past; one in use is not forgotten."""
     tracker = Tracker(lambda: 5)

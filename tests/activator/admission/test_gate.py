@@ -8,7 +8,7 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from tests.activator.admission.guests import Guest
 from zerotide.activator.admission.gate import Bounds, Gate
@@ -37,6 +37,8 @@ class GateMachine(RuleBasedStateMachine):
         self.seats: list[Seat[str]] = []
         self.exempt_requests = self.exempt_flight = 0
         self.order: list[Guest] = []
+        self.passing: list[Seat[str]] = []
+        """Seats of requests that went without a ticket."""
 
     def waiting(self, consumer: str, batch: bool) -> list[Guest]:
         """Return who waits of a consumer and a class, in the order in which they came."""
@@ -57,6 +59,30 @@ class GateMachine(RuleBasedStateMachine):
         self.all.append(made)
         self.gate.enter(made, self.now)
         return made
+
+    @rule()
+    def pass_through(self) -> None:
+        free = [seat for seat in self.gate.seats.values() if seat.in_flight < seat.limit]
+        seat = self.gate.pass_through(0)
+        assert (seat is not None) is (bool(free) and not self.gate.held)
+        if seat is not None:
+            self.passing.append(seat)
+
+    @rule(target=guests, pick=st.integers(0, 1000))
+    def take_a_ticket(self, pick: int) -> MultipleResults[Guest]:
+        """Give one that went without a ticket one, with which it may come back."""
+        if not self.passing:
+            return multiple()
+        made = Guest(self.now)
+        made.turns = 0
+        self.all.append(made)
+        self.gate.seated(made, self.passing.pop(pick % len(self.passing)))
+        return multiple(made)
+
+    @rule(pick=st.integers(0, 1000))
+    def give_back(self, pick: int) -> None:
+        if self.passing:
+            self.gate.give_back(self.passing.pop(pick % len(self.passing)))
 
     @rule(made=consumes(guests))
     def leave(self, made: Guest) -> None:
@@ -118,7 +144,8 @@ class GateMachine(RuleBasedStateMachine):
 
     def sitting(self) -> Counter[str]:
         """Return how many requests each replica serves, whether or not it closed meanwhile."""
-        return Counter(each.seat.key for each in self.all if each.seat is not None)
+        ticketed = [each.seat for each in self.all if each.seat is not None]
+        return Counter(seat.key for seat in (*ticketed, *self.passing))
 
     @invariant()
     def nothing_is_lost_or_told_twice(self) -> None:
@@ -142,7 +169,7 @@ class GateMachine(RuleBasedStateMachine):
     def seats_are_counted(self) -> None:
         """A replica's count is the number of requests that sit there, and the least loaded is known."""
         for seat in self.gate.seats.values():
-            assert seat.in_flight == sum(each.seat is seat for each in self.all)
+            assert seat.in_flight == sum(each.seat is seat for each in self.all) + self.passing.count(seat)
         roomy = [seat.in_flight for seat in self.gate.seats.values() if seat.in_flight < seat.limit]
         best = self.gate.seats.best()
         assert (None if best is None else best.in_flight) == min(roomy, default=None)
