@@ -154,6 +154,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         maxReplicas=integer(1, 3),
         pinnedReplicas=integer(0, 3),
         concurrency=part(target=integer(1, 40), limit=integer(0, 40)),
+        engineQueue=part(target=integer(1, 100)),
         queueDelay=part(target=duration("10ms", "10m")),
         idle=part(policy=among("Fixed", "Learned", odd=("Guessed",)), timeout=duration("5s")),
         schedules=st.lists(WINDOW, max_size=2),

@@ -76,6 +76,24 @@ async def test_held_requests_alone_wake(rig: Rig) -> None:
     assert "handledWakeRequest" not in status
 
 
+async def test_engines_are_asked_how_many_wait_within_them(rig: Rig) -> None:
+    """Where the spec says so: of one request in flight nobody would make three replicas."""
+    runtime = {"env": [{"name": "QUEUE", "value": "7"}]}
+    namespace = await asleep(rig, runtime=runtime, scaling={"maxReplicas": 3, "engineQueue": {"target": 4}})
+    await rig.demand(namespace, "a", in_flight=1)
+    await rig.wake(namespace, "a")
+    await rig.replicas(namespace, "a", 3, timeout=60)
+    found = await rig.until(INFERENCE_ENDPOINTS, namespace, "a", lambda obj: told(obj) == 3)
+    assert found is not None
+    assert "waiting within engines at one of 4" in found["status"]["lastDecision"]["message"]
+
+
+def told(obj: dict[str, Any] | None) -> int:
+    """Return the replicas that the last decision led to."""
+    last = ((obj or {}).get("status") or {}).get("lastDecision") or {}
+    return int(last.get("to", 0))
+
+
 async def test_annotations_wake_and_put_to_sleep_once(rig: Rig) -> None:
     """Each new value is one wish; the same value is not acted upon again."""
     namespace = await asleep(rig)

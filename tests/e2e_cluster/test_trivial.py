@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_openai_clients_understand_it(program: Path) -> None:
             chunks = list(stream)
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         assert text == "ok" and chunks[-1].usage is not None and chunks[-1].usage.total_tokens == 3
+
+
+def test_it_tells_its_queue_where_it_has_one(program: Path) -> None:
+    """As Text Generation Inference does; else the path is like any other."""
+    for settings, page in (({"QUEUE": 7}, "tgi_queue_size 7"), ({}, "ok")):
+        with (
+            serving(program, **settings) as (port, _),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as it,
+        ):
+            assert it.read().decode().strip().endswith(page)
 
 
 def test_one_connection_serves_many_requests_of_every_framing(program: Path) -> None:

@@ -152,6 +152,16 @@ def test_waiting_asks_for_replicas_in_proportion(wait: int, serving: int, expect
     assert wanted(load, POLICY, serving) == 1, "where it is not asked for it does not matter"
 
 
+def test_what_waits_within_engines_asks_for_replicas_where_it_is_asked_for() -> None:
+    """The largest of all targets wins, and a silent engine takes nothing away."""
+    policy = replace(POLICY, engine_queue=4)
+    load = replace(QUIET, in_flight=4, last_activity_us=NOW, queued=13)
+    assert wanted(load, policy) == 4 and wanted(load, POLICY) == 2
+    assert wanted(replace(load, queued=0), policy) == 2 and wanted(replace(load, in_flight=20), policy) == 10
+    grown = take(policy, load, UP)
+    assert grown.replicas == 4 and "13 of them waiting within engines at one of 4" in grown.message
+
+
 def test_a_line_is_looked_at_again_and_told() -> None:
     """It grows older without any news of it."""
     policy = replace(POLICY, queue_delay_us=500_000)
@@ -181,6 +191,7 @@ loads = st.builds(
     reported_us=st.integers(NOW - 20 * MINUTE, NOW + MINUTE),
     missing=st.sampled_from([(), ("x",)]),
     wait_us=st.integers(0, 10 * SECOND),
+    queued=numbers,
 )
 policies = st.builds(
     Policy,
@@ -192,6 +203,7 @@ policies = st.builds(
     scale_up_us=st.integers(0, 60).map(lambda seconds: seconds * SECOND),
     scale_down_us=st.integers(0, 120).map(lambda seconds: seconds * SECOND),
     queue_delay_us=st.sampled_from([0, 0, 500_000]),
+    engine_queue=st.sampled_from([0, 0, 3]),
 )
 facts = st.builds(
     Facts,

@@ -35,6 +35,15 @@ class QueueDelay(Model):
     ]
 
 
+class EngineQueue(Model):
+    """How many requests wait within the engine."""
+
+    target: Annotated[
+        StrictInt,
+        Field(ge=1, le=10_000, description="Requests that wait within the engine, per replica, that scaling aims at."),
+    ]
+
+
 class Idle(Model):
     """When an endpoint falls asleep."""
 
@@ -105,6 +114,13 @@ class Scaling(Model):
         Field(
             description="How long requests may wait for a replica. The largest number wins, of this and of "
             "`concurrency.target`. Absent: waiting adds no replicas by itself."
+        ),
+    ] = None
+    engine_queue: Annotated[
+        EngineQueue | None,
+        Field(
+            description="How many requests wait within the engine, as its own metrics say: of the engines known here, "
+            "and of any other with a metric of the same name. Absent: nobody asks it."
         ),
     ] = None
     idle: Annotated[Idle, Field(description="When the endpoint falls asleep.")] = Idle()

@@ -49,6 +49,7 @@ class _Version(NamedTuple):
     number: int
     arrived_us: int
     awake: bool
+    scraped: bool
 
 
 class Endpoints:
@@ -84,7 +85,8 @@ class Endpoints:
             return False
         awake = bool((obj.get("status") or {}).get("desiredReplicas"))
         self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
-        self._versions[key] = _Version(uid, version(obj), now_us, awake)
+        scraped = bool(((obj.get("spec") or {}).get("scaling") or {}).get("engineQueue"))
+        self._versions[key] = _Version(uid, version(obj), now_us, awake, scraped)
         claim = claim_of(obj)
         self._tell(self.claims.put(claim) if claim else self.claims.drop(key))
         return True
@@ -107,6 +109,10 @@ class Endpoints:
     def awake(self) -> list[str]:
         """Return the keys of endpoints that were told to have replicas."""
         return [key for key, each in self._versions.items() if each.awake]
+
+    def scraped(self) -> list[str]:
+        """Return the keys of those whose engines are to be asked."""
+        return [key for key, each in self._versions.items() if each.awake and each.scraped]
 
     def arrived_us(self, key: str) -> int:
         """Return when the present version came, 0 if there is none."""

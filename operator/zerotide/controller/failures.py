@@ -4,7 +4,8 @@ ControllerError
 ├── SettingsError       a flag or environment variable that cannot be used
 ├── NotLeading          a write was about to happen without the lease
 ├── StreamBroken        an activator's demand stream ended, stalled or was refused
-└── CostsUnknown        the exporter does not say what endpoints cost
+├── CostsUnknown        the exporter does not say what endpoints cost
+└── EngineSilent        an engine does not say how many requests wait within it
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class StreamBroken(ControllerError):
 
 class CostsUnknown(ControllerError):
     """The exporter does not say what endpoints cost."""
+
+
+class EngineSilent(ControllerError):
+    """An engine does not say how many requests wait within it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from zerotide.api.demand import Wake
@@ -25,12 +26,14 @@ from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.queue import Queue
 from zerotide.controller.reconciler import Reconciler, World
 from zerotide.controller.schedule import Priority
+from zerotide.controller.scrapes import Engine, Scrapes
 from zerotide.controller.signals import Signals
 from zerotide.controller.streams import Streams
 from zerotide.controller.tokens import StreamToken
 from zerotide.controller.watches import Heartbeat, Watches
 from zerotide.kube import Client, Clock, Elector, KubeError, Recorder
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.reconcile.pods import Stage
 from zerotide.scaling.demand import View
 
 log = logging.getLogger(__name__)
@@ -75,7 +78,9 @@ class Operator:
             on_wake=self._woken,
             on_membership=self._reports_changed,
         )
-        self.signals = Signals(self.streams, Learners(options.waiting_worth), Prewarmers(options.waiting_worth))
+        self.scrapes = Scrapes(self._engines, on_change=self._demand_changed)
+        prewarmers = Prewarmers(options.waiting_worth)
+        self.signals = Signals(self.streams, Learners(options.waiting_worth), prewarmers, self.scrapes.queued)
         self.elector = Elector(
             client,
             options.namespace,
@@ -160,6 +165,7 @@ class Operator:
         self.queue.forget(key)
         self.metrics.forget(key)
         self.costs.forget(key)
+        self.scrapes.forget(key)
         log.info("endpoint gone", extra={"key": key})
 
     def _activators_changed(self, known: tuple[Activator, ...]) -> None:
@@ -193,6 +199,14 @@ class Operator:
             return
         waiting = self.signals.load(endpoint, now_us).held and not endpoint.status.desired_replicas
         self.queue.add(key, Priority.WAKE if waiting else Priority.CHANGE)
+
+    def _engines(self) -> Iterator[Engine]:
+        for key in self.endpoints.scraped():
+            endpoint = self._parsed(key)
+            for pod in self.watches.pods.of(key) if endpoint is not None else ():
+                if endpoint is not None and pod.counts and pod.stage is Stage.READY and pod.address:
+                    host = f"[{pod.address}]" if ":" in pod.address else pod.address
+                    yield Engine(key, pod.uid, f"http://{host}:{endpoint.spec.runtime.port}/metrics")
 
     def _woken(self, view: View, wake: Wake) -> None:
         endpoint = self._parsed(wake.endpoint)
@@ -229,6 +243,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.token.run(), name="token")
             group.create_task(self.costs.run(), name="costs")
+            group.create_task(self.scrapes.run(), name="engines")
             for number in range(self._options.workers):
                 group.create_task(self.queue.run(), name=f"worker {number}")
             self.led.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from zerotide.api.demand import Wake
@@ -25,8 +26,15 @@ _REQUESTED = {Why.REQUEST.value, Why.DEMAND.value}
 class Signals:
     """Per endpoint: its load, the window behind it, and its newest finished wake until it is in the status."""
 
-    def __init__(self, streams: Streams, learners: Learners, prewarmers: Prewarmers) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        learners: Learners,
+        prewarmers: Prewarmers,
+        queued: Callable[[str], int] = lambda key: 0,
+    ) -> None:
         self._streams, self._learners, self._prewarmers = streams, learners, prewarmers
+        self._queued = queued
         self._windows: dict[str, Window] = {}
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
@@ -38,6 +46,8 @@ class Signals:
         """Return what the endpoint is asked for now."""
         key = endpoint.key
         load = load_of(key, endpoint.metadata.uid, self._streams.views, self._streams.names)
+        if endpoint.spec.scaling.engine_queue is not None:
+            load = replace(load, queued=self._queued(key))
         if endpoint.spec.scaling.queue_delay is None:
             self._arrivals.pop(key, None)
             return load

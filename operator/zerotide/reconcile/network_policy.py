@@ -1,6 +1,7 @@
 """The NetworkPolicy of an endpoint's pods: only activators come in; out goes only what the model needs.
 
-Engines serve admin routes on the port they answer on, so nobody but an activator may reach it. Weights that are
+Engines serve admin routes on the port they answer on, so nobody but an activator may reach it, and the operator where
+it is to ask the engine for its queue. Weights that are
 local need no network at all; what a custom engine or a podTemplate needs is not known here, and is not limited.
 """
 
@@ -16,15 +17,21 @@ _DNS: Object = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protoco
 
 def network_policy(endpoint: InferenceEndpoint, system_namespace: str) -> Child:
     """Return the NetworkPolicy for an installation in `system_namespace`."""
-    activators = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": system_namespace}},
-        "podSelector": {"matchLabels": {names.LABEL_COMPONENT: names.COMPONENT_ACTIVATOR}},
-    }
+    components = [names.COMPONENT_ACTIVATOR]
+    if endpoint.spec.scaling.engine_queue is not None:
+        components.append(names.COMPONENT_OPERATOR)
+    callers: list[Object] = [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": system_namespace}},
+            "podSelector": {"matchLabels": {names.LABEL_COMPONENT: component}},
+        }
+        for component in components
+    ]
     port = {"port": endpoint.spec.runtime.port, "protocol": "TCP"}
     spec: Object = {
         "podSelector": {"matchLabels": names.selector(endpoint.metadata.name)},
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": [activators], "ports": [port]}],
+        "ingress": [{"from": callers, "ports": [port]}],
     }
     if _offline(endpoint):
         spec["policyTypes"].append("Egress")

@@ -58,6 +58,7 @@ class Pod:
     restarts: int = 0
     exit: Exit | None = None
     spec: Mapping[str, Any] | None = None
+    address: str = ""
 
     @property
     def counts(self) -> bool:
@@ -99,6 +100,7 @@ def read(obj: Mapping[str, Any]) -> Pod:
         restarts=int(container.get("restartCount") or 0),
         exit=_exit(container),
         spec=obj.get("spec"),
+        address=str(status.get("podIP") or ""),
     )
 
 

@@ -72,6 +72,8 @@ def wanted(load: Load, policy: Policy, serving: int = 0) -> int:
     is starting already will shorten the line.
     """
     by_requests = -(-(load.held + load.in_flight) // policy.target)
+    if policy.engine_queue:
+        by_requests = max(by_requests, -(-load.queued // policy.engine_queue))
     if not policy.queue_delay_us or load.wait_us <= policy.queue_delay_us:
         return by_requests
     by_wait = min(-(-serving * load.wait_us // policy.queue_delay_us), 2 * serving)
@@ -139,6 +141,8 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
 def _asked(policy: Policy, load: Load) -> str:
     """Return by what the load asks for replicas."""
     requests = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
+    if policy.engine_queue and load.queued:
+        requests += f", {load.queued} of them waiting within engines at one of {policy.engine_queue}"
     if not policy.queue_delay_us or load.wait_us <= policy.queue_delay_us:
         return requests
     wait, most = (format_duration(each) for each in (load.wait_us // 1000 * 1000, policy.queue_delay_us))

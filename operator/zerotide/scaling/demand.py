@@ -35,6 +35,8 @@ class Load:
     """Requests that came since each activator's start, as far as they are known."""
     wait_us: int = 0
     """How long requests wait in line now, where that is asked for."""
+    queued: int = 0
+    """Requests that wait within engines, as far as these have told lately, where that is asked for."""
 
     @property
     def active(self) -> bool:

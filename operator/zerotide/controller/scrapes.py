@@ -1,0 +1,115 @@
+"""Ask engines how many requests wait within them, where an endpoint's spec says so.
+
+One loop asks all of them, a few at a time. A replica that does not answer, or not with such a metric, is left out:
+what the others say counts, and so does everything else that is known of the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import aiohttp
+
+from zerotide.controller.failures import EngineSilent
+from zerotide.reconcile.engines.waiting import waiting
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+"""Seconds between two questions."""
+STALE = 15.0
+"""Seconds for which an answer counts."""
+AT_ONCE = 16
+PATIENCE = 2.0
+"""Seconds that an engine has to answer."""
+MOST = 4 << 20
+"""Bytes of a page that are read; a page that is longer is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One replica that is to be asked: its endpoint's key, its own uid, and where."""
+
+    key: str
+    uid: str
+    url: str
+
+
+class Scrapes:
+    """What engines said last; `asked` returns whom to ask, `on_change` is called with each key whose sum changed."""
+
+    def __init__(
+        self,
+        asked: Callable[[], Iterable[Engine]],
+        on_change: Callable[[str], None],
+        *,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._asked, self._on_change, self._every, self._clock = asked, on_change, every, clock
+        self._said: dict[str, dict[str, tuple[float, int]]] = {}
+        self._sums: dict[str, int] = {}
+
+    def queued(self, key: str) -> int:
+        """Return how many requests wait within the engines of an endpoint, as far as they told lately."""
+        since = self._clock() - STALE
+        return sum(count for at, count in self._said.get(key, {}).values() if at >= since)
+
+    def forget(self, key: str) -> None:
+        """Forget an endpoint that is gone."""
+        self._said.pop(key, None)
+        self._sums.pop(key, None)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        timeout = aiohttp.ClientTimeout(total=PATIENCE)
+        connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
+        async with aiohttp.ClientSession(
+            timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        ) as session:
+            while True:
+                await self.round(session)
+                await asyncio.sleep(self._every)
+
+    async def round(self, session: aiohttp.ClientSession) -> None:
+        """Ask everybody once, and tell whose sum changed."""
+        engines = list(self._asked())
+        answers = await asyncio.gather(*(self._ask(session, engine) for engine in engines))
+        said: dict[str, dict[str, tuple[float, int]]] = {}
+        for engine, count in zip(engines, answers, strict=True):
+            before = self._said.get(engine.key, {}).get(engine.uid)
+            # Who is silent now may be busy: what it said last counts a little longer.
+            now = (self._clock(), count) if count is not None else before
+            if now is not None:
+                said.setdefault(engine.key, {})[engine.uid] = now
+        self._said = said
+        sums = {key: self.queued(key) for key in said}
+        changed = [key for key in sums.keys() | self._sums.keys() if sums.get(key, 0) != self._sums.get(key, 0)]
+        self._sums = sums
+        for key in changed:
+            self._on_change(key)
+
+    async def _ask(self, session: aiohttp.ClientSession, engine: Engine) -> int | None:
+        try:
+            return await _waiting(session, engine.url)
+        except EngineSilent as error:
+            log.debug("engine not asked", extra={"key": engine.key, "error": str(error)})
+            return None
+
+
+async def _waiting(session: aiohttp.ClientSession, url: str) -> int:
+    try:
+        async with session.get(url, allow_redirects=False) as answer:
+            page = await answer.content.read(MOST + 1) if answer.status == 200 else b""
+            while 0 < len(page) <= MOST and (more := await answer.content.read(MOST + 1 - len(page))):
+                page += more
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise EngineSilent(f"{url}: {type(error).__name__}: {error}") from error
+    count = waiting(page.decode(errors="replace")) if len(page) <= MOST else None
+    if count is None:
+        raise EngineSilent(f"{url}: no metric says how many requests wait")
+    return count

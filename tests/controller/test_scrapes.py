@@ -1,0 +1,120 @@
+"""Engines that are asked for their queues, over real sockets: who answers counts, and who does not stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.controller.test_process import operator
+from tests.reconcile.helpers import NOW, pod_object, raw
+from zerotide.controller.failures import EngineSilent
+from zerotide.controller.scrapes import MOST, STALE, Engine, Scrapes, _waiting
+from zerotide.kube import Change
+
+VLLM = '# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{model_name="m"} 3.0\n'
+
+
+class Engines:
+    """Pages by path, on a port of their own; one that never answers, and one that answers somewhere else."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes] = {}
+        self.base = ""
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Answer with a page, 404 without one."""
+        if request.path == "/never":
+            await asyncio.sleep(60)
+        if request.path == "/elsewhere":
+            raise web.HTTPFound("/a")
+        found = self.pages.get(request.path)
+        return web.Response(body=found, status=200 if found is not None else 404)
+
+    def engine(self, path: str, key: str = "demo/a") -> Engine:
+        """Return one that is to be asked."""
+        return Engine(key, path, f"{self.base}{path}")
+
+
+@pytest.fixture
+async def engines() -> AsyncIterator[Engines]:
+    """Serve pages."""
+    made = Engines()
+    app = web.Application()
+    app.router.add_get("/{any:.*}", made.page)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    made.base = f"http://{host}:{port}"
+    yield made
+    await runner.cleanup()
+
+
+async def test_what_engines_say_is_summed_and_the_silent_are_left_out(engines: Engines) -> None:
+    """One that is gone, one that hangs, one without such a metric, one that leads elsewhere: none stops the others."""
+    engines.pages = {"/a": VLLM.encode(), "/b": b"tgi_queue_size 4\n", "/none": b"up 1\n", "/big": b"x" * (MOST + 1)}
+    asked = [engines.engine(f"/{name}") for name in ("a", "b", "none", "big", "gone", "never", "elsewhere")]
+    asked.append(Engine("demo/a", "dead", "http://127.0.0.1:1/metrics"))
+    asked.append(engines.engine("/b", "demo/b"))
+    changed: list[str] = []
+    scrapes = Scrapes(lambda: asked, changed.append)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=4)) as session:
+        await scrapes.round(session)
+        assert (scrapes.queued("demo/a"), scrapes.queued("demo/b"), scrapes.queued("demo/c")) == (7, 4, 0)
+        assert sorted(changed) == ["demo/a", "demo/b"]
+        del asked[5]
+        await scrapes.round(session)
+        assert len(changed) == 2, "nothing new"
+        with pytest.raises(EngineSilent, match="no metric"):
+            await _waiting(session, f"{engines.base}/none")
+        with pytest.raises(EngineSilent, match="no metric"):
+            await _waiting(session, f"{engines.base}/elsewhere")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.1)) as session:
+        with pytest.raises(EngineSilent, match="Timeout"):
+            await _waiting(session, f"{engines.base}/never")
+
+
+async def test_an_answer_counts_for_a_while_and_no_longer(engines: Engines) -> None:
+    """Who is too busy to answer has a queue still; one that sleeps is not asked, and has none."""
+    now = [0.0]
+    engines.pages["/a"] = VLLM.encode()
+    asked = [engines.engine("/a")]
+    changed: list[str] = []
+    scrapes = Scrapes(lambda: asked, changed.append, clock=lambda: now[0])
+    async with aiohttp.ClientSession() as session:
+        await scrapes.round(session)
+        del engines.pages["/a"]
+        now[0] = STALE
+        await scrapes.round(session)
+        assert scrapes.queued("demo/a") == 3 and changed == ["demo/a"]
+        now[0] = STALE + 1
+        assert scrapes.queued("demo/a") == 0
+        await scrapes.round(session)
+        assert changed == ["demo/a", "demo/a"]
+        engines.pages["/a"] = VLLM.encode()
+        await scrapes.round(session)
+        assert scrapes.queued("demo/a") == 3
+        asked.clear()
+        await scrapes.round(session)
+        assert scrapes.queued("demo/a") == 0 and changed == ["demo/a"] * 4
+        scrapes.forget("demo/a")
+
+
+async def test_only_replicas_that_serve_are_asked_where_the_spec_says_so() -> None:
+    """At the port of the endpoint; a sleeping one has nobody to ask."""
+    made = operator()
+    queue = {"scaling": {"maxReplicas": 3, "engineQueue": {"target": 2}}, "runtime": {"port": 9000}}
+    awake = {"desiredReplicas": 1}
+    for name, spec, status in (("a", queue, awake), ("b", queue, None), ("c", {}, awake)):
+        made.on_event("ADDED", raw(spec, name=name, uid=name, status=status))
+        for number, serves in enumerate((True, False)):
+            pod = pod_object(f"{name}-{number}", ready=serves, labels={"zerotide.dev/endpoint": name})
+            pod["status"]["podIP"] = "10.0.0.7"
+            made.watches.pods.take(Change("set", pod), NOW)
+    (engine,) = made._engines()
+    assert (engine.key, engine.url) == ("demo/a", "http://10.0.0.7:9000/metrics")
