@@ -34,6 +34,7 @@ from zerotide.api.endpoint import (
     Status,
     WakeRequest,
 )
+from zerotide.api.status import PrewarmStatus
 
 NAMESPACE = f"api-tests-{uuid4().hex[:8]}"  # a new one each time: the last one may still be going
 ROOT = "/apis/zerotide.dev/v1alpha1/namespaces"
@@ -267,6 +268,17 @@ def full_status() -> dict[str, Any]:
             last_cold_start="0.01",
             per_million_tokens="3.2",
             failed_starts=FailedStartsCost(accelerator_seconds=84, amount="0.1176"),
+        ),
+        prewarm=PrewarmStatus(
+            message="why",
+            next_time=NOW,
+            met=2,
+            missed=1,
+            saved="9s",
+            spent="10m",
+            spent_day=NOW,
+            since=NOW,
+            history="9:3:0:5 33:1:2:2",
         ),
         last_decision=decision,
         decisions=(decision,) * 5,
