@@ -23,6 +23,26 @@ CPU = {"name": "cpu", "meter": "CPUTime", "amount": "0.04", "per": "Hour", "vali
 GPU = {**CPU, "name": "l4", "meter": "AcceleratorTime", "acceleratorClassName": "nvidia-l4"}
 SPEC: dict[str, Any] = {"currency": "USD", "prices": [CPU, GPU]}
 
+DATED = {"validFrom": "2026-01-01T00:00:00Z"}
+FREE = {"name": "free", "type": "FreeTier", "meter": "OutputTokens", "quantity": "1000", **DATED}
+OFF = {"name": "off", "type": "Discount", "percent": "12.5", "above": "100", **DATED}
+CREDIT = {"name": "credit", "type": "Credit", "amount": "50", "consumers": ["demo/a"], **DATED}
+HELD = {
+    "name": "held",
+    "type": "Commitment",
+    "meter": "AcceleratorTime",
+    "acceleratorClassName": "nvidia-l4",
+    "quantity": "2",
+    "amount": "0.30",
+    "per": "Hour",
+    "validFrom": "2026-01-01T00:00:00Z",
+}
+
+
+def terms(*given: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec with terms."""
+    return {"currency": "USD", "terms": list(given)}
+
 
 def book(**spec: Any) -> dict[str, Any]:
     """Return a book with these fields."""
@@ -51,6 +71,24 @@ CASES: list[dict[str, Any]] = [
     {"currency": "USD", "prices": [{**CPU, "validTo": "2025-01-01T00:00:00Z"}]},
     {"currency": "USD", "prices": [{**CPU, "validTo": "2027-01-01T00:00:00+02:00"}]},
     {"currency": "USD", "prices": [{**CPU, "validTo": "soon"}]},
+    terms(FREE, OFF, CREDIT, HELD),
+    terms(FREE, FREE),
+    terms({**FREE, "meter": "AcceleratorTime"}),
+    terms({**FREE, "acceleratorClassName": "nvidia-l4"}),
+    terms({**FREE, "amount": "1"}),
+    terms({**FREE, "type": "Rebate"}),
+    terms({key: value for key, value in FREE.items() if key != "quantity"}),
+    terms({key: value for key, value in FREE.items() if key != "meter"}),
+    terms({**OFF, "percent": "100"}, CREDIT),
+    terms({**OFF, "percent": "101"}),
+    terms({**OFF, "percent": "-1"}),
+    terms({**OFF, "quantity": "1"}),
+    terms({**CREDIT, "above": "1"}),
+    terms({**CREDIT, "validTo": "2025-01-01T00:00:00Z"}),
+    terms({**CREDIT, "consumers": ["demo/a"] * 17}),
+    terms({**HELD, "per": "Million"}),
+    terms({**HELD, "meter": "OutputTokens", "acceleratorClassName": ""}),
+    terms({**HELD, "meter": "CPUTime", "acceleratorClassName": ""}),
 ]
 
 
@@ -106,6 +144,23 @@ def changed(place: int, **fields: Any) -> dict[str, Any]:
         else:
             spec["prices"][place][name] = value
     return spec
+
+
+def test_terms_only_grow(server: Server) -> None:
+    try:
+        server.call("POST", BOOKS, book(**terms(FREE, CREDIT)))
+        path = f"{BOOKS}/{NAME}?dryRun=All"
+        for spec, words in (
+            (terms({**FREE, "quantity": "2000"}, CREDIT), "a term must not change"),
+            (terms(FREE, {**CREDIT, "consumers": ["demo/b"]}), "a term must not change"),
+            (terms(CREDIT), "terms must not be removed"),
+        ):
+            with pytest.raises(Refused, match=words):
+                server.call("PATCH", path, {"spec": spec}, MERGE)
+        grown = terms({**FREE, "validTo": "2026-06-01T00:00:00Z"}, CREDIT, OFF)
+        assert server.call("PATCH", path, {"spec": grown}, MERGE)
+    finally:
+        server.call("DELETE", f"{BOOKS}/{NAME}")
 
 
 def test_a_book_only_grows(server: Server) -> None:

@@ -22,6 +22,7 @@ from zerotide.billing.statements import (
     FactView,
     InvoiceReport,
     LineReport,
+    TermLine,
 )
 from zerotide.cli.bill_csv import COLUMNS, invoice_rows, line_rows
 from zerotide.cli.bill_invoice import invoice_lines, invoice_of
@@ -97,6 +98,26 @@ def test_corrections_of_earlier_months_are_lines_of_their_own() -> None:
     cells = list(csv.DictReader(io.StringIO("\n".join(invoice_rows(made, [line(), correction()])))))
     assert [cell["corrects"] for cell in cells] == ["", "2026-08-31T22:00:00Z"]
     assert [cell["amount"] for cell in cells] == ["0.021000", "-0.001000"], "a number is no formula"
+
+
+def test_terms_are_lines_of_the_invoice() -> None:
+    credit = TermLine(
+        consumer="demo/a",
+        name="welcome",
+        type="Credit",
+        month_us=parse_time("2026-10-01T00:00:00Z"),
+        quantity="0.020000",
+        unit="money",
+        amount="-0.020000",
+    )
+    made = invoiced(line(), line("demo/b")).model_copy(update={"terms": (credit,)})
+    found = invoice_of(made, "demo/a")
+    assert (found["terms"], found["sum"], found["payable"]) == ([credit.dump()], "0.001000", "0.00")
+    text = invoice_lines(made, "demo/a")
+    assert text[4].split() == ["Credit", "welcome", "0.02", "money", "-0.020"]
+    assert "welcome" not in "".join(invoice_lines(made, "demo/b"))
+    (row,) = csv.DictReader(io.StringIO("\n".join(invoice_rows(made, [credit]))))
+    assert (row["meter"], row["price"], row["amount"], row["consumer"]) == ("Credit", "welcome", "-0.020000", "demo/a")
 
 
 def test_corrections_are_explained() -> None:

@@ -8,23 +8,25 @@ category Adjustment holds it. Columns of our own begin with `x_`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
 
 from zerotide.api.base import format_time
-from zerotide.api.pricebook import TIME_METERS
+from zerotide.api.pricebook import TIME_METERS, TermType
 from zerotide.api.scalars import HOUR, SECOND
 from zerotide.billing.bills import UNITS
 from zerotide.billing.errors import UnknownFocusVersion
 from zerotide.billing.focus_columns import COLUMNS, VERSIONS
-from zerotide.billing.invoices import NOTHING, SealedPart, Statement, billed_lines, statements
+from zerotide.billing.invoices import NOTHING, SealedPart, Statement, billed_lines, statements, term_lines
 from zerotide.billing.ledger import Ledger
+from zerotide.billing.periods import month_of
 from zerotide.billing.prices import Meter, Per, Price, PriceIndex
 from zerotide.billing.rating import Line, LineKey, Period, round_lines
 from zerotide.billing.reports import Report, Us
 from zerotide.billing.rollups import DAY
+from zerotide.billing.statements import TermLine
 
 Row = Mapping[str, str | None]
 ISSUER = "Zerotide"
@@ -52,7 +54,7 @@ class FocusReport(Report):
 
 
 def focus_report(
-    ledgers: Iterable[Ledger],
+    ledgers: Sequence[Ledger],
     index: PriceIndex,
     period: Period,
     as_of_us: int,
@@ -65,7 +67,11 @@ def focus_report(
     period = period.checked()
     columns = tuple(column.name for column in COLUMNS if version in column.versions)
     made = statements(ledgers, index, period, part, as_of_us)
-    rows = (row for statement in made for row in _rows(statement, index, period, as_of_us))
+    agreed = term_lines(ledgers, index, period, part, as_of_us)
+    rows = chain(
+        (row for statement in made for row in _rows(statement, index, period, as_of_us)),
+        (_term(line, index, period) for line in agreed),
+    )
     return FocusReport(
         version=version,
         from_us=period.start_us,
@@ -112,6 +118,25 @@ def _rows(statement: Statement, index: PriceIndex, period: Period, as_of_us: int
                 "ListCost": f"{rest:f}",
                 "ContractedCost": f"{rest:f}",
             }
+
+
+def _term(line: TermLine, index: PriceIndex, period: Period) -> Row:
+    """Return a commitment's fee as a purchase, a credit as such, and what else terms take off as an adjustment."""
+    fee = line.type == TermType.COMMITMENT and not line.amount.startswith("-")
+    category = "Purchase" if fee else "Credit" if line.type == TermType.CREDIT else "Adjustment"
+    common = _common(Statement("", "", line.consumer, {}, {}), index, period, line.consumer, Decimal(line.amount))
+    return {
+        **{name: value for name, value in common.items() if not name.startswith("Resource")},
+        "Tags": "{}",
+        "ChargeCategory": category,
+        "ChargeType": category,
+        "ChargeFrequency": "Recurring" if fee else "One-Time",
+        "ChargeDescription": f"{line.type} {line.name}",
+        "ChargePeriodStart": format_time(line.month_us),
+        "ChargePeriodEnd": format_time(min(month_of(line.month_us).end_us, period.end_us)),
+        "ListCost": line.amount,
+        "ContractedCost": line.amount,
+    }
 
 
 def _common(

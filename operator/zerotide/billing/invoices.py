@@ -7,21 +7,24 @@ corrections of what earlier invoices said are lines of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
-from zerotide.api.pricebook import TIME_METERS
+from zerotide.api.pricebook import TIME_METERS, TermType
+from zerotide.api.scalars import parse_time
 from zerotide.billing.bills import UNITS, billed_line, endpoint_bill, quantity_text
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.periods import month_of
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Line, LineKey, Period, round_lines, round_money
-from zerotide.billing.rollups import DAY, QUARTER
-from zerotide.billing.sealing import ChargeKey, Charges, Posted, added
-from zerotide.billing.statements import BilledLine, CorrectionLine, CorrectionView, InvoiceReport
+from zerotide.billing.rollups import QUARTER
+from zerotide.billing.sealing import ChargeKey, Charges, Posted, added, bucket_of, charges
+from zerotide.billing.statements import BilledLine, CorrectionLine, CorrectionView, InvoiceReport, TermLine
+from zerotide.billing.terms import Applied, Month, applied
 
 
 class SealedPart(NamedTuple):
@@ -70,7 +73,7 @@ def statements(
 
 
 def invoice_report(
-    ledgers: Iterable[Ledger],
+    ledgers: Sequence[Ledger],
     index: PriceIndex,
     period: Period,
     part: SealedPart,
@@ -84,7 +87,9 @@ def invoice_report(
     made = [billed_lines(each, index, where) for each in statements(ledgers, index, period, part, as_of_us)]
     lines = tuple(line for own, _ in made for line in own)
     corrections = tuple(line for _, earlier in made for line in earlier)
+    terms = term_lines(ledgers, index, period, part, as_of_us, where)
     until = period.up_to(as_of_us)
+    amounts = [line.amount for line in lines] + [line.amount for line in corrections] + [line.amount for line in terms]
     return InvoiceReport(
         currency=index.book.currency,
         from_us=until.start_us,
@@ -93,14 +98,83 @@ def invoice_report(
         sealed_until_us=part.until_us,
         lines=lines,
         corrections=corrections,
-        total=f"{sum((Decimal(line.amount) for line in (*lines, *corrections)), Decimal(0)):f}",
+        terms=terms,
+        total=f"{sum(map(Decimal, amounts), Decimal(0)):f}",
     )
 
 
-def summed(charges: Charges, index: PriceIndex) -> dict[LineKey, Line]:
+def needed(index: PriceIndex, period: Period, where: tzinfo = UTC) -> Period:
+    """Return the period that an invoice's ledgers and charges must be of: credits go on from month to month."""
+    credits = (parse_time(term.valid_from) for term in index.book.terms if term.type is TermType.CREDIT)
+    first = min((month_of(t_us, where).start_us for t_us in credits), default=period.start_us)
+    return Period(min(first, period.start_us), period.end_us)
+
+
+def term_lines(
+    ledgers: Sequence[Ledger], index: PriceIndex, period: Period, part: SealedPart, as_of_us: int, where: tzinfo = UTC
+) -> tuple[TermLine, ...]:
+    """Return what terms make of those months that a period holds from their first instant on."""
+    if not index.book.terms:
+        return ()
+    period = period.up_to(as_of_us)
+    months: list[Period] = []
+    low = needed(index, period, where).start_us
+    low = low if month_of(low, where).start_us == low else month_of(low, where).end_us
+    while low < period.end_us:
+        months.append(Period(low, min(month_of(low, where).end_us, period.end_us)))
+        low = months[-1].end_us
+    told = [_consumers(ledgers, index, month, part, as_of_us) for month in months]
+    everybody = {consumer for each in told for consumer in each}
+    everybody |= {consumer for term in index.book.terms for consumer in term.consumers}
+    return tuple(
+        _term_line(consumer, month, each)
+        for consumer in sorted(everybody)
+        for month, found in zip(
+            months,
+            applied(
+                index.book.terms,
+                index,
+                consumer,
+                [each.get(consumer, Month(month, {}, Decimal(0))) for month, each in zip(months, told, strict=True)],
+            ),
+            strict=True,
+        )
+        if month.start_us >= period.start_us
+        for each in found
+    )
+
+
+def _consumers(
+    ledgers: Sequence[Ledger], index: PriceIndex, month: Period, part: SealedPart, as_of_us: int
+) -> dict[str, Month]:
+    """Return each consumer's month."""
+    mine: dict[str, dict[ChargeKey, Line]] = {}
+    due: dict[str, Decimal] = {}
+    for statement in statements(ledgers, index, month, part, as_of_us):
+        for key, line in statement.charges.items():
+            mine.setdefault(key.line.consumer, {})[key] = line
+        for billed in chain.from_iterable(billed_lines(statement, index)):
+            due[billed.consumer] = due.get(billed.consumer, Decimal(0)) + Decimal(billed.amount)
+    return {consumer: Month(month, mine.get(consumer, {}), due.get(consumer, Decimal(0))) for consumer in due}
+
+
+def _term_line(consumer: str, month: Period, each: Applied) -> TermLine:
+    term = each.term
+    return TermLine(
+        consumer=consumer,
+        name=term.name,
+        type=term.type.value,
+        month_us=month.start_us,
+        quantity=f"{round_money(each.quantity):f}",
+        unit=UNITS[term.meter] if term.meter else "money",
+        amount=f"{each.amount:f}",
+    )
+
+
+def summed(made: Charges, index: PriceIndex) -> dict[LineKey, Line]:
     """Return charges as lines, with time rounded up as the book says: once for each line, over all buckets."""
     parts: dict[tuple[LineKey, Fraction], Line] = {}
-    for key, line in charges.items():
+    for key, line in made.items():
         known = parts.get((key.line, key.units))
         parts[key.line, key.units] = _plus(known, line)
     lines: dict[LineKey, Line] = {}
@@ -154,20 +228,21 @@ def billed_lines(
 
 
 def _unsealed(period: Period, sealed: Period) -> Iterator[Period]:
-    """Yield what of a period is not sealed, by days of UTC."""
+    """Yield what of a period is not sealed, whole buckets apart from what is left at its ends."""
     before, after = min(sealed.start_us, period.end_us), max(sealed.end_us, period.start_us)
     for low, high in ((period.start_us, before), (after, period.end_us)):
-        while low < high:
-            edge = min((low // DAY + 1) * DAY, high)
-            yield Period(low, edge)
-            low = edge
+        first, last = -(-low // QUARTER) * QUARTER, high // QUARTER * QUARTER
+        parts = ((low, first), (first, last), (last, high)) if first <= last else ((low, high),)
+        yield from (Period(*part) for part in parts if part[0] < part[1])
 
 
 def _fresh(ledger: Ledger, index: PriceIndex, period: Period) -> dict[ChargeKey, Line]:
+    if period.start_us % QUARTER == period.end_us % QUARTER == 0:
+        return charges(ledger, index, period)
     names = (ledger.records.namespace, ledger.records.endpoint)
     bill = endpoint_bill(ledger, index, period, increment_us=1)
     return {
-        ChargeKey(period.start_us, *names, key, units, index.book.currency): line
+        ChargeKey(bucket_of(period.start_us), *names, key, units, index.book.currency): line
         for (key, units), line in bill.parts().items()
     }
 

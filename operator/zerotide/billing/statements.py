@@ -48,8 +48,23 @@ class CorrectionLine(BilledLine):
     of_to_us: Us
 
 
+class TermLine(Report):
+    """What a term of the price book adds to or, below nought, takes off a consumer's month.
+
+    `quantity` is what of it was used: seconds of devices, cores or GiB, tokens, requests, or money.
+    """
+
+    consumer: str
+    name: str
+    type: str
+    month_us: Us
+    quantity: str
+    unit: str
+    amount: Amount
+
+
 class InvoiceReport(Report):
-    """What is to be paid for a period: its lines, and corrections of earlier months; together they are the total.
+    """What is to be paid for a period: its lines, corrections of earlier months, and terms; the total is their sum.
 
     Up to `sealed_until_us` lines are sealed and stay as they are; what comes after it may still change.
     """
@@ -61,6 +76,7 @@ class InvoiceReport(Report):
     sealed_until_us: Us
     lines: tuple[BilledLine, ...]
     corrections: tuple[CorrectionLine, ...]
+    terms: tuple[TermLine, ...] = ()
     total: Amount
 
 

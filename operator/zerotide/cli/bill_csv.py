@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from zerotide.api.base import format_time
 from zerotide.billing.focus import FocusReport
-from zerotide.billing.statements import BilledLine, CorrectionLine, InvoiceReport, LineReport
+from zerotide.billing.statements import BilledLine, CorrectionLine, InvoiceReport, LineReport, TermLine
 
 COLUMNS = (
     "from,to,namespace,endpoint,consumer,meter,class,phase,price,"
@@ -26,10 +26,18 @@ def line_rows(report: LineReport) -> Iterator[str]:
         yield _row(*_cells(report, line))
 
 
-def invoice_rows(report: InvoiceReport, lines: Iterable[BilledLine]) -> Iterator[str]:
-    """Yield the header and some of an invoice's lines; corrections say since when the month is that they correct."""
+def invoice_rows(report: InvoiceReport, lines: Iterable[BilledLine | TermLine]) -> Iterator[str]:
+    """Yield the header and some of an invoice's lines; corrections say since when the month is that they correct.
+
+    A term stands where others have a price, and its type where they have a meter.
+    """
     yield f"{COLUMNS},corrects"
     for line in lines:
+        if isinstance(line, TermLine):
+            bounds = (format_time(line.month_us), format_time(report.to_us))
+            told = (line.quantity, line.unit, line.amount, report.currency, "")
+            yield _row(*bounds, "", "", line.consumer, line.type, "", "", line.name, "", "", "", *told)
+            continue
         corrects = format_time(line.of_from_us) if isinstance(line, CorrectionLine) else ""
         yield _row(*_cells(report, line), corrects)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from zerotide.api.base import format_time
-from zerotide.billing.statements import BilledLine, CorrectionLine, InvoiceReport
+from zerotide.billing.statements import BilledLine, CorrectionLine, InvoiceReport, TermLine
 from zerotide.cli.bill_csv import invoice_rows
 from zerotide.cli.bill_period import add_period, query_of
 from zerotide.cli.bill_text import monies
@@ -42,7 +42,7 @@ async def invoice(session: Session, args: argparse.Namespace) -> None:
     report = await fetch(session, InvoiceReport, "invoice", query)
     consumers = sorted(_all(report) & ({args.consumer} if args.consumer else _all(report)))
     if args.csv:
-        for row in invoice_rows(report, [line for line in _lines(report) if line.consumer in consumers]):
+        for row in invoice_rows(report, _due(report, consumers)):
             printer.data(row)
         return
     if printer.as_json:
@@ -56,14 +56,22 @@ async def invoice(session: Session, args: argparse.Namespace) -> None:
 
 
 def _all(report: InvoiceReport) -> set[str]:
-    return {line.consumer for line in _lines(report)}
+    return {line.consumer for line in _lines(report)} | {line.consumer for line in report.terms}
 
 
 def _lines(report: InvoiceReport) -> tuple[BilledLine, ...]:
     return (*report.lines, *report.corrections)
 
 
-def payable(lines: Sequence[BilledLine]) -> tuple[Decimal, Decimal]:
+Due = Sequence[BilledLine | TermLine]
+
+
+def _due(report: InvoiceReport, consumers: Collection[str]) -> list[BilledLine | TermLine]:
+    lines: list[BilledLine | TermLine] = [line for line in _lines(report) if line.consumer in consumers]
+    return lines + [line for line in report.terms if line.consumer in consumers]
+
+
+def payable(lines: Due) -> tuple[Decimal, Decimal]:
     """Return the exact sum of lines, and what is to be paid: whole cents, half to even."""
     total = sum((Decimal(line.amount) for line in lines), Decimal(0))
     return total, total.quantize(CENT, ROUND_HALF_EVEN)
@@ -71,7 +79,8 @@ def payable(lines: Sequence[BilledLine]) -> tuple[Decimal, Decimal]:
 
 def invoice_of(report: InvoiceReport, consumer: str) -> dict[str, object]:
     """Return a consumer's invoice as JSON."""
-    total, due = payable([line for line in _lines(report) if line.consumer == consumer])
+    terms = [line for line in report.terms if line.consumer == consumer]
+    total, due = payable(_due(report, {consumer}))
     return {
         "consumer": consumer,
         "from": format_time(report.from_us),
@@ -80,6 +89,7 @@ def invoice_of(report: InvoiceReport, consumer: str) -> dict[str, object]:
         "currency": report.currency,
         "lines": [line.dump() for line in report.lines if line.consumer == consumer],
         "corrections": [line.dump() for line in report.corrections if line.consumer == consumer],
+        "terms": [line.dump() for line in terms],
         "sum": f"{total:f}",
         "rounding": f"{due - total:f}",
         "payable": f"{due:f}",
@@ -89,10 +99,12 @@ def invoice_of(report: InvoiceReport, consumer: str) -> dict[str, object]:
 def invoice_lines(report: InvoiceReport, consumer: str, where: tzinfo = UTC) -> list[str]:
     """Return a consumer's invoice as people read it, with corrected months as they are in a time zone."""
     lines = [line for line in _lines(report) if line.consumer == consumer]
-    total, due = payable(lines)
+    terms = [line for line in report.terms if line.consumer == consumer]
+    owed = _due(report, {consumer})
+    total, due = payable(owed)
     corrects = any(isinstance(line, CorrectionLine) for line in lines)
     header = ["ENDPOINT", "WHAT", "PHASE", "QUANTITY", "UNIT", "PRICE", report.currency]
-    *amounts, whole = monies([*(line.amount for line in lines), f"{total:f}"])
+    *amounts, whole = monies([*(line.amount for line in owed), f"{total:f}"])
     body = [
         [
             f"{line.namespace}/{line.endpoint}",
@@ -104,7 +116,20 @@ def invoice_lines(report: InvoiceReport, consumer: str, where: tzinfo = UTC) -> 
             amount,
             *([_month(line, where)] if corrects else []),
         ]
-        for line, amount in zip(lines, amounts, strict=True)
+        for line, amount in zip(lines, amounts[: len(lines)], strict=True)
+    ]
+    body += [
+        [
+            f"{line.type} {line.name}",
+            " ",
+            " ",
+            format_number(Decimal(line.quantity), 2),
+            line.unit,
+            " ",
+            amount,
+            *([" "] if corrects else []),
+        ]
+        for line, amount in zip(terms, amounts[len(lines) :], strict=True)
     ]
     body.append(["sum", " ", " ", " ", " ", " ", whole, *([" "] if corrects else [])])
     return [

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zerotide.billing.audit import verification
 from zerotide.billing.bills import explanation
 from zerotide.billing.focus import focus_report
-from zerotide.billing.invoices import SealedPart, corrections_of, invoice_report
+from zerotide.billing.invoices import SealedPart, corrections_of, invoice_report, needed
 from zerotide.billing.ledger import Ledger, folded
 from zerotide.billing.periods import zone
 from zerotide.billing.prices import PriceIndex
@@ -63,13 +63,13 @@ def answer_explain(store: Store, index: PriceIndex, question: Question) -> Repor
 def answer_invoice(store: Store, index: PriceIndex, question: Question, *, time_zone: str) -> Report:
     """Return what is to be paid; raise StoreError and UnknownZone."""
     where = zone(time_zone)
-    ledgers, part = _with_sealed(store, question)
+    ledgers, part = _with_sealed(store, question._replace(period=needed(index, question.period, where)))
     return invoice_report(ledgers, index, question.period, part, question.now_us, where)
 
 
 def answer_focus(store: Store, index: PriceIndex, question: Question, *, version: str) -> Report:
     """Return what is to be paid, as FOCUS; raise StoreError and UnknownFocusVersion."""
-    ledgers, part = _with_sealed(store, question)
+    ledgers, part = _with_sealed(store, question._replace(period=needed(index, question.period)))
     return focus_report(ledgers, index, question.period, question.now_us, version, part)
 
 
