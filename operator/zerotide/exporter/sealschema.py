@@ -35,13 +35,18 @@ def _noted(source: str) -> str:
     END;"""
 
 
+def _bucket(stamp: str) -> str:
+    """Return the start of the quarter of an hour that a stamp lies in: notes are as many as buckets, at the most."""
+    return f"{stamp} / 900000000 * 900000000"
+
+
 _CUT = "(SELECT cut_us FROM sealing)"
 _POD = "cluster = NEW.cluster AND pod_uid = NEW.pod_uid"
 _ATTEMPT = "request_id = NEW.request_id AND attempt = NEW.attempt"
 _RULE = "EXISTS (SELECT 1 FROM endpoint WHERE namespace = {0}.namespace AND name = {0}.endpoint AND cold_start {1})"
-_REACH = f"SELECT DISTINCT namespace, endpoint, since_us FROM reach WHERE {_ATTEMPT} AND since_us < {_CUT}"
+_REACH = f"SELECT DISTINCT namespace, endpoint, {_bucket('since_us')} FROM reach WHERE {_ATTEMPT} AND since_us < {_CUT}"
 # API stamps are whole seconds, so a pod may seem older than its wake by one.
-_WAKE = f"""SELECT namespace, endpoint, since_us FROM (
+_WAKE = f"""SELECT DISTINCT namespace, endpoint, {_bucket("since_us")} FROM (
         SELECT NEW.namespace AS namespace, NEW.endpoint AS endpoint, NEW.time_us - 1000000 AS since_us
         UNION SELECT NEW.namespace, NEW.endpoint, pod.created_us
             FROM intent JOIN pod ON pod.pod_uid = intent.pod_uid WHERE wake_id = NEW.wake_id AND wake_id <> ''
@@ -82,9 +87,9 @@ SEALS = f"""
 
     CREATE TRIGGER late_fact AFTER INSERT ON fact WHEN EXISTS (
         SELECT 1 FROM pod WHERE {_POD} AND created_us < {_CUT}
-    ) {_noted(f"SELECT namespace, endpoint, created_us FROM pod WHERE {_POD}")}
+    ) {_noted(f"SELECT namespace, endpoint, {_bucket('created_us')} FROM pod WHERE {_POD}")}
     CREATE TRIGGER late_pod AFTER INSERT ON pod WHEN NEW.created_us < {_CUT}
-    {_noted("SELECT NEW.namespace, NEW.endpoint, NEW.created_us")}
+    {_noted(f"SELECT NEW.namespace, NEW.endpoint, {_bucket('NEW.created_us')}")}
     CREATE TRIGGER late_intent AFTER INSERT ON intent
     WHEN NEW.forwarded_us < {_CUT} OR {_RULE.format("NEW", "<> 'Owner'")}
     {_noted(_REACH)}
@@ -98,9 +103,9 @@ SEALS = f"""
         <> (NEW.owner, NEW.request_timeout_us, NEW.cold_start, NEW.split)
     {_noted("SELECT NEW.namespace, NEW.name, 0")}
     CREATE TRIGGER late_floor AFTER INSERT ON floor WHEN NEW.from_us < {_CUT}
-    {_noted("SELECT namespace, name, NEW.from_us FROM endpoint WHERE uid = NEW.endpoint_uid")}
+    {_noted(f"SELECT namespace, name, {_bucket('NEW.from_us')} FROM endpoint WHERE uid = NEW.endpoint_uid")}
     CREATE TRIGGER late_floor_moved AFTER UPDATE ON floor WHEN NEW.from_us < OLD.from_us AND NEW.from_us < {_CUT}
-    {_noted("SELECT namespace, name, NEW.from_us FROM endpoint WHERE uid = NEW.endpoint_uid")}
+    {_noted(f"SELECT namespace, name, {_bucket('NEW.from_us')} FROM endpoint WHERE uid = NEW.endpoint_uid")}
     CREATE TRIGGER late_wake AFTER INSERT ON wake WHEN {_RULE.format("NEW", "= 'Trigger'")}
     {_noted(_WAKE)}
 """

@@ -23,7 +23,7 @@ def _noted(name: str, source: str) -> str:
         DECLARE cut bigint := (SELECT cut_us FROM sealing);
         BEGIN
             IF cut > 0 THEN
-                INSERT INTO late AS kept SELECT DISTINCT namespace, endpoint, since_us, 0
+                INSERT INTO late AS kept SELECT DISTINCT namespace, endpoint, since_us / 900000000 * 900000000, 0
                     FROM ({source}) AS found (namespace, endpoint, since_us) WHERE since_us < cut ORDER BY 1, 2, 3
                     ON CONFLICT (namespace, endpoint, since_us) DO UPDATE SET number = kept.number + 1;
             END IF;
