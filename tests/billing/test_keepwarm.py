@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.billing.worlds import T0, busy, fact, instants, life
+from tests.billing.worlds import T0, at, busy, fact, instants, life
 from zerotide.api.scalars import SECOND
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.fold import Lifetime, Phase, fold
@@ -47,6 +51,37 @@ def test_a_floor_holds_from_its_change_on() -> None:
     assert seconds(labelled, Phase.COOLDOWN) == 290
 
 
+def clock(**scaling: Any) -> str:
+    """Return what a floor that the clock moves says."""
+    return json.dumps(scaling)
+
+
+def test_what_a_schedule_keeps_is_kept_warm_while_its_window_is_open() -> None:
+    only = life(scheduled=0, started=1, ready=10, finished=900)
+    opens = datetime.fromtimestamp(T0 // SECOND + 140, UTC)
+    assert opens.second == 0, "windows open at whole minutes"
+    window = {"name": "w", "start": f"{opens.minute} {opens.hour} * * *", "duration": "5m", "minReplicas": 1}
+    (labelled,) = label_idle(lives(only), [Floor(T0, 0, clock(schedules=[window]))])
+    assert [(each.phase, each.length_us // SECOND) for each in labelled.segments[-3:]] == [
+        (Phase.COOLDOWN, 130),
+        (Phase.KEEP_WARM, 300),
+        (Phase.COOLDOWN, 460),
+    ]
+
+
+def test_what_an_override_keeps_is_kept_warm_until_it_ends_or_the_spec_changes() -> None:
+    only = life(scheduled=0, started=1, ready=10, finished=900)
+    held = clock(minReplicas=1, override={"minReplicas": 2, "until": at(400)})
+    let_go = clock(minReplicas=1, override={"minReplicas": 0, "until": at(400)})
+    second = life("u2", scheduled=0, started=1, ready=20, finished=900)
+    labelled = label_idle(lives(only, second), [Floor(T0, 1, held)])
+    assert [seconds(each, Phase.KEEP_WARM) for each in labelled] == [890, 380]
+    labelled = label_idle(lives(only, second), [Floor(T0, 1, let_go)])
+    assert [seconds(each, Phase.KEEP_WARM) for each in labelled] == [500, 0]
+    changed = [Floor(T0, 1, held), Floor(T0 + 100 * SECOND, 0)]
+    assert [seconds(each, Phase.KEEP_WARM) for each in label_idle(lives(only, second), changed)] == [90, 80]
+
+
 def test_without_a_floor_all_idle_time_is_cooldown() -> None:
     folded = lives(life(scheduled=0, started=1, ready=10, finished=500))
     assert label_idle(folded, []) == folded == label_idle(folded, [Floor(T0, 0)])
@@ -54,7 +89,7 @@ def test_without_a_floor_all_idle_time_is_cooldown() -> None:
 
 @given(
     st.lists(st.tuples(instants, instants), min_size=1, max_size=4),
-    st.lists(st.builds(Floor, instants, st.integers(0, 3)), max_size=4),
+    st.lists(st.builds(Floor, instants, st.integers(0, 3), st.just("")), max_size=4),
     busy,
 )
 def test_labels_change_no_total_and_never_exceed_the_floor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -56,6 +57,26 @@ def test_the_rules_of_sharing_are_those_of_the_spec() -> None:
 )
 def test_the_floor_is_what_is_kept_whatever_the_demand(spec: dict[str, Any], floor: int) -> None:
     assert record_of(trim(endpoint(**spec)), T0).floor == floor
+
+
+WINDOW = {"name": "office", "start": "0 8 * * 1-5", "duration": "10h", "minReplicas": 2}
+HELD = {"minReplicas": 3, "until": at(500)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "clock"),
+    [
+        ({"scaling": {"minReplicas": 2}}, {}),
+        ({"scaling": {"schedules": [WINDOW], "maxReplicas": 4}}, {"schedules": [WINDOW]}),
+        ({"scaling": {"minReplicas": 1, "override": HELD}}, {"minReplicas": 1, "override": HELD}),
+        ({"scaling": {"schedules": [WINDOW], "pinnedReplicas": 5}}, {}),
+        ({"scaling": {"schedules": [WINDOW], "override": HELD}, "suspend": True}, {}),
+        ({"scaling": {"schedules": [{**WINDOW, "start": "at eight"}]}}, {}),
+    ],
+)
+def test_what_keeps_replicas_by_the_clock_is_kept_as_it_is_written(spec: dict[str, Any], clock: dict[str, Any]) -> None:
+    told = record_of(trim(endpoint(**spec)), T0).clock
+    assert (json.loads(told) if told else {}) == clock
 
 
 def test_a_floor_holds_since_the_spec_was_written_not_since_its_status_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from fractions import Fraction
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0
+from tests.billing.worlds import at as stamped
 from tests.exporter.records import intent, settlement
 from tests.exporter.test_stores import ENDPOINT, AnyStore, Open, lived, opened, server, uid
 from zerotide.api.scalars import HOUR, SECOND
@@ -158,6 +160,22 @@ def test_rules_of_a_newer_spec_are_corrected_too(opened: Open) -> None:
     store.add_endpoint(ENDPOINT._replace(owner="demo/other", generation=2, floor=0, floor_from_us=at(100)))
     seal(store, now + QUARTER)
     assert {key.line.consumer for key in charged(store)} == {"demo/other"}
+    assert sound(store, now)
+
+
+def test_a_schedule_that_is_told_late_is_corrected_too(opened: Open) -> None:
+    store, now = opened(), at(3 * 3600)
+    store.add_endpoint(ENDPOINT._replace(floor=0))
+    store.add_facts(lived(scheduled=0, started=5, ready=10, finished=900), T0)
+    seal(store, now)
+    clock = json.dumps({"override": {"minReplicas": 1, "until": stamped(10_000)}})
+    for _ in range(2):
+        store.add_endpoint(ENDPOINT._replace(floor=0, clock=clock))
+        seal(store, now := now + QUARTER)
+        assert store.seals.late() == []
+    kept = {key: line for key, line in charged(store).items() if key.line.phase == "idle_keep_warm"}
+    let_go = {key: line for key, line in charged(store).items() if key.line.phase == "idle_cooldown"}
+    assert (amount(kept), amount(let_go)) == (Fraction("0.89"), Fraction(0))
     assert sound(store, now)
 
 

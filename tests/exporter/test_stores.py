@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -15,6 +16,7 @@ from sqlalchemy import create_engine, text
 
 from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
+from tests.billing.worlds import at as stamped
 from tests.exporter.pgserver import database, serving
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND
@@ -120,6 +122,20 @@ def test_everything_is_read_back_once(opened: Open) -> None:
     assert store.living("other") == {}
     (again,) = store.pod_records(store.unsettled(), T0)
     assert (again.facts, again.attempts, again.wakes) == (records.facts, records.attempts, ())
+
+
+def test_what_an_override_keeps_is_kept_warm_in_the_bill(opened: Open) -> None:
+    store = opened()
+    store.add_facts(lived(scheduled=0, started=5, ready=10, finished=900), T0)
+    store.add_endpoint(ENDPOINT._replace(floor=0))
+    clock = json.dumps({"override": {"minReplicas": 1, "until": stamped(400)}})
+    for _ in range(2):
+        store.add_endpoint(ENDPOINT._replace(floor=0, clock=clock))
+    (records,) = store.records("", "", EVER)
+    assert records.floors == (Floor(T0, 0, clock),)
+    (lifetime,) = folded(records, T0 + 1000 * SECOND).lifetimes
+    spent = {segment.phase: segment.length_us // SECOND for segment in lifetime.segments[-2:]}
+    assert spent == {Phase.KEEP_WARM: 390, Phase.COOLDOWN: 500}
 
 
 def test_records_are_chosen_by_endpoint_and_period(opened: Open) -> None:

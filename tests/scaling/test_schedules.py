@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +14,7 @@ from zerotide.api.cron import parse_cron
 from zerotide.api.scalars import HOUR, MINUTE, SECOND, Duration, format_time, parse_time
 from zerotide.api.spec_scaling import Scaling
 from zerotide.api.spec_schedules import Override, Schedule
-from zerotide.scaling.schedules import LONGEST_LEAD_US, By, Floor, floor_of
+from zerotide.scaling.schedules import LONGEST_LEAD_US, By, Floor, floor_of, steps_of
 
 ZONES = ("UTC", "Europe/Rome", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata")
 CRONS = ("0 8 * * 1-5", "30 2 * * *", "*/20 22-3 * * *", "0 0 1,15 * *", "15 23 * * 6")
@@ -158,3 +159,46 @@ def test_without_a_clock() -> None:
     assert at("2026-11-20T12:00:00Z", least=2) == Floor(2)
     never = at("2026-11-20T12:00:00Z", window(start="0 0 30 2 *"))
     assert never == Floor(0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(CRONS), st.sampled_from(ZONES), st.integers(1, 30), st.integers(0, 3)), max_size=3
+    ),
+    st.integers(0, 2),
+    st.none() | st.tuples(st.integers(0, 3), st.integers(-600, 6_000)),
+    st.sampled_from((SPRING, AUTUMN)),
+    st.lists(st.integers(0, 5_000), min_size=1, max_size=20),
+)
+def test_the_steps_of_a_span_are_the_floors_of_its_instants(
+    windows: list[tuple[str, str, int, int]],
+    least: int,
+    override: tuple[int, int] | None,
+    base: str,
+    minutes: list[int],
+) -> None:
+    """What is worked out in one pass is what is said of each instant alone; no two steps in a row are alike."""
+    low_us = parse_time(base)
+    held = None
+    if override is not None:
+        held = Override(min_replicas=override[0], until=format_time(low_us + override[1] * MINUTE))
+    schedules = tuple(
+        window(f"w{number}", start, f"{hours}h", zone, replicas)
+        for number, (start, zone, hours, replicas) in enumerate(windows)
+    )
+    scaling = Scaling(schedules=schedules, min_replicas=least, max_replicas=9, override=held)
+    high_us = low_us + 5_001 * MINUTE
+    steps = steps_of(scaling, low_us, high_us)
+    assert steps[0][0] == low_us
+    assert all(step < after and one != other for (step, one), (after, other) in pairwise(steps))
+    edges = [edge - shift for edge, _ in steps[1:] for shift in (0, SECOND)]
+    for now_us in [*edges, *(low_us + minute * MINUTE for minute in minutes)]:
+        held_now = [replicas for from_us, replicas in steps if from_us <= now_us][-1]
+        assert held_now == floor_of(scaling, 0, now_us).replicas, format_time(now_us)
+
+
+def test_windows_that_open_each_minute_are_one_step() -> None:
+    scaling = Scaling(schedules=(window(start="* * * * *", duration="2m", least=2),), max_replicas=9)
+    low_us = parse_time(SPRING)
+    assert steps_of(scaling, low_us, low_us + 30 * 24 * HOUR) == [(low_us, 2)]

@@ -1,34 +1,63 @@
 """Tell idle time that was ordered (replicas kept warm for latency) from idle time that is about to end (cooldown).
 
 At each instant the replicas that can serve are ranked by when they first could; those within the endpoint's floor
-(minReplicas, or the pinned number) at that instant are kept warm, the rest are cooling down. Only labels of idle
-segments change, so no total does.
+(minReplicas, the pinned number, or what a schedule or an override keeps) at that instant are kept warm, the rest are
+cooling down. Only labels of idle segments change, so no total does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.fold import Lifetime, Phase, Segment
+from zerotide.scaling.schedules import steps_of
 
 
 class Floor(NamedTuple):
-    """The number of replicas that an endpoint keeps in any case, from an instant on."""
+    """The number of replicas that an endpoint keeps in any case, from an instant on.
+
+    `clock`, where it is not empty, says instead how many by the clock: JSON of minReplicas, schedules and override.
+    """
 
     from_us: int
     replicas: int
+    clock: str = ""
 
 
 def label_idle(lifetimes: Sequence[Lifetime], floors: Iterable[Floor]) -> list[Lifetime]:
     """Return the lifetimes of one endpoint's pods with their idle segments told apart, in the same order."""
     steps = sorted(floors)
+    if any(step.clock for step in steps):
+        steps = _by_the_clock(steps, lifetimes)
     if not any(step.replicas for step in steps):
         return list(lifetimes)
     kept = _kept(lifetimes, steps)
     return [replace(life, segments=tuple(_split(life, kept.get(life.pod_uid, [])))) for life in lifetimes]
+
+
+def _by_the_clock(floors: Sequence[Floor], lifetimes: Sequence[Lifetime]) -> list[Floor]:
+    """Return the floors with those that the clock moves cut where they change, as far as any pod could serve."""
+    warm = [(life.warm_us, life.end_us) for life in lifetimes if life.warm_us is not None]
+    first, last = min((low for low, _ in warm), default=0), max((high for _, high in warm), default=0)
+    steps = []
+    for number, floor in enumerate(floors):
+        low = max(floor.from_us, first)
+        high = min(floors[number + 1].from_us, last) if number + 1 < len(floors) else last
+        if floor.clock and low < high:
+            steps += [Floor(*step) for step in steps_of(_scaling(floor.clock), low, high)]
+        else:
+            steps.append(floor)
+    return steps
+
+
+@lru_cache(maxsize=256)
+def _scaling(clock: str) -> Scaling:
+    return Scaling.model_validate_json(clock)
 
 
 def _kept(lifetimes: Sequence[Lifetime], floors: Sequence[Floor]) -> dict[str, list[tuple[int, int]]]:

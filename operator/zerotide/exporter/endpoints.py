@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from zerotide.api.failures import ApiError
 from zerotide.api.scalars import parse_duration
+from zerotide.api.spec_scaling import Scaling
 from zerotide.api.status import LastWake
 from zerotide.billing.ledger import Wake
 from zerotide.billing.stamps import stamp
@@ -65,6 +67,7 @@ def record_of(endpoint: Object, seen_us: int) -> EndpointRecord:
         floor_from_us=created if generation == 1 else written,
         cold_start=billing.get("coldStart") or "Owner",
         split=billing.get("split") or "Equal",
+        clock=_clock(spec, f"{metadata['namespace']}/{metadata['name']}"),
     )
 
 
@@ -155,6 +158,22 @@ def _floor(spec: dict[str, Any]) -> int:
     if spec.get("suspend"):
         return 0
     return int(scaling.get("pinnedReplicas") or scaling.get("minReplicas") or 0)
+
+
+def _clock(spec: dict[str, Any], name: str) -> str:
+    """Return what of a spec makes its floor depend on the time, empty where nothing does."""
+    scaling = spec.get("scaling") or {}
+    told = {key: scaling[key] for key in ("minReplicas", "schedules", "override") if scaling.get(key)}
+    # A pinned number and suspension stand above the clock, as in the operator.
+    if spec.get("suspend") or scaling.get("pinnedReplicas") or not told.keys() - {"minReplicas"}:
+        return ""
+    text = json.dumps(told, separators=(",", ":"), sort_keys=True)
+    try:
+        Scaling.model_validate_json(text)
+    except ValidationError as error:
+        log.warning("schedules not understood", extra={"endpoint": name, "error": str(error)})
+        return ""
+    return text
 
 
 def _duration(text: str | None, otherwise: int) -> int:

@@ -161,7 +161,7 @@ def _found(
     floors: dict[str, list[Floor]] = {}
     uids = {"uids": [row.uid for rows in endpoints.values() for row in rows]}
     for row in db.execute(
-        text("SELECT endpoint_uid, from_us, replicas FROM floor WHERE endpoint_uid = ANY(:uids)"), uids
+        text("SELECT endpoint_uid, from_us, replicas, clock FROM floor WHERE endpoint_uid = ANY(:uids)"), uids
     ):
         floors.setdefault(row[0], []).append(Floor(*row[1:]))
     wakes: dict[Key, list[Wake]] = {}

@@ -119,9 +119,9 @@ class PostgresStore:
             )
             db.execute(
                 text(
-                    "INSERT INTO floor VALUES (:uid, :generation, :floor, :floor_from_us)"
+                    "INSERT INTO floor VALUES (:uid, :generation, :floor, :floor_from_us, :clock)"
                     " ON CONFLICT (endpoint_uid, generation) DO UPDATE SET"
-                    " from_us = least(floor.from_us, excluded.from_us)"
+                    " from_us = least(floor.from_us, excluded.from_us), clock = excluded.clock"
                 ),
                 endpoint._asdict(),
             )

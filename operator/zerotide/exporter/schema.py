@@ -124,6 +124,18 @@ STEPS: tuple[str, ...] = (
     """,
     # Sealed charges, and what comes late to them.
     SEALS,
+    # Floors that the clock moves. One that is told late, as after an upgrade, changes what is sealed.
+    """
+    ALTER TABLE floor ADD COLUMN clock TEXT NOT NULL DEFAULT '';
+    CREATE TRIGGER late_floor_clock AFTER UPDATE ON floor
+    WHEN NEW.clock <> OLD.clock AND NEW.from_us < (SELECT cut_us FROM sealing) BEGIN
+        UPDATE late SET number = number + 1 WHERE (namespace, endpoint, since_us) IN
+            (SELECT namespace, name, NEW.from_us FROM endpoint WHERE uid = NEW.endpoint_uid);
+        INSERT INTO late SELECT namespace, name, NEW.from_us, 0 FROM endpoint WHERE uid = NEW.endpoint_uid
+            AND NOT EXISTS (SELECT 1 FROM late WHERE namespace = endpoint.namespace AND endpoint = endpoint.name
+                AND since_us = NEW.from_us);
+    END;
+    """,
 )
 
 

@@ -77,9 +77,9 @@ class SQLiteStore:
                 (*endpoint[:6], endpoint.cold_start, endpoint.split),
             )
             self._db.execute(
-                "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (endpoint_uid, generation) DO UPDATE SET"
-                " from_us = min(from_us, excluded.from_us)",
-                (endpoint.uid, endpoint.generation, endpoint.floor, endpoint.floor_from_us),
+                "INSERT INTO floor VALUES (?, ?, ?, ?, ?) ON CONFLICT (endpoint_uid, generation) DO UPDATE SET"
+                " from_us = min(from_us, excluded.from_us), clock = excluded.clock",
+                (endpoint.uid, endpoint.generation, endpoint.floor, endpoint.floor_from_us, endpoint.clock),
             )
 
     def add_wake(self, wake: Wake) -> None:

@@ -23,7 +23,10 @@ Series = tuple[str, tuple[str, ...]]
 
 
 class EndpointRecord(NamedTuple):
-    """An endpoint as it was last seen; `floor` replicas are kept since `floor_from_us` by this generation."""
+    """An endpoint as it was last seen; `floor` replicas are kept since `floor_from_us` by this generation.
+
+    Where a schedule or an override does, `clock` says so, as `keepwarm.Floor` has it.
+    """
 
     uid: str
     namespace: str
@@ -36,6 +39,7 @@ class EndpointRecord(NamedTuple):
     floor_from_us: int
     cold_start: str = "Owner"
     split: str = "Equal"
+    clock: str = ""
 
 
 class Refused(NamedTuple):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from zerotide.api.cron import parse_cron
@@ -78,13 +80,51 @@ def floor_of(scaling: Scaling, lead_us: int, now_us: int) -> Floor:
     return Floor(scaling.min_replicas, until_us=until_us, window=shown)
 
 
+def steps_of(scaling: Scaling, low_us: int, high_us: int) -> list[tuple[int, int]]:
+    """Return the floor that holds at `low_us`, and each change of it before `high_us`, as (from, replicas).
+
+    It is what `floor_of` says without a lead, worked out in one pass however often windows open.
+    """
+    override = scaling.override
+    until_us = parse_time(override.until) if override is not None else low_us
+    windows = sorted(window for schedule in scaling.schedules for window in _within(schedule, low_us, high_us))
+    edges = {low_us, until_us, *(edge for start, end, _ in windows for edge in (start, end))}
+    steps: list[tuple[int, int]] = []
+    open_now: list[tuple[int, int]] = []
+    number = 0
+    for edge in sorted(edge for edge in edges if low_us <= edge < high_us):
+        while number < len(windows) and windows[number][0] <= edge:
+            heappush(open_now, (-windows[number][2], windows[number][1]))
+            number += 1
+        while open_now and open_now[0][1] <= edge:
+            heappop(open_now)
+        replicas = max(scaling.min_replicas, -open_now[0][0] if open_now else 0)
+        if override is not None and edge < until_us:
+            replicas = override.min_replicas
+        if not steps or steps[-1][1] != replicas:
+            steps.append((edge, replicas))
+    return steps
+
+
+def _within(schedule: Schedule, low_us: int, high_us: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the openings that are open at some instant of [low, high), as (start, end, replicas)."""
+    length_us = schedule.duration.us
+    zone, day = ZoneInfo(schedule.time_zone), timedelta(days=1)
+    first = datetime.fromtimestamp((low_us - length_us) // SECOND, zone).date() - day
+    starts = _openings(schedule, first, datetime.fromtimestamp(high_us // SECOND, zone).date() + day)
+    for start_us in takewhile(lambda start: start < high_us, starts):
+        if start_us + length_us > low_us:
+            yield start_us, start_us + length_us, schedule.min_replicas
+
+
 def _around(schedule: Schedule, lead_us: int, now_us: int) -> Iterator[Opening]:
     """Yield the newest opening that has begun, its lead included, if it is still open; and the next one."""
     length_us = schedule.duration.us
     zone = ZoneInfo(schedule.time_zone)
     today = datetime.fromtimestamp(now_us // SECOND, zone).date()
     newest = following = None
-    for start_us in _openings(schedule, today - timedelta(days=length_us // (24 * HOUR) + 2), today):
+    first, last = today - timedelta(days=length_us // (24 * HOUR) + 2), today + timedelta(days=_DAYS_AHEAD)
+    for start_us in _openings(schedule, first, last):
         if start_us - lead_us > now_us:
             following = start_us
             break
@@ -95,10 +135,10 @@ def _around(schedule: Schedule, lead_us: int, now_us: int) -> Iterator[Opening]:
         yield Opening(schedule.name, schedule.min_replicas, following, following + length_us, lead_us)
 
 
-def _openings(schedule: Schedule, first: date, today: date) -> Iterator[int]:
-    """Yield when the schedule opens, from a day on, in order."""
+def _openings(schedule: Schedule, first: date, last: date) -> Iterator[int]:
+    """Yield when the schedule opens, from a day on and up to another, in order."""
     cron = parse_cron(schedule.start)
-    day, last = first, today + timedelta(days=_DAYS_AHEAD)
+    day = first
     while day <= last:
         if cron.on(day):
             yield from _openings_of(schedule.start, schedule.time_zone, day)
