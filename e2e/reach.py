@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -119,3 +120,20 @@ def reached(kubectl: str, kubeconfig: str, namespace: str) -> Iterator[Reach]:
     finally:
         loop.call_soon_threadsafe(task[0].cancel)
         thread.join(30)
+
+
+@contextlib.contextmanager
+def forwarded(kubectl: str, kubeconfig: str, pod: Any) -> Iterator[str]:
+    """Give the address at which a pod's first port answers on this machine while the context is open."""
+    metadata, port = pod["metadata"], pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+    command = [kubectl, "--kubeconfig", kubeconfig, "-n", metadata["namespace"], "port-forward"]
+    command += [f"pod/{metadata['name']}", f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        try:
+            said = process.stdout.readline()
+            found = PORT.search(said)
+            assert found is not None, said
+            yield f"http://127.0.0.1:{int(found[1])}"
+        finally:
+            process.terminate()
