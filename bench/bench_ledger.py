@@ -2,8 +2,9 @@
 
 Folding: pods of about ten facts each are written, read back and folded into segments, and each is compared with an
 oracle that knows the lives it invented and shares no code with the fold. Commits: one record each, every one on the
-disk. Reports: a month of requests of many consumers, by consumer, in a zone whose months are not those of UTC, from
-sums and from the requests themselves; the two must be equal. Splitting: many requests in flight on one replica.
+disk, beside how often in a second that disk takes a block and says that it is safe. Reports: a month of requests of
+many consumers, by consumer, in a zone whose months are not those of UTC, from sums and from the requests themselves,
+in both ledgers; all must be equal. Splitting: many requests in flight on one replica.
 It needs no cluster and no network. The disk is that of $TMPDIR.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sqlite3
 import statistics
@@ -20,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sqlalchemy import create_engine, text
+
 from bench.bench_reports import attempt
 from tests.exporter.pgserver import serving
 from zerotide.api.scalars import HOUR, SECOND
@@ -28,7 +32,7 @@ from zerotide.billing.fold import Phase, fold
 from zerotide.billing.ledger import folded
 from zerotide.billing.periods import named_period, zone
 from zerotide.billing.rating import Period
-from zerotide.billing.rollups import DAY
+from zerotide.billing.rollups import DAY, Usage, UsageKey
 from zerotide.billing.spans import Span
 from zerotide.billing.split import apportion, split_active
 from zerotide.exporter.postgres import PostgresStore
@@ -113,28 +117,63 @@ def commits(store: Store, seconds: float) -> float:
     return number / (time.monotonic() - began)
 
 
+def fsyncs(folder: Path, seconds: float) -> float:
+    """Return how many times in a second the disk takes a block that is added to a file, and says that it is safe."""
+    with (folder / "blocks").open("wb", buffering=0) as file:
+        began, number = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+            number += 1
+        return number / (time.monotonic() - began)
+
+
+def month_of(requests: int, consumers: int, source: str) -> tuple[str, str, str]:
+    """Return the statements that write a month of requests and their sums; `source` has the numbers `i` from 0."""
+    gap = 30 * DAY // requests
+    # Multiplicative hashing spreads consumers, ends and tokens without a table of random numbers.
+    return (
+        f"INSERT INTO intent SELECT 'm' || i, 1, 'demo', 'endpoint-' || (i * 7919 % {ENDPOINTS}),"
+        f" 'demo/team-' || (i * 104729 % {consumers}), 'month', 0, '', {START} + i * {gap}, '', 0 FROM {source}",
+        f"INSERT INTO settlement SELECT 'm' || i, 1, {START} + i * {gap} + 1000000 + i % 9000,"
+        f" CASE i % 97 WHEN 0 THEN 'lost' ELSE 'completed' END, 100 + i % 400, i % 100, 50 + i % 200, '', 0,"
+        f" CAST(i % 89 = 0 AS integer) FROM {source}",
+        STEPS[4][STEPS[4].index("INSERT INTO usage_sum") :],
+    )
+
+
 def fill(path: Path, requests: int, consumers: int) -> None:
     """Write a month of requests straight into the tables, and their sums as a migration does."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA synchronous = OFF")
     db.execute("BEGIN")
-    month = 30 * DAY
     series = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {requests - 1})"
-    # Multiplicative hashing spreads consumers, ends and tokens without a table of random numbers.
-    db.execute(
-        f"{series} INSERT INTO intent SELECT 'm' || i, 1, 'demo', 'endpoint-' || (i * 7919 % {ENDPOINTS}),"
-        f" 'demo/team-' || (i * 104729 % {consumers}), 'month', 0, '', {START} + i * {month // requests}, '', 0 FROM n"
-    )
-    db.execute(
-        f"{series} INSERT INTO settlement SELECT 'm' || i, 1, {START} + i * {month // requests} + 1000000 + i % 9000,"
-        f" CASE i % 97 WHEN 0 THEN 'lost' ELSE 'completed' END, 100 + i % 400, i % 100, 50 + i % 200, '', 0, i % 89 = 0"
-        " FROM n"
-    )
-    sums = STEPS[4][STEPS[4].index("INSERT INTO usage_sum") :]
-    db.execute("DELETE FROM usage_sum")
-    db.execute(sums)
+    intents, settlements, sums = month_of(requests, consumers, "n")
+    for statement in (f"{series} {intents}", f"{series} {settlements}", "DELETE FROM usage_sum", sums):
+        db.execute(statement)
     db.execute("COMMIT")
     db.close()
+
+
+def fill_postgres(address: str, requests: int, consumers: int) -> None:
+    """Write the same month into a database, in place of what requests it has."""
+    source = f"generate_series(CAST(0 AS bigint), {requests - 1}) AS n (i)"
+    engine = create_engine(f"postgresql+psycopg://{address.partition('://')[2]}")
+    with engine.begin() as db:
+        db.execute(text("SET LOCAL synchronous_commit = off"))
+        db.execute(text("TRUNCATE intent, settlement, usage_sum"))
+        for statement in (*month_of(requests, consumers, source), "ANALYZE intent, settlement, usage_sum"):
+            db.execute(text(statement))
+    engine.dispose()
+
+
+def reports(store: Store, suffix: str, tell: Callable[..., None]) -> tuple[dict[UsageKey, Usage], int]:
+    """Measure the reports of the month; return what they say, and in how many lines the two differ."""
+    month = named_period("2026-10", START, zone("Asia/Kathmandu"))
+    tell(f"report_rollup{suffix}_s", timed(lambda: store.usage("", "", month), 5))
+    tell(f"report_raw{suffix}_s", timed(lambda: store.usage_raw("", "", month), 1))
+    summed, raw = store.usage("", "", month), store.usage_raw("", "", month)
+    return summed, sum(summed.get(key) != raw.get(key) for key in {*summed, *raw}) + (not summed)
 
 
 def timed(call: Callable[[], object], rounds: int) -> float:
@@ -169,8 +208,10 @@ def split_many(requests: int, at_once: int) -> tuple[float, int]:
     return used, error
 
 
-def postgres(lives: list[tuple[list[Fact], Life]], seconds: float, tell: Callable[..., None]) -> int:
-    """Measure a ledger in PostgreSQL, its constraint against overlaps included; return the microseconds of error."""
+def postgres(
+    lives: list[tuple[list[Fact], Life]], given: argparse.Namespace, tell: Callable[..., None]
+) -> tuple[dict[UsageKey, Usage], int]:
+    """Measure a ledger in PostgreSQL, its constraint against overlaps included; return the month, and the error."""
     with serving() as address:
         store = PostgresStore(address)
         took, error = fold_all(store, lives)
@@ -181,9 +222,11 @@ def postgres(lives: list[tuple[list[Fact], Life]], seconds: float, tell: Callabl
             store.settle([Settled("bench", life.pod_uid, 0, ever, True, life.segments) for life in folded_], {}, {})
         tell("fold_10k_postgres_s", took)
         tell("settle_10k_postgres_s", time.monotonic() - began)
-        tell("commits_per_s_postgres", commits(store, seconds), 0)
+        tell("commits_per_s_postgres", commits(store, given.seconds), 0)
+        fill_postgres(address, given.requests, given.consumers)
+        month, wrong = reports(store, "_postgres", tell)
         store.close()
-    return error
+    return month, error + wrong
 
 
 def main() -> None:
@@ -211,18 +254,17 @@ def main() -> None:
         everything = Question("", "", Period(0, START + 100 * DAY), START + 100 * DAY)
         tell("verify_s", timed(lambda: answer_verify(store, load_prices(None), everything), 1))
         tell("bytes_per_pod", sum(each.stat().st_size for each in Path(folder).iterdir()) // given.pods)
+        tell("fsyncs_per_s", fsyncs(Path(folder), given.seconds), 0)
         tell("commits_per_s_sqlite", commits(store, given.seconds), 0)
         assert len(store.unsettled()) == given.pods and isinstance(store.unsettled()[0], OpenPod)
         store.close()
-        error += postgres(lives, given.seconds, tell)
+        theirs, wrong = postgres(lives, given, tell)
+        error += wrong
         path = Path(folder) / "month.sqlite"
         store = SQLiteStore(path)
         fill(path, given.requests, given.consumers)
-        month = named_period("2026-10", START, zone("Asia/Kathmandu"))
-        tell("report_rollup_s", timed(lambda: store.usage("", "", month), 5))
-        tell("report_raw_sqlite_s", timed(lambda: store.usage_raw("", "", month), 1))
-        summed, raw = store.usage("", "", month), store.usage_raw("", "", month)
-        error += sum(summed.get(key) != raw.get(key) for key in {*summed, *raw}) + (not summed)
+        month, wrong = reports(store, "", tell)
+        error += wrong + (month != theirs)
         store.close()
     seconds, wrong = split_many(given.split, 24)
     tell("split_10m_s", seconds * 10_000_000 / given.split)
