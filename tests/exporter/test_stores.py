@@ -22,7 +22,7 @@ from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND
 from zerotide.api.usage import Intent, Outcome, Settlement
 from zerotide.billing.compose import cost_report
-from zerotide.billing.facts import Fact
+from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.fold import Phase, Segment
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import ColdStart, Split, Wake, folded
@@ -122,6 +122,17 @@ def test_everything_is_read_back_once(opened: Open) -> None:
     assert store.living("other") == {}
     (again,) = store.pod_records(store.unsettled(), T0)
     assert (again.facts, again.attempts, again.wakes) == (records.facts, records.attempts, ())
+
+
+def test_texts_are_read_back_to_the_letter(opened: Open) -> None:
+    store = opened()
+    odd = ("", "NULL", 'a"b', "a\\b", '\\"', "a,b", "{a}", " a ", "a\nb\t", "ä€", "%s :x", "'")
+    facts = [*lived(scheduled=0), *(Fact("c", uid("u1"), Kind.BACKOFF, key, T0) for key in odd)]
+    store.add_facts(facts, T0)
+    assert store.facts() == set(facts)
+    requests = [intent(str(number), forwarded_us=T0, pod_uid=f"u{key}") for number, key in enumerate(odd)]
+    assert store.add_usage(requests, [], T0) == len(odd)
+    assert {each.pod_uid for each in store.attempts()} == {f"u{key}" for key in odd}
 
 
 def test_what_an_override_keeps_is_kept_warm_in_the_bill(opened: Open) -> None:

@@ -125,25 +125,35 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
     )
 
 
+_BEST_ENDS = sorted(END_RANK, key=END_RANK.__getitem__, reverse=True)
+
+
 class _Seen:
     """The facts of one pod, by kind, as (t_us, key)."""
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self.by_kind: dict[str, set[tuple[int, str]]] = {}
         self.pod_uid = ""
-        for fact in facts:
-            self.pod_uid = fact.pod_uid
-            self.by_kind.setdefault(fact.kind, set()).add((fact.t_us, fact.key))
+        by_kind = self.by_kind
+        for _, self.pod_uid, kind, key, t_us in facts:
+            found = by_kind.get(kind)
+            if found is None:
+                by_kind[kind] = {(t_us, key)}
+            else:
+                found.add((t_us, key))
 
     def times(self, kind: Kind) -> list[int]:
-        return sorted({t_us for t_us, _ in self.by_kind.get(kind, ())})
+        # Of most kinds a pod has no fact, or one.
+        found = self.by_kind.get(kind)
+        return sorted({t_us for t_us, _ in found}) if found else []
 
     def first(self, kind: Kind) -> int | None:
-        return min((t_us for t_us, _ in self.by_kind.get(kind, ())), default=None)
+        found = self.by_kind.get(kind)
+        return min(found)[0] if found else None
 
     def end(self, as_of_us: int) -> tuple[str, int]:
         """Return the best witness of the end and its instant; ("", as_of) while there is none before that."""
-        for kind in sorted(END_RANK, key=END_RANK.__getitem__, reverse=True):
+        for kind in _BEST_ENDS:
             times = self.times(kind)
             if times:
                 moment = times[-1] if kind == Kind.TERMINAL else times[0]
@@ -237,6 +247,8 @@ def _partition(marks: Sequence[tuple[int, Phase]], start: int, end: int) -> list
 
 def _overlaid(base: Sequence[Segment], active: Sequence[Span]) -> list[Segment]:
     """Put activity over the base phases; both are ascending and disjoint, activity lies within the base."""
+    if not active:
+        return list(base)
     result: list[Segment] = []
     number = 0
     for segment in base:

@@ -89,8 +89,9 @@ def folded(records: Records, as_of_us: int) -> Ledger:
     for pod_uid, facts in records.facts.items():
         life = fold(facts, (flight.span for flight in flights.get(pod_uid, ())), as_of_us=as_of_us)
         if life is not None:
-            estimated = {Flag.ACTIVITY_ESTIMATED} if pod_uid in open_ended and life.ended else set()
-            lives.append(replace(life, flags=life.flags | estimated))
+            if pod_uid in open_ended and life.ended:
+                life = replace(life, flags=life.flags | {Flag.ACTIVITY_ESTIMATED})
+            lives.append(life)
     lives.sort(key=lambda life: (life.created_us, life.pod_uid))
     return Ledger(
         records,

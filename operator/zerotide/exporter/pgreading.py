@@ -130,8 +130,7 @@ def facts_of(db: Connection, pods: Iterable[OpenPod]) -> dict[str, list[Fact]]:
         text("SELECT cluster, pod_uid::text, kind, key, t_us FROM fact WHERE pod_uid = ANY(CAST(:uids AS uuid[]))"),
         {"uids": [uid for _, uid in wanted]},
     )
-    for row in rows:
-        fact = Fact(*row)
+    for fact in map(Fact._make, rows):
         if (fact.cluster, fact.pod_uid) in wanted:
             found.setdefault(fact.pod_uid, []).append(fact)
     return found

@@ -20,13 +20,24 @@ Key = tuple[str, int]
 """An attempt by its key: the request's id, and which attempt it is."""
 
 
+def array(values: Iterable[object]) -> str:
+    """Return values as PostgreSQL writes an array of them; none may be absent.
+
+    The driver takes lists, too, but its quoting of each value took two fifths of the time to write facts.
+    """
+    texts = [str(value) for value in values]
+    escaped = [text_.replace("\\", "\\\\").replace('"', '\\"') for text_ in texts]
+    return '{"' + '","'.join(escaped) + '"}' if escaped else "{}"
+
+
 def add_segments(db: Connection, pods: Iterable[Settled]) -> None:
     """Write the segments of pods that are over, instead of any that were there."""
     over = [pod for pod in pods if pod.segments]
     if not over:
         return
     db.execute(
-        text("DELETE FROM segment WHERE pod_uid = ANY(CAST(:uids AS uuid[]))"), {"uids": [pod.pod_uid for pod in over]}
+        text("DELETE FROM segment WHERE pod_uid = ANY(CAST(:uids AS uuid[]))"),
+        {"uids": array(pod.pod_uid for pod in over)},
     )
     rows = [(pod.cluster, pod.pod_uid, *segment) for pod in over for segment in pod.segments]
     db.execute(
@@ -35,13 +46,7 @@ def add_segments(db: Connection, pods: Iterable[Settled]) -> None:
             " FROM unnest(CAST(:clusters AS text[]), CAST(:uids AS uuid[]), CAST(:lows AS bigint[]),"
             " CAST(:highs AS bigint[]), CAST(:phases AS text[])) AS made (cluster, uid, low, high, phase)"
         ),
-        {
-            "clusters": [row[0] for row in rows],
-            "uids": [row[1] for row in rows],
-            "lows": [row[2] for row in rows],
-            "highs": [row[3] for row in rows],
-            "phases": [str(row[4]) for row in rows],
-        },
+        dict(zip(("clusters", "uids", "lows", "highs", "phases"), map(array, zip(*rows, strict=True)), strict=True)),
     )
 
 
@@ -54,11 +59,11 @@ def move(db: Connection, pods: Sequence[Settled]) -> bool:
         " WHERE cluster = its_cluster AND pod_uid = its_uid AND settled_us = low AND NOT final"
     )
     values = {
-        "clusters": [pod.cluster for pod in pods],
-        "uids": [pod.pod_uid for pod in pods],
-        "lows": [pod.from_us for pod in pods],
-        "highs": [pod.until_us for pod in pods],
-        "overs": [pod.final for pod in pods],
+        "clusters": array(pod.cluster for pod in pods),
+        "uids": array(pod.pod_uid for pod in pods),
+        "lows": array(pod.from_us for pod in pods),
+        "highs": array(pod.until_us for pod in pods),
+        "overs": array(pod.final for pod in pods),
     }
     return db.execute(query, values).rowcount == len(pods)
 
@@ -104,7 +109,7 @@ def _add(db: Connection, table: str, types: str, rows: Sequence[tuple[Any, ...]]
         return []
     arrays = ", ".join(f"CAST(:c{number} AS {type_}[])" for number, type_ in enumerate(types.split()))
     query = f"INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING request_id, attempt"
-    values = {f"c{number}": list(column) for number, column in enumerate(zip(*rows, strict=True))}
+    values = {f"c{number}": array(column) for number, column in enumerate(zip(*rows, strict=True))}
     return [(row[0], row[1]) for row in db.execute(text(query), values)]
 
 

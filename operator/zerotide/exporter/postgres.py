@@ -36,6 +36,7 @@ from zerotide.exporter.pgwriting import (
     add_settlements,
     add_sums,
     add_to_series,
+    array,
     label,
     move,
 )
@@ -72,11 +73,11 @@ class PostgresStore:
                 ),
                 {
                     "now": observed_us,
-                    "clusters": [fact.cluster for fact in facts],
-                    "uids": [fact.pod_uid for fact in facts],
-                    "kinds": [str(fact.kind) for fact in facts],
-                    "keys": [fact.key for fact in facts],
-                    "times": [fact.t_us for fact in facts],
+                    "clusters": array(fact.cluster for fact in facts),
+                    "uids": array(fact.pod_uid for fact in facts),
+                    "kinds": array(fact.kind for fact in facts),
+                    "keys": array(fact.key for fact in facts),
+                    "times": array(fact.t_us for fact in facts),
                 },
             )
             db.execute(
@@ -87,11 +88,11 @@ class PostgresStore:
                     " ON CONFLICT DO NOTHING"
                 ),
                 {
-                    "clusters": [fact.cluster for fact in pods],
-                    "uids": [fact.pod_uid for fact in pods],
-                    "namespaces": [name.namespace for name in names],
-                    "endpoints": [name.endpoint for name in names],
-                    "times": [fact.t_us for fact in pods],
+                    "clusters": array(fact.cluster for fact in pods),
+                    "uids": array(fact.pod_uid for fact in pods),
+                    "namespaces": array(name.namespace for name in names),
+                    "endpoints": array(name.endpoint for name in names),
+                    "times": array(fact.t_us for fact in pods),
                 },
             )
 
