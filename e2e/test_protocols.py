@@ -18,8 +18,9 @@ import pytest
 from e2e.harness import Json, System, smollm2, wait_until
 from e2e.protocol_rows import OPENAI, TGI, Row, tgi
 from e2e.reach import forwarded
-from zerotide.api.scalars import parse_duration
+from zerotide.api.scalars import MILLISECOND, parse_duration
 from zerotide.billing.reports import ColdStartReport
+from zerotide.reconcile.wakes import init_us
 
 PROXY = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1"
 STAGES = ["provision", "pull", "load", "init", "firstByte"]
@@ -118,6 +119,9 @@ def test_a_wake_is_recorded_with_its_stages(ways: Ways) -> None:
     told = [(stage["name"], parse_duration(stage["duration"])) for stage in wake["stages"]]
     assert [name for name, _ in told] == STAGES
     assert sum(us for _, us in told) == parse_duration(wake["total"])
+    assert abs(dict(told)["init"] - init_us(ways.startup())) <= MILLISECOND, (
+        "what follows the weights, as it says itself"
+    )
     own = ways.startup()
     assert own["listen"] <= own["ready"] <= own["first_token"]
     assert own["ready"] < parse_duration(wake["total"]) / 1000 + 20, "its process began within the wake"

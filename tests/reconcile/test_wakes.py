@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reconcile.helpers import NOW
 from zerotide.api.scalars import MILLISECOND, parse_duration
-from zerotide.reconcile.wakes import Sightings, WakeStamps, add, record
+from zerotide.reconcile.wakes import Sightings, WakeStamps, add, init_us, record
 
 times = st.one_of(st.none(), st.integers(NOW - 5_000_000, NOW + 20_000_000))
 
@@ -26,6 +27,22 @@ def test_a_whole_wake() -> None:
         "firstByte": "50ms",
     }
     assert (wake.total, wake.cause, wake.id) == ("500ms", "Request", "w")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "milliseconds"),
+    [
+        ({}, 0),
+        ({"init": 30.0}, 30),
+        ({"listen": 60.0, "import": 140.0, "read": 120.0, "device": 165.0, "ready": 170.0, "torch": 900.0}, 30),
+        ({"import": 100.0, "read": 120.0, "ready": 170.0}, 50),
+        ({"read": 120.0, "ready": 119.5}, 0),
+        ({"ready": 170.0}, 0),
+        ({"read": 120.0}, 0),
+    ],
+)
+def test_what_follows_the_weights_is_init(runtime: dict[str, float], milliseconds: int) -> None:
+    assert init_us(runtime) == milliseconds * MILLISECOND
 
 
 @given(

@@ -39,17 +39,31 @@ class WakeStamps:
 def record(
     id: str, cause: str, stamps: WakeStamps, seen: Sightings, runtime: Mapping[str, float] | None = None
 ) -> LastWake:
-    """Return the record of a finished wake; `runtime` are the runtime's own stages in milliseconds."""
+    """Return the record of a finished wake; `runtime` are the runtime's own stages in milliseconds, see `init_us`."""
     ready = _earliest(stamps.ready_us, stamps.first_byte_us)
     started = _earliest(seen.started_us, stamps.connect_us, ready)
     scheduled = _earliest(seen.scheduled_us, stamps.address_us, started)
-    init = round((runtime or {}).get("init", 0.0) * MILLISECOND)
+    init = init_us(runtime or {})
     edges = [stamps.demand_us]
     for edge in (scheduled, started, max(started, ready - init), ready, stamps.first_byte_us):
         edges.append(min(max(edge, edges[-1]), max(stamps.first_byte_us, stamps.demand_us)))
     names = ("provision", "pull", "load", "init", "firstByte")
     stages = {name: end - begin for name, begin, end in zip(names, edges, edges[1:], strict=False)}
     return LastWake.of(id, format_micro_time(stamps.demand_us), cause, stages)
+
+
+def init_us(runtime: Mapping[str, float]) -> int:
+    """Return how long a runtime took to be ready once its weights were in memory, 0 where it does not tell.
+
+    A runtime tells `init` itself, or, as ours does, when since its process began it had its weights (`read`), the
+    library that computes (`import`; the two come side by side) and was `ready`.
+    """
+    if "init" in runtime:
+        return round(runtime["init"] * MILLISECOND)
+    if "ready" not in runtime or "read" not in runtime:
+        return 0
+    loaded = max(runtime["read"], runtime.get("import", 0.0))
+    return max(0, round((runtime["ready"] - loaded) * MILLISECOND))
 
 
 def add(before: ColdStarts | None, wake: LastWake) -> ColdStarts:
