@@ -8,9 +8,10 @@ from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
 from zerotide.api.scalars import HOUR, SECOND, parse_time
 from zerotide.billing.ledger import Records, Wake, folded
+from zerotide.billing.periods import month_of
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, Usage
-from zerotide.billing.spending import cold_start_cost, cost_of, failed_starts_cost, month_of
+from zerotide.billing.spending import cold_start_cost, cost_of, failed_starts_cost
 
 LATER = T0 + HOUR
 TOKENS = {"meter": "OutputTokens", "per": "Million", "validFrom": "2020-01-01T00:00:00Z"}

@@ -15,7 +15,7 @@ from zerotide.api.cost import Cost, Spendings
 from zerotide.api.scalars import HOUR, SECOND, format_time
 from zerotide.billing.compose import cost_report
 from zerotide.billing.ledger import Wake, folded
-from zerotide.billing.spending import month_of
+from zerotide.billing.periods import month_of
 from zerotide.exporter import settle as settling
 from zerotide.exporter.board import PACE_US, Board
 from zerotide.exporter.endpoints import wake_of

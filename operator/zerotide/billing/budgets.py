@@ -8,20 +8,19 @@ over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from zerotide.api.budget import MOST_PERCENT, Budget, BudgetAction, BudgetSpec, BudgetStatus, BudgetWindow, LimitType
 from zerotide.api.pricebook import Meter
 from zerotide.api.scalars import SECOND, format_time
-from zerotide.billing.periods import midnight, zone
+from zerotide.billing.periods import named_period, zone
 from zerotide.billing.rating import Line, Period, round_money
 from zerotide.billing.rollups import Usage, UsageKey
 
 EVER = 2**62
 """The end of a window that never ends, in microseconds since the epoch."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WINDOWS = {"Day": "today", "Week": "this week", "Month": "this month"}
 _STRICTNESS = tuple(BudgetAction)
 
 
@@ -55,20 +54,7 @@ def window_of(window: BudgetWindow, now_us: int) -> Period:
     """Return the window that holds an instant; it begins at midnight of its time zone. Raises UnknownZone."""
     if window.period == "Total":
         return Period(0, EVER)
-    where = zone(window.time_zone)
-    today = (_EPOCH + timedelta(microseconds=now_us)).astimezone(where).date()
-    first, following = _days(window.period, today)
-    return Period(midnight(first, where), midnight(following, where))
-
-
-def _days(period: str, today: date) -> tuple[date, date]:
-    if period == "Day":
-        return today, today + timedelta(days=1)
-    if period == "Week":
-        monday = today - timedelta(days=today.weekday())
-        return monday, monday + timedelta(days=7)
-    first = today.replace(day=1)
-    return first, (first + timedelta(days=31)).replace(day=1)
+    return named_period(_WINDOWS[window.period], now_us, zone(window.time_zone))
 
 
 def used(spec: BudgetSpec, namespace: str, spent: Spent, tokens: Mapping[UsageKey, Usage]) -> Fraction:

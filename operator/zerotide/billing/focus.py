@@ -23,7 +23,7 @@ from zerotide.billing.invoices import NOTHING, SealedPart, Statement, billed_lin
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.periods import month_of
 from zerotide.billing.prices import Meter, Per, Price, PriceIndex
-from zerotide.billing.rating import Line, LineKey, Period, round_lines
+from zerotide.billing.rating import Line, LineKey, Period, add_line, round_lines
 from zerotide.billing.reports import Report, Us
 from zerotide.billing.rollups import DAY
 from zerotide.billing.statements import TermLine
@@ -85,9 +85,7 @@ def _rows(statement: Statement, index: PriceIndex, period: Period, as_of_us: int
     exact: dict[tuple[int, bool, LineKey], Line] = {}
     for corrects, charges in ((False, statement.charges), (True, statement.corrections)):
         for key, line in charges.items():
-            place = (key.of_us // DAY * DAY, corrects, key.line)
-            known = exact.get(place, Line(Fraction(0), Fraction(0)))
-            exact[place] = Line(known.quantity + line.quantity, known.amount + line.amount)
+            add_line(exact, (key.of_us // DAY * DAY, corrects, key.line), line)
     exact = {place: exact[place] for place in sorted(exact) if exact[place].quantity}
     amounts = round_lines({place: line.amount for place, line in exact.items()})
     missing: dict[str, Decimal] = {}

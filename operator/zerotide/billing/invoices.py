@@ -20,7 +20,7 @@ from zerotide.billing.bills import UNITS, billed_line, endpoint_bill, quantity_t
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.periods import month_of
 from zerotide.billing.prices import PriceIndex
-from zerotide.billing.rating import Line, LineKey, Period, round_lines, round_money
+from zerotide.billing.rating import Line, LineKey, Period, add_line, round_lines, round_money
 from zerotide.billing.rollups import QUARTER
 from zerotide.billing.sealing import ChargeKey, Charges, Posted, added, bucket_of, charges
 from zerotide.billing.statements import BilledLine, CorrectionLine, CorrectionView, InvoiceReport, TermLine
@@ -175,11 +175,10 @@ def summed(made: Charges, index: PriceIndex) -> dict[LineKey, Line]:
     """Return charges as lines, with time rounded up as the book says: once for each line, over all buckets."""
     parts: dict[tuple[LineKey, Fraction], Line] = {}
     for key, line in made.items():
-        known = parts.get((key.line, key.units))
-        parts[key.line, key.units] = _plus(known, line)
+        add_line(parts, (key.line, key.units), line)
     lines: dict[LineKey, Line] = {}
     for (key_, units), line in parts.items():
-        lines[key_] = _plus(lines.get(key_), _rounded_up(key_, units, line, index))
+        add_line(lines, key_, _rounded_up(key_, units, line, index))
     return dict(sorted(lines.items()))
 
 
@@ -213,8 +212,7 @@ def billed_lines(
         (None, key): line for key, line in summed(statement.charges, index).items()
     }
     for key, line in sorted(statement.corrections.items()):
-        place = (month_of(key.of_us, where), key.line)
-        exact[place] = _plus(exact.get(place), line)
+        add_line(exact, (month_of(key.of_us, where), key.line), line)
     amounts = round_lines({place: line.amount for place, line in exact.items()})
     names = (statement.namespace, statement.endpoint)
     lines, corrections = [], []
@@ -254,7 +252,3 @@ def _rounded_up(key: LineKey, units: Fraction, line: Line, index: PriceIndex) ->
     us = line.quantity / units
     more = (-(-us // increment) * increment - us) * units
     return Line(line.quantity + more, line.amount + more * index.rate(key.price) * index.multiplier_of(key.phase))
-
-
-def _plus(known: Line | None, line: Line) -> Line:
-    return Line(known.quantity + line.quantity, known.amount + line.amount) if known else line

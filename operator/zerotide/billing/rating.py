@@ -106,10 +106,10 @@ class Bill:
         for (consumer, phase, rate, price), us in self._times.items():
             quantity = rate.quantity * self._counted(us)
             amount = quantity * self.index.rate(price) * self.index.multiplier(phase)
-            _merge(found, LineKey(consumer, rate.meter, rate.class_name, phase.value, price), Line(quantity, amount))
+            add_line(found, LineKey(consumer, rate.meter, rate.class_name, phase.value, price), Line(quantity, amount))
         for (consumer, meter, price), number in self._pieces.items():
             line = Line(Fraction(number), number * self.index.rate(price))
-            _merge(found, LineKey(consumer, meter, "", "", price), line)
+            add_line(found, LineKey(consumer, meter, "", "", price), line)
         return dict(sorted(found.items()))
 
     def parts(self) -> dict[tuple[LineKey, Fraction], Line]:
@@ -129,7 +129,8 @@ class Bill:
         return us if self._increment_us == 1 else -(-us // self._increment_us) * self._increment_us
 
 
-def _merge(lines: dict[LineKey, Line], key: LineKey, line: Line) -> None:
+def add_line(lines: dict[Key, Line], key: Key, line: Line) -> None:
+    """Add a line to what is there under a key."""
     known = lines.get(key)
     lines[key] = Line(known.quantity + line.quantity, known.amount + line.amount) if known else line
 

@@ -19,7 +19,7 @@ from zerotide.api.pricebook import Meter
 from zerotide.api.scalars import format_time
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import PriceBookSpec, PriceIndex
-from zerotide.billing.rating import Bill, Line, LineKey, Period, bill_lifetime, bill_tokens
+from zerotide.billing.rating import Bill, Line, LineKey, Period, add_line, bill_lifetime, bill_tokens
 from zerotide.billing.rollups import QUARTER
 from zerotide.billing.starters import starters
 
@@ -132,8 +132,7 @@ def added(parts: Iterable[Charges]) -> dict[ChargeKey, Line]:
     total: dict[ChargeKey, Line] = {}
     for part in parts:
         for key, line in part.items():
-            known = total.get(key)
-            total[key] = Line(known.quantity + line.quantity, known.amount + line.amount) if known else line
+            add_line(total, key, line)
     return {key: line for key, line in total.items() if any(line)}
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from zerotide.api.cost import Cost, FailedStartsCost
 from zerotide.api.scalars import SECOND
 from zerotide.billing.ledger import Ledger
-from zerotide.billing.periods import midnight
+from zerotide.billing.periods import month_of
 from zerotide.billing.prices import Meter, PriceIndex
 from zerotide.billing.rating import Bill, Period, bill_lifetime, round_money
 from zerotide.billing.rollups import DAY, Usage
@@ -22,12 +22,6 @@ from zerotide.billing.wakes import wake_costs
 UsageOf = Callable[[Period], Usage]
 """The usage of an endpoint within a period."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def month_of(t_us: int) -> Period:
-    """Return the month of UTC that holds an instant."""
-    day = (_EPOCH + timedelta(microseconds=t_us)).date().replace(day=1)
-    return Period(midnight(day), midnight((day + timedelta(days=31)).replace(day=1)))
 
 
 def cost_of(days: Mapping[int, Fraction], usage: UsageOf, index: PriceIndex, last_us: int) -> Cost:

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from zerotide.api.cost import Spending, Spendings
 from zerotide.api.scalars import MINUTE, SECOND, parse_duration, parse_time
 from zerotide.billing.ledger import Wake, folded
+from zerotide.billing.periods import month_of
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, Usage
-from zerotide.billing.spending import cold_start_cost, cost_of, failed_starts_cost, month_of
+from zerotide.billing.spending import cold_start_cost, cost_of, failed_starts_cost
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube import Key, Object

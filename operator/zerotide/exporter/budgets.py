@@ -29,7 +29,7 @@ from zerotide.billing.budgets import (
 )
 from zerotide.billing.errors import UnknownZone
 from zerotide.billing.prices import PriceIndex
-from zerotide.billing.rating import Line, Period
+from zerotide.billing.rating import Line, Period, add_line
 from zerotide.billing.rollups import QUARTER, Usage, UsageKey
 from zerotide.billing.sealing import Charges, bucket_of
 from zerotide.exporter.errors import StoreUnavailable
@@ -156,7 +156,10 @@ class BudgetTask:
         until = min(bucket_of(now_us) + QUARTER, _end(window))
         if since >= until:
             return sealed
-        return merged(sealed, summed(rated(store, self._prices(), namespace, "", Period(since, until), now_us)))
+        found = dict(sealed)
+        for key, line in summed(rated(store, self._prices(), namespace, "", Period(since, until), now_us)).items():
+            add_line(found, key, line)
+        return found
 
     async def _tell(self, budget: Budget, found: Standing, status: BudgetStatus) -> None:
         """Write a status where that is worth it, and tell of the thresholds that are reached, each once a window."""
@@ -185,22 +188,8 @@ def summed(charges: Charges) -> dict[SpentKey, Line]:
     """Return charges by who used what of which endpoint."""
     found: dict[SpentKey, Line] = {}
     for key, line in charges.items():
-        _add(found, SpentKey(key.endpoint, key.line.consumer, key.line.meter, key.currency), line)
+        add_line(found, SpentKey(key.endpoint, key.line.consumer, key.line.meter, key.currency), line)
     return found
-
-
-def merged(*parts: Spent) -> dict[SpentKey, Line]:
-    """Return the sum of what was spent."""
-    found: dict[SpentKey, Line] = {}
-    for part in parts:
-        for key, line in part.items():
-            _add(found, key, line)
-    return found
-
-
-def _add(found: dict[SpentKey, Line], key: SpentKey, line: Line) -> None:
-    known = found.get(key)
-    found[key] = Line(known.quantity + line.quantity, known.amount + line.amount) if known else line
 
 
 def _end(window: Period) -> int:
