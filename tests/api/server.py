@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from zerotide.api.crd import definitions
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
@@ -68,6 +71,32 @@ class Server:
         if answer.status >= 400:
             raise Refused(answer.status, content["message"])
         return content
+
+    def refusal(self, path: str, obj: dict[str, Any]) -> str | None:
+        """Return why the schema of a collection refuses an object, None where it takes it; nothing is kept."""
+        try:
+            self.call("POST", f"{path}?fieldValidation=Strict&dryRun=All", obj)
+        except Refused as error:
+            assert error.status in (400, 422), error
+            return str(error)
+        return None
+
+    def define(self, *plurals: str) -> None:
+        """Have these kinds of ours served, as they are now."""
+        for plural in plurals:
+            definition = definitions()[f"zerotide.dev_{plural}.yaml"]
+            name = definition["metadata"]["name"]
+            path = f"{CRDS}/{name}?fieldManager=api-tests&force=true&fieldValidation=Strict"
+            self.call("PATCH", path, definition, APPLY)
+            self._established(name)
+
+    def _established(self, name: str) -> None:
+        """Wait, on a watch, until a CRD is served."""
+        for crd in self.follow(f"{CRDS}?fieldSelector=metadata.name={name}"):
+            found = {row["type"]: row["status"] for row in (crd.get("status", {}).get("conditions") or ())}
+            if found.get("Established") == "True":
+                return
+        raise AssertionError(f"{name} was not established in 30 s")
 
     def follow(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a collection, then each change, for at most 30 s, on a connection of its own."""

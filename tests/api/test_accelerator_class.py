@@ -10,10 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.api.server import APPLY, Refused, Server
-from tests.api.test_server import CRDS, established
+from tests.api.server import Server
 from zerotide.api.accelerator_class import AcceleratorClass
-from zerotide.api.crd import definitions
 from zerotide.api.endpoint import Accelerator
 from zerotide.billing.allocation import allocation_of
 
@@ -106,33 +104,19 @@ def test_what_it_may_not(wanted: dict[str, Any]) -> None:
 def server(cluster: Any) -> Iterator[Server]:
     """Return a client of a cluster that has both kinds."""
     with Server(cluster.kubeconfig) as client:
-        for kind in ("acceleratorclasses", "inferenceendpoints"):
-            definition = definitions()[f"zerotide.dev_{kind}.yaml"]
-            name = definition["metadata"]["name"]
-            client.call("PATCH", f"{CRDS}/{name}?fieldManager=api-tests&force=true", definition, APPLY)
-            established(client, name)
+        client.define("acceleratorclasses", "inferenceendpoints")
         yield client
-
-
-def refused(server: Server, path: str, obj: dict[str, Any]) -> bool:
-    """Tell whether the server's schema refuses an object."""
-    try:
-        server.call("POST", f"{path}?fieldValidation=Strict&dryRun=All", obj)
-    except Refused as error:
-        assert error.status in (400, 422), error
-        return True
-    return False
 
 
 def test_the_server_agrees(server: Server) -> None:
     """About classes, and about what endpoints ask for."""
     for spec in (*GOOD, *BAD):
-        assert refused(server, CLASSES, named(spec)) == (spec in BAD), spec
-    assert refused(server, CLASSES, named({}, "a" * 64))
+        assert (server.refusal(CLASSES, named(spec)) is not None) == (spec in BAD), spec
+    assert server.refusal(CLASSES, named({}, "a" * 64)) is not None
     for wanted in (*FINE, *WRONG):
         spec = {"model": {"uri": "image:///m"}, "accelerator": wanted}
         endpoint = {**named(spec, "a"), "kind": "InferenceEndpoint"}
         path = "/apis/zerotide.dev/v1alpha1/namespaces/default/inferenceendpoints"
-        assert refused(server, path, endpoint) == (wanted in WRONG), wanted
+        assert (server.refusal(path, endpoint) is not None) == (wanted in WRONG), wanted
     for example in yaml.safe_load_all(EXAMPLE.read_text()):
-        assert not refused(server, CLASSES, example)
+        assert server.refusal(CLASSES, example) is None

@@ -11,9 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.api.server import APPLY, MERGE, Refused, Server
-from tests.api.test_server import CRDS, established
-from zerotide.api.crd import definitions
+from tests.api.server import MERGE, Refused, Server
 from zerotide.api.pricebook import PriceBook
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pricebook.yaml"
@@ -111,28 +109,15 @@ def test_the_example_is_a_price_book() -> None:
 def server(cluster: Any) -> Iterator[Server]:
     """Return a client of a cluster that has price books."""
     with Server(cluster.kubeconfig) as client:
-        definition = definitions()["zerotide.dev_pricebooks.yaml"]
-        name = definition["metadata"]["name"]
-        client.call("PATCH", f"{CRDS}/{name}?fieldManager=api-tests&force=true", definition, APPLY)
-        established(client, name)
+        client.define("pricebooks")
         yield client
-
-
-def refusal(server: Server, obj: dict[str, Any]) -> str | None:
-    """Return why the server refuses a book, None when it takes it."""
-    try:
-        server.call("POST", f"{BOOKS}?fieldValidation=Strict&dryRun=All", obj)
-    except Refused as error:
-        assert error.status in (400, 422), error
-        return str(error)
-    return None
 
 
 def test_the_type_and_the_server_agree_about_books(server: Server) -> None:
     for spec in CASES:
-        said = refusal(server, book(**spec))
+        said = server.refusal(BOOKS, book(**spec))
         assert (said is None) == accepted(spec), said or spec
-    assert refusal(server, yaml.safe_load(EXAMPLE.read_text())) is None
+    assert server.refusal(BOOKS, yaml.safe_load(EXAMPLE.read_text())) is None
 
 
 def changed(place: int, **fields: Any) -> dict[str, Any]:

@@ -38,7 +38,6 @@ from zerotide.api.status import PrewarmStatus
 
 NAMESPACE = f"api-tests-{uuid4().hex[:8]}"  # a new one each time: the last one may still be going
 ROOT = "/apis/zerotide.dev/v1alpha1/namespaces"
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 MODEL: dict[str, Any] = {"model": {"uri": "image:///m"}}
 JWT: dict[str, Any] = {"issuer": "i", "audiences": ["a"], "jwksURL": "https://a/keys"}
@@ -47,24 +46,11 @@ NOW = "2026-11-22T18:00:00Z"
 PLURALS = {"InferenceEndpoint": "inferenceendpoints", "APIKey": "apikeys"}
 
 
-def established(client: Server, name: str) -> None:
-    """Wait, on a watch, until the API server serves a CRD."""
-    for crd in client.follow(f"{CRDS}?fieldSelector=metadata.name={name}"):
-        found = {row["type"]: row["status"] for row in (crd.get("status", {}).get("conditions") or ())}
-        if found.get("Established") == "True":
-            return
-    raise AssertionError(f"{name} was not established in 30 s")
-
-
 @pytest.fixture(scope="module")
 def server(cluster: Any) -> Iterator[Server]:
     """Return a client of a cluster that has the CRDs and a namespace for these tests."""
     with Server(cluster.kubeconfig) as client:
-        for definition in definitions().values():
-            name = definition["metadata"]["name"]
-            path = f"{CRDS}/{name}?fieldManager=api-tests&force=true&fieldValidation=Strict"
-            client.call("PATCH", path, definition, APPLY)
-            established(client, name)
+        client.define(*(definition["spec"]["names"]["plural"] for definition in definitions().values()))
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         client.call("PATCH", f"/api/v1/namespaces/{NAMESPACE}?fieldManager=api-tests", namespace, APPLY)
         yield client
