@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from e2e import traffic
-from e2e.harness import Json, System, chat, trivial
+from e2e.harness import Json, System, chat, trivial, wait_until
 from zerotide.api.scalars import SECOND
 from zerotide.api.usage import Intent, Outcome, Settlement
 from zerotide.cli.main import main
@@ -89,7 +89,13 @@ def test_advice_of_a_live_exporter(
     for _ in range(2):
         assert asyncio.run(traffic.once(url, key, chat())).status == 200
     (pod,) = system.pods(namespace, "a")
-    said, patch = advise(namespace, capsys)
+
+    def told_of_both() -> tuple[str, str] | None:
+        """Return the advice once the exporter has the pod and both requests, each of which comes to it in its time."""
+        found = advise(namespace, capsys)
+        return found if found[0].startswith("2 requests ") else None
+
+    said, patch = wait_until("both requests are in the ledger", told_of_both)
     assert "too little for advice: it takes 20 silences and a day" in said and patch == ""
     deliver(system, history(namespace, pod, time.time()))
     said, patch = advise(namespace, capsys)
