@@ -155,6 +155,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         pinnedReplicas=integer(0, 3),
         concurrency=part(target=integer(1, 40), limit=integer(0, 40)),
         engineQueue=part(target=integer(1, 100)),
+        tokensInFlight=part(target=integer(1, 10_000)),
         queueDelay=part(target=duration("10ms", "10m")),
         idle=part(policy=among("Fixed", "Learned", odd=("Guessed",)), timeout=duration("5s")),
         schedules=st.lists(WINDOW, max_size=2),

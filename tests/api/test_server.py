@@ -133,6 +133,10 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
             {**MODEL, "runtime": {"engine": "custom", "image": "a", "protocol": "GRPC"}},
             "spec.request.extraPaths: Invalid value: request.extraPaths must name the methods",
         ),
+        (
+            {**MODEL, "runtime": {"engine": "llamacpp"}, "scaling": {"tokensInFlight": {"target": 9}}},
+            "spec.scaling.tokensInFlight: Invalid value: scaling.tokensInFlight must be absent where runtime.engine is",
+        ),
         ({**MODEL, "hold": {"coldTimeout": "1h"}}, "spec.hold.coldTimeout: Invalid value: hold.coldTimeout must not"),
         ({**MODEL, "hold": {"maxBytes": "1Mi"}}, "spec.hold.maxBytes: Invalid value: hold.maxBytes must not"),
         ({**MODEL, "routing": {"policy": "RoundRobin"}}, "spec.routing.policy: Unsupported value"),

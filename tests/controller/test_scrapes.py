@@ -1,4 +1,4 @@
-"""Engines that are asked for their queues, over real sockets: who answers counts, and who does not stops nobody."""
+"""Engines that are asked for their load, over real sockets: who answers counts, and who does not stops nobody."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from aiohttp import web
 from tests.controller.test_process import operator
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.controller.failures import EngineSilent
-from zerotide.controller.scrapes import MOST, STALE, Engine, Scrapes, _waiting
+from zerotide.controller.scrapes import MOST, STALE, Engine, Scrapes, _read
 from zerotide.kube import Change
 
 VLLM = '# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{model_name="m"} 3.0\n'
+
+
+TGI = b"tgi_queue_size 4\ntgi_batch_current_max_tokens 30\n"
 
 
 class Engines:
@@ -57,7 +60,12 @@ async def engines() -> AsyncIterator[Engines]:
 
 async def test_what_engines_say_is_summed_and_the_silent_are_left_out(engines: Engines) -> None:
     """One that is gone, one that hangs, one without such a metric, one that leads elsewhere: none stops the others."""
-    engines.pages = {"/a": VLLM.encode(), "/b": b"tgi_queue_size 4\n", "/none": b"up 1\n", "/big": b"x" * (MOST + 1)}
+    engines.pages = {
+        "/a": VLLM.encode(),
+        "/b": TGI,
+        "/none": b"up 1\n",
+        "/big": b"x" * (MOST + 1),
+    }
     asked = [engines.engine(f"/{name}") for name in ("a", "b", "none", "big", "gone", "never", "elsewhere")]
     asked.append(Engine("demo/a", "dead", "http://127.0.0.1:1/metrics"))
     asked.append(engines.engine("/b", "demo/b"))
@@ -65,18 +73,19 @@ async def test_what_engines_say_is_summed_and_the_silent_are_left_out(engines: E
     scrapes = Scrapes(lambda: asked, changed.append)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=4)) as session:
         await scrapes.round(session)
-        assert (scrapes.queued("demo/a"), scrapes.queued("demo/b"), scrapes.queued("demo/c")) == (7, 4, 0)
+        assert [scrapes.said(f"demo/{name}").waiting for name in "abc"] == [7, 4, 0]
+        assert [scrapes.said(f"demo/{name}").tokens for name in "abc"] == [30, 30, 0]
         assert sorted(changed) == ["demo/a", "demo/b"]
         del asked[5]
         await scrapes.round(session)
         assert len(changed) == 2, "nothing new"
         with pytest.raises(EngineSilent, match="no metric"):
-            await _waiting(session, f"{engines.base}/none")
+            await _read(session, f"{engines.base}/none")
         with pytest.raises(EngineSilent, match="no metric"):
-            await _waiting(session, f"{engines.base}/elsewhere")
+            await _read(session, f"{engines.base}/elsewhere")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.1)) as session:
         with pytest.raises(EngineSilent, match="Timeout"):
-            await _waiting(session, f"{engines.base}/never")
+            await _read(session, f"{engines.base}/never")
 
 
 async def test_an_answer_counts_for_a_while_and_no_longer(engines: Engines) -> None:
@@ -91,17 +100,17 @@ async def test_an_answer_counts_for_a_while_and_no_longer(engines: Engines) -> N
         del engines.pages["/a"]
         now[0] = STALE
         await scrapes.round(session)
-        assert scrapes.queued("demo/a") == 3 and changed == ["demo/a"]
+        assert scrapes.said("demo/a").waiting == 3 and changed == ["demo/a"]
         now[0] = STALE + 1
-        assert scrapes.queued("demo/a") == 0
+        assert scrapes.said("demo/a").waiting == 0
         await scrapes.round(session)
         assert changed == ["demo/a", "demo/a"]
         engines.pages["/a"] = VLLM.encode()
         await scrapes.round(session)
-        assert scrapes.queued("demo/a") == 3
+        assert scrapes.said("demo/a").waiting == 3
         asked.clear()
         await scrapes.round(session)
-        assert scrapes.queued("demo/a") == 0 and changed == ["demo/a"] * 4
+        assert scrapes.said("demo/a").waiting == 0 and changed == ["demo/a"] * 4
         scrapes.forget("demo/a")
 
 
@@ -110,11 +119,14 @@ async def test_only_replicas_that_serve_are_asked_where_the_spec_says_so() -> No
     made = operator()
     queue = {"scaling": {"maxReplicas": 3, "engineQueue": {"target": 2}}, "runtime": {"port": 9000}}
     awake = {"desiredReplicas": 1}
-    for name, spec, status in (("a", queue, awake), ("b", queue, None), ("c", {}, awake)):
+    tokens = {"scaling": {"maxReplicas": 3, "tokensInFlight": {"target": 2000}}}
+    for name, spec, status in (("a", queue, awake), ("b", queue, None), ("c", {}, awake), ("d", tokens, awake)):
         made.on_event("ADDED", raw(spec, name=name, uid=name, status=status))
         for number, serves in enumerate((True, False)):
             pod = pod_object(f"{name}-{number}", ready=serves, labels={"zerotide.dev/endpoint": name})
             pod["status"]["podIP"] = "10.0.0.7"
             made.watches.pods.take(Change("set", pod), NOW)
-    (engine,) = made._engines()
-    assert (engine.key, engine.url) == ("demo/a", "http://10.0.0.7:9000/metrics")
+    assert [(engine.key, engine.url) for engine in made._engines()] == [
+        ("demo/a", "http://10.0.0.7:9000/metrics"),
+        ("demo/d", "http://10.0.0.7:8000/metrics"),
+    ]

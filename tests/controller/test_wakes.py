@@ -88,6 +88,18 @@ async def test_engines_are_asked_how_many_wait_within_them(rig: Rig) -> None:
     assert "waiting within engines at one of 4" in found["status"]["lastDecision"]["message"]
 
 
+async def test_engines_are_asked_how_many_tokens_are_in_flight(rig: Rig) -> None:
+    """One request with a long prompt is more than one replica takes."""
+    runtime = {"env": [{"name": "TOKENS", "value": "9000"}]}
+    namespace = await asleep(rig, runtime=runtime, scaling={"maxReplicas": 3, "tokensInFlight": {"target": 5000}})
+    await rig.demand(namespace, "a", in_flight=1)
+    await rig.wake(namespace, "a")
+    await rig.replicas(namespace, "a", 3, timeout=60)
+    found = await rig.until(INFERENCE_ENDPOINTS, namespace, "a", lambda obj: told(obj) == 3)
+    assert found is not None
+    assert "tokens in flight at 5000" in found["status"]["lastDecision"]["message"]
+
+
 def told(obj: dict[str, Any] | None) -> int:
     """Return the replicas that the last decision led to."""
     last = ((obj or {}).get("status") or {}).get("lastDecision") or {}

@@ -69,7 +69,8 @@ def test_openai_clients_understand_it(program: Path) -> None:
 
 def test_it_tells_its_queue_where_it_has_one(program: Path) -> None:
     """As Text Generation Inference does; else the path is like any other."""
-    for settings, page in (({"QUEUE": 7}, "tgi_queue_size 7"), ({}, "ok")):
+    tokens = "tgi_batch_current_max_tokens 90"
+    for settings, page in (({"QUEUE": 7}, "tgi_queue_size 7"), ({"QUEUE": 7, "TOKENS": 90}, tokens), ({}, "ok")):
         with (
             serving(program, **settings) as (port, _),
             urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as it,

@@ -162,6 +162,16 @@ def test_what_waits_within_engines_asks_for_replicas_where_it_is_asked_for() -> 
     assert grown.replicas == 4 and "13 of them waiting within engines at one of 4" in grown.message
 
 
+def test_tokens_in_flight_ask_for_replicas_where_they_are_asked_for() -> None:
+    """A few long prompts weigh as much as many short ones; the largest of all targets wins."""
+    policy = replace(POLICY, tokens=10_000)
+    load = replace(QUIET, in_flight=4, last_activity_us=NOW, tokens=30_001)
+    assert wanted(load, policy) == 4 and wanted(load, POLICY) == 2
+    assert wanted(replace(load, tokens=0), policy) == 2 and wanted(replace(load, in_flight=20), policy) == 10
+    grown = take(policy, load, UP)
+    assert grown.replicas == 4 and grown.message.endswith("replica, 30001 tokens in flight at 10000")
+
+
 def test_a_line_is_looked_at_again_and_told() -> None:
     """It grows older without any news of it."""
     policy = replace(POLICY, queue_delay_us=500_000)
@@ -192,6 +202,7 @@ loads = st.builds(
     missing=st.sampled_from([(), ("x",)]),
     wait_us=st.integers(0, 10 * SECOND),
     queued=numbers,
+    tokens=st.integers(0, 50_000),
 )
 policies = st.builds(
     Policy,
@@ -204,6 +215,7 @@ policies = st.builds(
     scale_down_us=st.integers(0, 120).map(lambda seconds: seconds * SECOND),
     queue_delay_us=st.sampled_from([0, 0, 500_000]),
     engine_queue=st.sampled_from([0, 0, 3]),
+    tokens=st.sampled_from([0, 0, 10_000]),
 )
 facts = st.builds(
     Facts,
@@ -236,7 +248,7 @@ def test_bounds_and_safety(policy: Policy, load: Load, known: Facts) -> None:
 @given(policy=policies, load=loads, known=facts, more=numbers)
 def test_more_load_never_means_fewer_replicas(policy: Policy, load: Load, known: Facts, more: int) -> None:
     """Under a steady load."""
-    heavier = replace(load, in_flight=load.in_flight + more)
+    heavier = replace(load, in_flight=load.in_flight + more, tokens=load.tokens + 1_000 * more)
     assert take(policy, heavier, known).replicas >= take(policy, load, known).replicas
 
 

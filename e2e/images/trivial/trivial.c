@@ -8,7 +8,7 @@
  *   EVENTS (2)       events with text in a stream, one token each
  *   EXIT_CODE        exit with it at once: a crash loop
  *   EAT_MB           allocate and touch memory at once: out of memory
- *   QUEUE            requests that GET /metrics says wait within it; without it there is no such page
+ *   QUEUE, TOKENS    requests that GET /metrics says wait within it, and tokens in flight; without either there is no page
  *   SHUTDOWN_MS      from SIGTERM to its end, serving the connections it has: a slow end
  */
 #include <arpa/inet.h>
@@ -26,7 +26,7 @@
 #define HEAD_LIMIT 65536
 #define BODY_LIMIT (64u << 20)
 
-static long response_ms, events = 2, queue = -1;
+static long response_ms, events = 2, queue = -1, tokens = -1;
 static const char *pod = "";
 
 static long setting(const char *name, long fallback) {
@@ -106,8 +106,13 @@ static int generate(int client, int streamed) {
 }
 
 static int metrics(int client) {
-  char text[64];
-  snprintf(text, sizeof text, "# TYPE tgi_queue_size gauge\ntgi_queue_size %ld\n", queue);
+  char text[256] = "";
+  int size = 0;
+  if (queue >= 0) size = snprintf(text, sizeof text, "# TYPE tgi_queue_size gauge\ntgi_queue_size %ld\n", queue);
+  if (tokens >= 0) {
+    snprintf(text + size, sizeof text - (size_t)size,
+             "# TYPE tgi_batch_current_max_tokens gauge\ntgi_batch_current_max_tokens %ld\n", tokens);
+  }
   return answer(client, "text/plain", text);
 }
 
@@ -212,7 +217,7 @@ static int serve_one(struct input *in) {
     if (!strncmp(head, "POST /v1/chat/completions ", 26)) failed = chat(in->client, streamed);
     else if (!strncmp(head, "POST /generate_stream ", 22)) failed = generate(in->client, 1);
     else if (!strncmp(head, "POST /generate ", 15)) failed = generate(in->client, streamed);
-    else if (queue >= 0 && !strncmp(head, "GET /metrics ", 13)) failed = metrics(in->client);
+    else if ((queue >= 0 || tokens >= 0) && !strncmp(head, "GET /metrics ", 13)) failed = metrics(in->client);
     else failed = answer(in->client, "text/plain", "ok");
   }
   free(body);
@@ -253,7 +258,7 @@ int main(void) {
   eat((size_t)setting("EAT_MB", 0) << 20);
   sleep_ms(setting("DELAY_MS", 0));
   response_ms = setting("RESPONSE_MS", 0);
-  queue = setting("QUEUE", -1);
+  queue = setting("QUEUE", -1), tokens = setting("TOKENS", -1);
   events = setting("EVENTS", 2);
   if (getenv("HOSTNAME")) pod = getenv("HOSTNAME");
   int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1;

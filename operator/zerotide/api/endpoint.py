@@ -163,6 +163,12 @@ class Spec(Model):
             ".request.webSocket",
         ),
         Rule(
+            "self.runtime.engine != 'llamacpp' || !has(self.scaling.tokensInFlight)",
+            "scaling.tokensInFlight must be absent where runtime.engine is llamacpp: it does not tell them",
+            lambda spec: spec.runtime.engine is not Engine.LLAMACPP or spec.scaling.tokens_in_flight is None,
+            ".scaling.tokensInFlight",
+        ),
+        Rule(
             "duration(self.hold.coldTimeout) <= duration(self.start.capacityTimeout) + duration(self.start.deadline)",
             "hold.coldTimeout must not be longer than start.capacityTimeout and start.deadline together",
             lambda spec: spec.hold.cold_timeout.us <= spec.start.capacity_timeout.us + spec.start.deadline.us,

@@ -44,6 +44,15 @@ class EngineQueue(Model):
     ]
 
 
+class TokensInFlight(Model):
+    """How many tokens are in flight."""
+
+    target: Annotated[
+        StrictInt,
+        Field(ge=1, le=100_000_000, description="Tokens in flight in the engine, per replica, that scaling aims at."),
+    ]
+
+
 class Idle(Model):
     """When an endpoint falls asleep."""
 
@@ -123,6 +132,13 @@ class Scaling(Model):
             "and of any other with a metric of the same name. Absent: nobody asks it."
         ),
     ] = None
+    tokens_in_flight: Annotated[
+        TokensInFlight | None,
+        Field(
+            description="How many tokens the requests that run in the engine hold, as its own metrics say; a long "
+            "prompt counts for what it is. Not for llama.cpp, which does not say. Absent: nobody asks it."
+        ),
+    ] = None
     idle: Annotated[Idle, Field(description="When the endpoint falls asleep.")] = Idle()
     prewarm: Annotated[
         Prewarm, Field(description="Whether a replica starts before requests that come at this hour of the week.")
@@ -142,3 +158,8 @@ class Scaling(Model):
     override: Annotated[
         Override | None, Field(description="A floor for a while, in place of minReplicas and schedules.")
     ] = None
+
+    @property
+    def asks_engines(self) -> bool:
+        """Tell whether engines are to be asked for their load."""
+        return self.engine_queue is not None or self.tokens_in_flight is not None

@@ -85,7 +85,8 @@ class Endpoints:
             return False
         awake = bool((obj.get("status") or {}).get("desiredReplicas"))
         self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
-        scraped = bool(((obj.get("spec") or {}).get("scaling") or {}).get("engineQueue"))
+        scaling = (obj.get("spec") or {}).get("scaling") or {}
+        scraped = bool(scaling.get("engineQueue") or scaling.get("tokensInFlight"))
         self._versions[key] = _Version(uid, version(obj), now_us, awake, scraped)
         claim = claim_of(obj)
         self._tell(self.claims.put(claim) if claim else self.claims.drop(key))

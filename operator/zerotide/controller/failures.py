@@ -5,7 +5,7 @@ ControllerError
 ├── NotLeading          a write was about to happen without the lease
 ├── StreamBroken        an activator's demand stream ended, stalled or was refused
 ├── CostsUnknown        the exporter does not say what endpoints cost
-└── EngineSilent        an engine does not say how many requests wait within it
+└── EngineSilent        an engine does not say what its load is
 """
 
 from __future__ import annotations
@@ -32,4 +32,4 @@ class CostsUnknown(ControllerError):
 
 
 class EngineSilent(ControllerError):
-    """An engine does not say how many requests wait within it."""
+    """An engine does not say what its load is."""

@@ -80,7 +80,7 @@ class Operator:
         )
         self.scrapes = Scrapes(self._engines, on_change=self._demand_changed)
         prewarmers = Prewarmers(options.waiting_worth)
-        self.signals = Signals(self.streams, Learners(options.waiting_worth), prewarmers, self.scrapes.queued)
+        self.signals = Signals(self.streams, Learners(options.waiting_worth), prewarmers, self.scrapes.said)
         self.elector = Elector(
             client,
             options.namespace,

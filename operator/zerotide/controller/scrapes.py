@@ -1,4 +1,4 @@
-"""Ask engines how many requests wait within them, where an endpoint's spec says so.
+"""Ask engines how many requests wait within them and how many tokens are in flight, where an endpoint's spec says so.
 
 One loop asks all of them, a few at a time. A replica that does not answer, or not with such a metric, is left out:
 what the others say counts, and so does everything else that is known of the load.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from zerotide.controller.failures import EngineSilent
-from zerotide.reconcile.engines.waiting import waiting
+from zerotide.reconcile.engines.said import Said, said
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ PATIENCE = 2.0
 """Seconds that an engine has to answer."""
 MOST = 4 << 20
 """Bytes of a page that are read; a page that is longer is none."""
+NONE = Said(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,14 @@ class Scrapes:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asked, self._on_change, self._every, self._clock = asked, on_change, every, clock
-        self._said: dict[str, dict[str, tuple[float, int]]] = {}
-        self._sums: dict[str, int] = {}
+        self._said: dict[str, dict[str, tuple[float, Said]]] = {}
+        self._sums: dict[str, Said] = {}
 
-    def queued(self, key: str) -> int:
-        """Return how many requests wait within the engines of an endpoint, as far as they told lately."""
+    def said(self, key: str) -> Said:
+        """Return the sums over the engines of an endpoint, as far as they told lately."""
         since = self._clock() - STALE
-        return sum(count for at, count in self._said.get(key, {}).values() if at >= since)
+        fresh = [one for at, one in self._said.get(key, {}).values() if at >= since]
+        return Said(sum(one.waiting or 0 for one in fresh), sum(one.tokens or 0 for one in fresh))
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
@@ -79,29 +81,29 @@ class Scrapes:
         """Ask everybody once, and tell whose sum changed."""
         engines = list(self._asked())
         answers = await asyncio.gather(*(self._ask(session, engine) for engine in engines))
-        said: dict[str, dict[str, tuple[float, int]]] = {}
-        for engine, count in zip(engines, answers, strict=True):
+        told: dict[str, dict[str, tuple[float, Said]]] = {}
+        for engine, answer in zip(engines, answers, strict=True):
             before = self._said.get(engine.key, {}).get(engine.uid)
             # Who is silent now may be busy: what it said last counts a little longer.
-            now = (self._clock(), count) if count is not None else before
+            now = (self._clock(), answer) if answer is not None else before
             if now is not None:
-                said.setdefault(engine.key, {})[engine.uid] = now
-        self._said = said
-        sums = {key: self.queued(key) for key in said}
-        changed = [key for key in sums.keys() | self._sums.keys() if sums.get(key, 0) != self._sums.get(key, 0)]
+                told.setdefault(engine.key, {})[engine.uid] = now
+        self._said = told
+        sums = {key: self.said(key) for key in told}
+        changed = [key for key in sums.keys() | self._sums.keys() if sums.get(key, NONE) != self._sums.get(key, NONE)]
         self._sums = sums
         for key in changed:
             self._on_change(key)
 
-    async def _ask(self, session: aiohttp.ClientSession, engine: Engine) -> int | None:
+    async def _ask(self, session: aiohttp.ClientSession, engine: Engine) -> Said | None:
         try:
-            return await _waiting(session, engine.url)
+            return await _read(session, engine.url)
         except EngineSilent as error:
             log.debug("engine not asked", extra={"key": engine.key, "error": str(error)})
             return None
 
 
-async def _waiting(session: aiohttp.ClientSession, url: str) -> int:
+async def _read(session: aiohttp.ClientSession, url: str) -> Said:
     try:
         async with session.get(url, allow_redirects=False) as answer:
             page = await answer.content.read(MOST + 1) if answer.status == 200 else b""
@@ -109,7 +111,7 @@ async def _waiting(session: aiohttp.ClientSession, url: str) -> int:
                 page += more
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise EngineSilent(f"{url}: {type(error).__name__}: {error}") from error
-    count = waiting(page.decode(errors="replace")) if len(page) <= MOST else None
-    if count is None:
-        raise EngineSilent(f"{url}: no metric says how many requests wait")
-    return count
+    found = said(page.decode(errors="replace")) if len(page) <= MOST else Said()
+    if found == Said():
+        raise EngineSilent(f"{url}: no metric says how many requests wait, or how many tokens are in flight")
+    return found

@@ -11,6 +11,7 @@ from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.streams import Streams
 from zerotide.reconcile import wakes
+from zerotide.reconcile.engines.said import Said
 from zerotide.reconcile.wakes import Sightings, WakeStamps
 from zerotide.scaling.arrivals import Arrivals
 from zerotide.scaling.decide import Why, wanted
@@ -31,10 +32,10 @@ class Signals:
         streams: Streams,
         learners: Learners,
         prewarmers: Prewarmers,
-        queued: Callable[[str], int] = lambda key: 0,
+        engines: Callable[[str], Said] = lambda key: Said(),
     ) -> None:
         self._streams, self._learners, self._prewarmers = streams, learners, prewarmers
-        self._queued = queued
+        self._engines = engines
         self._windows: dict[str, Window] = {}
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
@@ -46,8 +47,9 @@ class Signals:
         """Return what the endpoint is asked for now."""
         key = endpoint.key
         load = load_of(key, endpoint.metadata.uid, self._streams.views, self._streams.names)
-        if endpoint.spec.scaling.engine_queue is not None:
-            load = replace(load, queued=self._queued(key))
+        if endpoint.spec.scaling.asks_engines:
+            said = self._engines(key)
+            load = replace(load, queued=said.waiting or 0, tokens=said.tokens or 0)
         if endpoint.spec.scaling.queue_delay is None:
             self._arrivals.pop(key, None)
             return load

@@ -71,13 +71,15 @@ def wanted(load: Load, policy: Policy, serving: int = 0) -> int:
     `serving` are the replicas that take requests now. Waiting counts by them, not by those that were asked for: what
     is starting already will shorten the line.
     """
-    by_requests = -(-(load.held + load.in_flight) // policy.target)
+    most = -(-(load.held + load.in_flight) // policy.target)
     if policy.engine_queue:
-        by_requests = max(by_requests, -(-load.queued // policy.engine_queue))
+        most = max(most, -(-load.queued // policy.engine_queue))
+    if policy.tokens:
+        most = max(most, -(-load.tokens // policy.tokens))
     if not policy.queue_delay_us or load.wait_us <= policy.queue_delay_us:
-        return by_requests
+        return most
     by_wait = min(-(-serving * load.wait_us // policy.queue_delay_us), 2 * serving)
-    return max(by_requests, by_wait)
+    return max(most, by_wait)
 
 
 def decide(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
@@ -143,6 +145,8 @@ def _asked(policy: Policy, load: Load) -> str:
     requests = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
     if policy.engine_queue and load.queued:
         requests += f", {load.queued} of them waiting within engines at one of {policy.engine_queue}"
+    if policy.tokens and load.tokens:
+        requests += f", {counted(load.tokens, 'token')} in flight at {policy.tokens}"
     if not policy.queue_delay_us or load.wait_us <= policy.queue_delay_us:
         return requests
     wait, most = (format_duration(each) for each in (load.wait_us // 1000 * 1000, policy.queue_delay_us))

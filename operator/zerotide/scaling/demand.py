@@ -37,6 +37,8 @@ class Load:
     """How long requests wait in line now, where that is asked for."""
     queued: int = 0
     """Requests that wait within engines, as far as these have told lately, where that is asked for."""
+    tokens: int = 0
+    """Tokens in flight within engines, likewise."""
 
     @property
     def active(self) -> bool:

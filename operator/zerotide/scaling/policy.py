@@ -24,6 +24,8 @@ class Policy:
     """How long a request may wait for a replica that serves; 0 asks nothing of it."""
     engine_queue: int = 0
     """Requests that may wait within the engine for each replica; 0 asks nothing of it."""
+    tokens: int = 0
+    """Tokens that may be in flight within the engine for each replica; 0 asks nothing of it."""
     idle_us: int = 5 * MINUTE
     scale_up_us: int = 0
     scale_down_us: int = MINUTE
@@ -44,6 +46,7 @@ class Policy:
             target=scaling.concurrency.target,
             queue_delay_us=scaling.queue_delay.target.us if scaling.queue_delay else 0,
             engine_queue=scaling.engine_queue.target if scaling.engine_queue else 0,
+            tokens=scaling.tokens_in_flight.target if scaling.tokens_in_flight else 0,
             idle_us=scaling.idle.timeout.us,
             scale_up_us=scaling.stabilization.scale_up.us,
             scale_down_us=scaling.stabilization.scale_down.us,
