@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from tests.reconcile.helpers import NOW, raw
 from zerotide.controller.cache import Children, Endpoints
 from zerotide.controller.trimming import alike, trimmed_child
-from zerotide.kube import Change, Packed
+from zerotide.kube import Change, Conflict, Packed
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.deployment import refused
 
@@ -76,6 +79,50 @@ def test_the_echo_of_a_write_is_no_news() -> None:
     assert heard(9, 1), "somebody changed what was written"
     assert heard(10, 1, "deleted")
     assert Children({}).caught_up(Kind.SERVICE, Change("set", trimmed_child(deployment(1)))), "one that nobody knew"
+
+
+@pytest.mark.parametrize(
+    ("told", "answer", "news", "kept"),
+    [
+        ([7], 7, False, False),
+        ([7, 8], 7, True, False),
+        ([6], 7, True, True),
+        ([], 7, False, True),
+        ([7], None, True, False),
+        ([], None, False, False),
+    ],
+)
+def test_the_echo_may_come_before_the_answer(told: list[int], answer: int | None, news: bool, kept: bool) -> None:
+    """What a watch tells while a write is on its way is judged by the answer, which is not kept if it is no newer."""
+    looks: list[str] = []
+    children = Children({}, looks.append)
+    with suppress(Conflict), children.writing(Kind.DEPLOYMENT, "demo/a"):
+        for version in told:
+            obj = trimmed_child(deployment(version, replicas=version))
+            assert not children.caught_up(Kind.DEPLOYMENT, Change("set", obj))
+        if answer is None:
+            raise Conflict(409, "Conflict", "changed meanwhile")
+        children.wrote(Kind.DEPLOYMENT, "demo/a", deployment(answer, replicas=answer))
+    assert looks == ["demo/a"] * news
+    echo = trimmed_child(deployment(7, replicas=7))
+    assert children.caught_up(Kind.DEPLOYMENT, Change("set", echo)) is not kept, "known only while an answer is kept"
+
+
+class Nothing:
+    """A reflector that has nothing."""
+
+    store: Mapping[tuple[str, str], Object] = MappingProxyType({})
+
+
+def test_an_end_that_comes_before_the_answer() -> None:
+    """It is news at once, and the answer says nothing of what is there."""
+    watched: dict[Kind, Any] = {Kind.DEPLOYMENT: Nothing()}
+    children = Children(watched)
+    with children.writing(Kind.DEPLOYMENT, "demo/a"):
+        assert children.caught_up(Kind.DEPLOYMENT, Change("deleted", trimmed_child(deployment(9))))
+        children.wrote(Kind.DEPLOYMENT, "demo/a", deployment(8))
+        assert children.of("demo/a")
+    assert children.of("demo/a") == {}
 
 
 def test_many_endpoints_take_little_memory() -> None:

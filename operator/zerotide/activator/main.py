@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -83,7 +82,7 @@ async def _run(service: Running, stopping: asyncio.Event) -> None:
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            _settle_memory()
+            process.settle_memory()
             ended = asyncio.create_task(service.ended())
             await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -94,13 +93,6 @@ async def _run(service: Running, stopping: asyncio.Event) -> None:
         starting.cancel()
         stopped.cancel()
         await service.stop()
-
-
-def _settle_memory() -> None:
-    """Leave what start-up made to itself, and look for circles seldom: warm requests leave none behind."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _raise_file_limit() -> None:

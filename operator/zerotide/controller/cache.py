@@ -7,6 +7,7 @@ caught up, so that a decision is never made twice from the same old object.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from zerotide.api.endpoint import InferenceEndpoint
@@ -141,11 +142,15 @@ class Endpoints:
 
 
 class Children:
-    """The children of all endpoints: the watches' copies, and answers to our writes that are newer."""
+    """The children of all endpoints: the watches' copies, and answers to our writes that are newer.
 
-    def __init__(self, watched: Mapping[Kind, Reflector]) -> None:
-        self._watched = watched
+    `on_news` is called with an endpoint's key where a write turns out not to be what the watch told meanwhile.
+    """
+
+    def __init__(self, watched: Mapping[Kind, Reflector], on_news: Callable[[str], None] = lambda key: None) -> None:
+        self._watched, self._on_news = watched, on_news
         self._written: dict[tuple[Kind, str], Object] = {}
+        self._early: dict[tuple[Kind, str], list[int]] = {}
 
     def of(self, key: str) -> dict[Kind, Object]:
         """Return the live objects of an endpoint's name, by kind."""
@@ -156,6 +161,20 @@ class Children:
             if obj is not None:
                 found[kind] = obj
         return found
+
+    @contextmanager
+    def writing(self, kind: Kind, key: str) -> Iterator[None]:
+        """Keep what a watch tells of an object while it is written: the echo may come before the answer."""
+        self._early[kind, key] = []
+        try:
+            yield
+        finally:
+            early, written = self._early.pop((kind, key)), self._written.get((kind, key))
+            answer = version(written) if written is not None else 0
+            if written is not None and any(number >= answer for number in early):
+                del self._written[kind, key]
+            if any(number != answer for number in early):
+                self._on_news(key)
 
     def wrote(self, kind: Kind, key: str, obj: Object) -> None:
         """Remember the API server's answer to a write."""
@@ -172,9 +191,13 @@ class Children:
         known = newer(written, change.previous)
         if written is not None and version(change.object) >= version(written):
             del self._written[kind, key]
-        if change.type == "deleted" or known is None:
-            return True
-        return version(change.object) > version(known) and not alike(change.object, known)
+        gone = change.type == "deleted"
+        if not gone and known is not None and (version(change.object) <= version(known) or alike(change.object, known)):
+            return False
+        early = self._early.get((kind, key))
+        if early is not None:
+            early.append(version(change.object))
+        return gone or early is None
 
 
 class Pods:

@@ -114,12 +114,13 @@ class Executor:
     async def _create(self, key: str, child: Child) -> bool:
         resource = RESOURCES[child.kind]
         await self._paced(child.kind)
-        try:
-            made = await self._client.create(resource, child.object, manager=MANAGER_OPERATOR)
-        except AlreadyExists:
-            return await self._met(key, child)
+        with self._children.writing(child.kind, key):
+            try:
+                made = await self._client.create(resource, child.object, manager=MANAGER_OPERATOR)
+            except AlreadyExists:
+                return await self._met(key, child)
+            self._children.wrote(child.kind, key, made)
         log.log(TOLD.get(child.kind, logging.DEBUG), "created", extra={"key": key, "kind": child.kind.value})
-        self._children.wrote(child.kind, key, made)
         return True
 
     async def _met(self, key: str, child: Child) -> bool:
@@ -140,9 +141,10 @@ class Executor:
         resource = RESOURCES[child.kind]
         await self._paced(child.kind)
         await self._own_fields(child)
-        made = await self._client.apply(resource, child.object, MANAGER_OPERATOR)
+        with self._children.writing(child.kind, key):
+            made = await self._client.apply(resource, child.object, MANAGER_OPERATOR)
+            self._children.wrote(child.kind, key, made)
         log.info("applied", extra={"key": key, "kind": child.kind.value, "field": write.drift})
-        self._children.wrote(child.kind, key, made)
 
     async def _own_fields(self, child: Child) -> None:
         """Join what a POST or a patch of ours owns with our applies; or an apply could never drop a field."""
@@ -168,11 +170,12 @@ class Executor:
     async def _scale(self, key: str, write: Scale) -> None:
         namespace, _, name = key.partition("/")
         patch = {"metadata": {"uid": write.uid}, "spec": {"replicas": write.replicas}}
-        try:
-            made = await self._client.patch(DEPLOYMENTS, name, namespace, patch, manager=MANAGER_OPERATOR)
-        except Invalid as error:
-            raise Conflict(409, "Conflict", f"the Deployment has a successor: {error}") from error
-        self._children.wrote(Kind.DEPLOYMENT, key, made)
+        with self._children.writing(Kind.DEPLOYMENT, key):
+            try:
+                made = await self._client.patch(DEPLOYMENTS, name, namespace, patch, manager=MANAGER_OPERATOR)
+            except Invalid as error:
+                raise Conflict(409, "Conflict", f"the Deployment has a successor: {error}") from error
+            self._children.wrote(Kind.DEPLOYMENT, key, made)
 
     async def _delete(self, key: str, write: Delete) -> None:
         namespace, _, name = key.partition("/")

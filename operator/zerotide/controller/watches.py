@@ -53,7 +53,7 @@ class Watches:
             )
             for kind, resource in RESOURCES.items()
         }
-        self.children = Children(self._kinds)
+        self.children = Children(self._kinds, on_key)
         self._pods = mirror(
             PODS,
             label_selector=LABEL_ENDPOINT,
