@@ -6,7 +6,6 @@ cached and nothing is retried here: callers know whether a retry is safe.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import aiohttp
 
 from zerotide import __version__
 from zerotide.kube.credentials import Credentials
+from zerotide.kube.encoding import decode, encode
 from zerotide.kube.errors import ConnectionFailed, error_from
 from zerotide.kube.resources import SERVICE_ACCOUNTS, Resource
 
@@ -175,7 +175,7 @@ class Client:
                 raw = await response.read()
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise ConnectionFailed(f"{method} {path}: the answer broke off: {error!r}") from error
-        decoded: Any = json.loads(raw) if raw else {}
+        decoded: Any = decode(raw) if raw else {}
         return decoded if isinstance(decoded, dict) else {"items": decoded}
 
     @asynccontextmanager
@@ -198,7 +198,7 @@ class Client:
             sent["Authorization"] = f"Bearer {self.credentials.token()}"
         data = None
         if body is not None:
-            data = json.dumps(body, separators=(",", ":")).encode()
+            data = encode(body)
             sent["Content-Type"] = content_type
         query = {key: value for key, value in (params or {}).items() if value}
         url = self.credentials.server + path

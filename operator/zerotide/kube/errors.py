@@ -17,8 +17,9 @@ KubeError
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from zerotide.kube.encoding import decode
 
 
 class KubeError(Exception):
@@ -95,7 +96,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 def error_from(status: int, body: bytes, retry_after: str = "") -> ApiError:
     """Build the exception that an HTTP answer stands for, from its code and its Status body."""
     try:
-        parsed: Any = json.loads(body)
+        parsed: Any = decode(body)
     except ValueError:
         parsed = None
     document: dict[str, Any] = parsed if isinstance(parsed, dict) else {}

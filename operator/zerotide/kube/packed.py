@@ -1,14 +1,15 @@
 """Keep many objects in little memory: each as its text, read when it is looked at.
 
 An object of the API server as dicts takes five times what its text takes, because every key is a string of its own.
-Reading it takes some ten microseconds.
+Reading it takes a few microseconds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterator, MutableMapping
 from typing import Any, TypeVar
+
+from zerotide.kube.encoding import decode, encode
 
 Object = dict[str, Any]
 K = TypeVar("K", bound=Hashable)
@@ -22,12 +23,13 @@ class Packed(MutableMapping[K, Object]):
 
     def __getitem__(self, key: K) -> Object:
         """Return a copy; raise KeyError without one."""
-        obj: Object = json.loads(self._packed[key])
+        obj: Object = decode(self._packed[key])
         return obj
 
     def __setitem__(self, key: K, obj: Object) -> None:
         """Keep an object as it is now."""
-        self._packed[key] = json.dumps(obj, separators=(",", ":")).encode()
+        # A copy, because the encoder leaves half as much room again behind the text.
+        self._packed[key] = bytes(memoryview(encode(obj)))
 
     def __delitem__(self, key: K) -> None:
         """Forget an object; raise KeyError without one."""

@@ -12,7 +12,6 @@ of a process is taken from the pod. Nothing is skipped, and the order stays.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -24,6 +23,7 @@ from typing import Literal
 import aiohttp
 
 from zerotide.kube.client import Client, Object
+from zerotide.kube.encoding import decode, encode
 from zerotide.kube.errors import ApiError, ConnectionFailed, Gone, KubeError, error_from
 from zerotide.kube.resources import Resource
 
@@ -173,7 +173,7 @@ class Reflector:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     if line:
-                        self._take(json.loads(line))
+                        self._take(decode(line))
 
     async def _gathered(self, response: aiohttp.ClientResponse, chunk: bytes) -> bytes:
         """Let changes wait, and return what came meanwhile."""
@@ -229,7 +229,7 @@ class Reflector:
 
 
 def _watch_error(status: Object) -> ApiError:
-    return error_from(int(status.get("code") or 500), json.dumps(status).encode())
+    return error_from(int(status.get("code") or 500), encode(status))
 
 
 async def _chunk(response: aiohttp.ClientResponse, stall: float) -> bytes:

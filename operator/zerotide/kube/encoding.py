@@ -1,0 +1,27 @@
+"""Objects to JSON text and back: an operator with many endpoints would spend a fifth of its time on nothing else.
+
+msgspec does it in a third of the time, or less. What it refuses and the standard library takes (a lone surrogate from
+a command line, a string of a class of its own) is written by that one.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+_ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder()
+
+
+def encode(document: Any) -> bytes:
+    """Return a document as compact JSON, which has no infinite numbers: they become null. Raises TypeError."""
+    try:
+        return _ENCODER.encode(document)
+    except (TypeError, UnicodeEncodeError):
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def decode(text: bytes) -> Any:
+    """Return what a JSON text says. Raises ValueError."""
+    return _DECODER.decode(text)
