@@ -199,6 +199,29 @@ def test_with_a_database_there_is_no_volume() -> None:
     assert not names(objects, "PersistentVolumeClaim")
 
 
+def test_an_archive_lies_beside_the_ledger_or_on_a_claim_of_its_own() -> None:
+    """A ledger in a database has no volume to archive to."""
+
+    def archived(values: Object) -> tuple[str | None, dict[str, Any]]:
+        pod = find(render({"exporter": values}), "Deployment", "zerotide-exporter")["spec"]["template"]["spec"]
+        mounts = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+        claims = {
+            mounts[each["name"]]: each["persistentVolumeClaim"]["claimName"]
+            for each in pod["volumes"]
+            if "persistentVolumeClaim" in each
+        }
+        return environment(pod["containers"][0]).get("ZEROTIDE_ARCHIVE"), claims
+
+    ledger, archive = "/var/lib/zerotide/ledger", "/var/lib/zerotide/archive"
+    assert archived({}) == (None, {ledger: "zerotide-ledger"})
+    assert archived({"archive": {"enabled": True}}) == (f"{ledger}/archive", {ledger: "zerotide-ledger"})
+    own = {"enabled": True, "existingClaim": "mine"}
+    assert archived({"archive": own}) == (archive, {ledger: "zerotide-ledger", archive: "mine"})
+    assert archived({"archive": own, "database": {"secretName": "db"}}) == (archive, {archive: "mine"})
+    with pytest.raises(Exception, match=r"set exporter\.archive\.existingClaim"):
+        render({"exporter": {"archive": {"enabled": True}, "database": {"secretName": "db"}}})
+
+
 def test_the_price_book_is_the_one_that_is_named() -> None:
     """By default `default`."""
 

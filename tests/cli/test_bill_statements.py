@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from zerotide.api.scalars import format_time, parse_time
+from zerotide.billing.archives import ArchivedDay
 from zerotide.billing.reports import SegmentView
 from zerotide.billing.statements import (
     BilledLine,
+    Check,
     Contribution,
     CorrectionLine,
     CorrectionView,
@@ -24,11 +26,13 @@ from zerotide.billing.statements import (
     LineReport,
     TermLine,
 )
+from zerotide.cli.bill_archive import day_lines
 from zerotide.cli.bill_csv import COLUMNS, invoice_rows, line_rows
 from zerotide.cli.bill_invoice import invoice_lines, invoice_of
 from zerotide.cli.bill_period import add_period, period_of
-from zerotide.cli.bill_statements import corrected, explained
+from zerotide.cli.bill_statements import corrected, explained, print_checks
 from zerotide.cli.errors import UsageError
+from zerotide.cli.output import Printer
 
 NOW = parse_time("2026-11-25T12:00:00Z")
 
@@ -213,3 +217,25 @@ def test_periods_are_the_month_unless_said_otherwise() -> None:
 def test_what_means_no_period_is_a_usage_error(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         asked(*words)
+
+
+def test_a_day_of_the_archive_is_a_line_and_a_difference_too() -> None:
+    day = ArchivedDay(
+        day_us=parse_time("2026-11-24T00:00:00Z"),
+        revision=2,
+        requests=333_333,
+        segments=120,
+        charges=96,
+        bytes=4_000_000,
+        seal=960,
+        digest="0123456789abcdef",
+    )
+    assert day_lines([]) == []
+    assert day_lines([day]) == [
+        "DAY         REVISION  REQUESTS  SEGMENTS  CHARGES    BYTES  SEAL  MANIFEST",
+        "2026-11-24         2    333333       120       96  4000000   960  0123456789ab",
+    ]
+    out, err = io.StringIO(), io.StringIO()
+    print_checks(Printer(out=out, err=err), [Check(law="a law", checked=3, differences=("it is broken",))])
+    assert out.getvalue().splitlines() == ["LAW    CHECKED  BROKEN", "a law        3       1", "a law: it is broken"]
+    assert err.getvalue() == "1 difference.\n"

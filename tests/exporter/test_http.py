@@ -17,12 +17,14 @@ from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
 from zerotide.api.cost import Spendings
 from zerotide.api.scalars import SECOND, format_micro_time
+from zerotide.billing.archives import ArchiveReport
 from zerotide.billing.focus import FocusReport
 from zerotide.billing.reports import ArrivalReport, ColdStartReport, CostReport, SegmentReport
-from zerotide.billing.rollups import UsageReport
+from zerotide.billing.rollups import DAY, UsageReport
 from zerotide.billing.sealing import bucket_of
 from zerotide.billing.statements import Explanation, InvoiceReport, LineReport, RateReport, Verification
 from zerotide.exporter.access import Access
+from zerotide.exporter.archive.archive import Archive
 from zerotide.exporter.board import Board
 from zerotide.exporter.endpoints import wake_of
 from zerotide.exporter.http import Interface
@@ -70,6 +72,7 @@ async def world(api: FakeApi, client: Client, tmp_path: Path) -> AsyncIterator[W
         registry=registry(LedgerCollector({})),
         alive=lambda: made[0].problem,
         ready=lambda: made[0].problem,
+        archive=Archive(tmp_path / "archive"),
     )
     async with TestClient(TestServer(interface.application())) as http:
         made.append(World(http, writer, api))
@@ -296,3 +299,37 @@ async def test_invoices_and_explanations_show_corrections_of_what_was_sealed(wor
     assert {row[focus.columns.index("ChargeClass")] for row in focus.rows} == {"Correction"}
     async with world.http.get("/api/v1/invoice", params={**later, "timeZone": "Mars"}, headers=READER) as answer:
         assert (answer.status, "no time zone 'Mars'" in (await answer.json())["message"]) == (400, True)
+
+
+async def test_raw_usage_and_what_is_archived_are_told(world: World, tmp_path: Path) -> None:
+    world.api.readers.add(("ada", ""))
+    async with world.http.post("/internal/usage", data=body(1, 2), headers=DELIVERY) as answer:
+        assert answer.status == 204
+    days = f"from=0&to={T0 // DAY * DAY + 2 * DAY}"
+
+    def archive(store: SQLiteStore) -> int:
+        epoch = store.seals.claim()
+        while seal_due(store, PRICES, epoch, T0 + 2 * DAY, 0):
+            pass
+        return Archive(tmp_path / "archive").write_due(store, T0 + 2 * DAY)
+
+    assert await world.writer.run(archive) == 2
+    found = []
+    for query in (f"usage?{days}", f"usage?{days}&raw=true"):
+        async with world.http.get(f"/api/v1/{query}", headers=READER) as answer:
+            found.append(UsageReport.model_validate_json(await answer.text()).rows)
+    assert found[0] == found[1] and [row.requests for row in found[0]] == [2]
+    async with world.http.get(f"/api/v1/archive?{days}&check=true", headers=READER) as answer:
+        report = ArchiveReport.model_validate_json(await answer.text())
+    assert report.enabled and [day.requests for day in report.days] == [2, 0]
+    assert [check.differences for check in report.checks] == [(), (), ()]
+    async with world.http.get("/api/v1/archive?namespace=demo", headers=READER) as answer:
+        assert (answer.status, "of all namespaces" in await answer.text()) == (400, True)
+    (tmp_path / "archive" / "manifests" / "00000001.json").write_text("")
+    async with world.http.get(f"/api/v1/archive?{days}", headers=READER) as answer:
+        assert (answer.status, "move it away" in await answer.text()) == (503, True)
+
+
+async def test_only_who_may_read_every_bill_is_told_what_is_archived(world: World) -> None:
+    async with world.http.get("/api/v1/archive", headers=READER) as answer:
+        assert answer.status == 403

@@ -30,6 +30,7 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
     told = parse([], {"ZEROTIDE_OTLP_ENDPOINT": "http://c:4318/v1/metrics/", "ZEROTIDE_OTLP_HEADERS": "a=b, c = d=e"})
     assert (told.otlp_endpoint, told.otlp_headers) == ("http://c:4318", {"a": "b", "c": "d=e"})
     assert (parse([], {}).otlp_endpoint, parse([], {}).otlp_interval_us) == ("", 60 * SECOND)
+    assert (parse([], {"ZEROTIDE_ARCHIVE": "/a"}).archive, parse([], {}).archive) == (Path("/a"), None)
     assert (parse([], {}).prices, parse([], {}).price_book) == (None, "default")
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from decimal import Decimal
 
 from zerotide.api.base import format_time, parse_time
 from zerotide.billing.focus import FocusReport
 from zerotide.billing.focus_columns import VERSIONS
 from zerotide.billing.rollups import UsageReport
-from zerotide.billing.statements import Evidence, Explanation, RateReport, Verification
+from zerotide.billing.statements import Check, Evidence, Explanation, RateReport, Verification
 from zerotide.cli.bill_csv import focus_rows
 from zerotide.cli.bill_period import add_period, checked, query_of
 from zerotide.cli.bill_text import money, monies
 from zerotide.cli.commands import Subparsers, declare
-from zerotide.cli.output import count, format_span, format_table
+from zerotide.cli.output import Printer, count, format_span, format_table
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
 
@@ -29,9 +30,13 @@ def add(bills: Subparsers) -> None:
         "usage",
         usage,
         "print requests and tokens by endpoint and consumer",
-        examples='zerotide bill usage -A --for "this year"',
+        text="Print requests and tokens by endpoint and consumer, from sums; with --raw from the requests\nthemselves, "
+        "which are read from the archive where there is one. The two are equal.",
+        examples="""zerotide bill usage -A --for "this year"
+            zerotide bill usage -A --for "last month" --raw""",
     )
     add_period(parser)
+    parser.add_argument("--raw", action="store_true", help="from the requests themselves instead of sums")
     parser = declare(
         bills,
         "explain",
@@ -78,7 +83,8 @@ def add(bills: Subparsers) -> None:
 async def usage(session: Session, args: argparse.Namespace) -> None:
     """Print a line for each endpoint and consumer."""
     printer = session.printer
-    report = await fetch(session, UsageReport, "usage", await query_of(session, args))
+    query = {**await query_of(session, args), **({"raw": "true"} if args.raw else {})}
+    report = await fetch(session, UsageReport, "usage", query)
     if printer.as_json:
         printer.json(report.dump())
         return
@@ -202,14 +208,19 @@ async def verify(session: Session, args: argparse.Namespace) -> int:
     if printer.as_json:
         printer.json(report.dump())
     else:
-        rows_ = [[check.law, str(check.checked), str(len(check.differences))] for check in report.checks]
-        printer.table(["LAW", "CHECKED", "BROKEN"], rows_, right="CHECKED BROKEN")
-        for check in report.checks:
-            for difference in check.differences:
-                printer.data(f"{check.law}: {difference}")
-        found = report.differences
-        printer.prose(f"{count(found, 'difference')}." if found else "Every law holds.")
+        print_checks(printer, report.checks)
     return DIFFERENCES if report.differences else 0
+
+
+def print_checks(printer: Printer, checks: Sequence[Check]) -> None:
+    """Print each law and what breaks it."""
+    rows = [[check.law, str(check.checked), str(len(check.differences))] for check in checks]
+    printer.table(["LAW", "CHECKED", "BROKEN"], rows, right="CHECKED BROKEN")
+    for check in checks:
+        for difference in check.differences:
+            printer.data(f"{check.law}: {difference}")
+    found = sum(len(check.differences) for check in checks)
+    printer.prose(f"{count(found, 'difference')}." if found else "Every law holds.")
 
 
 async def focus(session: Session, args: argparse.Namespace) -> None:

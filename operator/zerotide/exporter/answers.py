@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from zerotide.exporter.errors import StoreError
+from zerotide.exporter.errors import ArchiveError, StoreError
 from zerotide.exporter.intake import MAX_BODY
 
 
@@ -43,6 +43,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return refusal(error.status, error.reason, error.message)
     except StoreError as error:
         return refusal(503, "ServiceUnavailable", f"the ledger cannot be used now: {error}")
+    except ArchiveError as error:
+        return refusal(503, "ServiceUnavailable", f"the archive cannot be used now: {error}")
     except web.HTTPRequestEntityTooLarge:
         return refusal(413, "RequestEntityTooLarge", f"the body is larger than {MAX_BODY} bytes: send less at a time")
     except web.HTTPException as error:

@@ -4,6 +4,9 @@ ExporterError
 ├── SettingsError         flags or environment that make no sense
 ├── PriceFileError        a price file that cannot be read or is no price book
 ├── PushRefused           an OpenTelemetry collector that did not take metrics
+├── ArchiveError
+│   ├── ArchiveUnavailable    the archive's folder cannot be written or read now (disk full): try again
+│   └── ArchiveDamaged        what lies in the folder is no archive, or was changed
 └── StoreError
     ├── StoreUnavailable      the ledger cannot be written now (disk full, locked, closed): try again
     ├── StoreDamaged          the file is not a ledger, or is broken
@@ -28,6 +31,18 @@ class PriceFileError(ExporterError):
 
 class PushRefused(ExporterError):
     """An OpenTelemetry collector did not take metrics."""
+
+
+class ArchiveError(ExporterError):
+    """The archive failed."""
+
+
+class ArchiveUnavailable(ArchiveError):
+    """The archive cannot be written or read now; trying again later can help."""
+
+
+class ArchiveDamaged(ArchiveError):
+    """What lies in the archive's folder is no archive, or was changed: move it away, and it is written anew."""
 
 
 class StoreError(ExporterError):

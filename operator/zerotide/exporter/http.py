@@ -24,6 +24,7 @@ from zerotide.billing.reports import Report
 from zerotide.billing.whatif import rate_report
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
+from zerotide.exporter.archive.archive import Archive
 from zerotide.exporter.board import Board
 from zerotide.exporter.intake import MAX_BODY, read_delivery
 from zerotide.exporter.pricefile import load_market
@@ -32,9 +33,11 @@ from zerotide.exporter.questions import (
     Compose,
     Question,
     answer,
+    answer_archive,
     answer_explain,
     answer_focus,
     answer_invoice,
+    answer_raw,
     answer_usage,
     answer_verify,
 )
@@ -71,10 +74,11 @@ class Interface:
         registry: CollectorRegistry,
         alive: Callable[[], str],
         ready: Callable[[], str],
+        archive: Archive | None = None,
     ) -> None:
         self._writer, self._reader, self._prices, self._access = writer, reader, prices, access
         self._board, self._clock, self._registry = board, clock, registry
-        self._alive, self._ready = alive, ready
+        self._alive, self._ready, self._archive = alive, ready, archive
 
     def application(self) -> web.Application:
         """Return the application with all routes."""
@@ -87,7 +91,8 @@ class Interface:
         app.router.add_get("/api/v1/focus", self._focus)
         app.router.add_get("/api/v1/invoice", self._invoice)
         app.router.add_get("/api/v1/explain", partial(self._answer, answer_explain))
-        app.router.add_get("/api/v1/usage", partial(self._answer, answer_usage))
+        app.router.add_get("/api/v1/usage", self._usage)
+        app.router.add_get("/api/v1/archive", self._archived)
         app.router.add_get("/api/v1/verify", partial(self._answer, answer_verify))
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", partial(self._health, self._alive))
@@ -142,6 +147,18 @@ class Interface:
         """Invoice what was posted in the period; `timeZone` (absent: UTC) says whose months corrections are told by."""
         name = request.query.get("timeZone", "UTC")
         return await self._answer(partial(answer_invoice, time_zone=name), request)
+
+    async def _usage(self, request: web.Request) -> web.Response:
+        """Tell usage from sums; with `raw=true` from the requests themselves."""
+        raw = partial(answer_raw, archive=self._archive)
+        return await self._answer(raw if request.query.get("raw") == "true" else answer_usage, request)
+
+    async def _archived(self, request: web.Request) -> web.Response:
+        """Tell what is archived of all namespaces; with `check=true` read it all, and compare it with the ledger."""
+        if request.query.get("namespace") or request.query.get("endpoint"):
+            raise Refusal(400, "BadRequest", "an archive is of all namespaces: ask without namespace and endpoint")
+        check = request.query.get("check") == "true"
+        return await self._answer(partial(answer_archive, archive=self._archive, check=check), request)
 
     async def _report(self, compose: Compose, request: web.Request) -> web.Response:
         return await self._answer(partial(answer, compose=compose), request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +16,7 @@ from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, cover
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
+from zerotide.exporter.reading import ARCHIVED
 from zerotide.exporter.store import DayKey, OpenPod
 
 ENDS = [kind.value for kind in END_RANK]
@@ -120,6 +121,41 @@ def usage(db: Connection, namespace: str, endpoint: str, period: Period) -> dict
 def usage_raw(db: Connection, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
     """Return usage within a period from the requests themselves."""
     return _summed(db, [_RAW.format(low=period.start_us, high=period.end_us)], namespace, endpoint)
+
+
+def ended(db: Connection, period: Period) -> dict[int, int]:
+    """Return how many requests ended on each day."""
+    query = (
+        f"SELECT ended_us / {DAY} * {DAY}, count(*) FROM settlement WHERE ended_us >= :low AND ended_us < :high"
+        " GROUP BY 1"
+    )
+    return _by_day(db, query, period)
+
+
+def delivered(db: Connection, period: Period) -> dict[int, int]:
+    """Return how many requests of each day are in the sums."""
+    query = (
+        f"SELECT start_us, sum(requests)::bigint FROM usage_sum WHERE span_us = {DAY} AND start_us >= :low"
+        " AND start_us < :high GROUP BY 1"
+    )
+    return _by_day(db, query, period)
+
+
+def _by_day(db: Connection, query: str, period: Period) -> dict[int, int]:
+    rows = db.execute(text(query), {"low": period.start_us, "high": period.end_us})
+    return {row[0]: row[1] for row in rows}
+
+
+def requests(db: Connection, period: Period) -> Iterator[Sequence[Any]]:
+    """Yield the requests that ended in a period, each with the texts of its two records."""
+    query = (
+        f"SELECT {ARCHIVED} FROM settlement JOIN intent USING (request_id, attempt)"
+        " WHERE ended_us >= :low AND ended_us < :high"
+    )
+    # A day's requests are not to be had at once: the server keeps them, and gives them by the thousand.
+    stream = db.execution_options(yield_per=10_000)
+    for row in stream.execute(text(query), {"low": period.start_us, "high": period.end_us}):
+        yield tuple(row)
 
 
 def facts_of(db: Connection, pods: Iterable[OpenPod]) -> dict[str, list[Fact]]:

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, CursorResult, text
 from sqlalchemy.exc import DBAPIError
 
 from zerotide.billing.rating import Line, Period
+from zerotide.billing.rollups import DAY
 from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, added, charge_of
 from zerotide.exporter.errors import SealRefused
 from zerotide.exporter.pgwriting import add_to_series
-from zerotide.exporter.seals import ROW, SEAL, Late, Result, Run, links, rows_of
+from zerotide.exporter.seals import EVER, ROW, SEAL, Late, Result, Run, links, rows_of
 from zerotide.exporter.sqliteseals import FIRST
 
 Begin = Callable[[], AbstractContextManager[Connection]]
@@ -85,13 +86,23 @@ class PostgresSeals:
             _add(db, run)
         return True
 
-    def walk(self, visit: Callable[[Iterator[Link]], Result]) -> Result:
-        """Let a function see every bucket with its seal and its charges as they are stored, in order."""
+    def corrected(self, since_us: int) -> dict[int, int]:
+        """Return the days of UTC that were corrected by seals of buckets from an instant on, each with the newest."""
+        query = (
+            f"SELECT of_us / {DAY} * {DAY}, max(bucket_us) FROM charge WHERE bucket_us >= :since AND of_us < bucket_us"
+            " GROUP BY 1"
+        )
         with self._reading() as db:
-            seals = db.execute(text(f"SELECT {SEAL} FROM seal ORDER BY bucket_us, number"))
+            return {row[0]: row[1] for row in db.execute(text(query), {"since": since_us})}
+
+    def walk(self, visit: Callable[[Iterator[Link]], Result], period: Period = EVER) -> Result:
+        """Let a function see every bucket of a period with its seal and its charges as they are stored, in order."""
+        within = f"WHERE bucket_us >= {period.start_us} AND bucket_us < {period.end_us}"
+        with self._reading() as db:
+            seals = db.execute(text(f"SELECT {SEAL} FROM seal {within} ORDER BY bucket_us, number"))
             # Millions of rows are not to be had at once: the server keeps them, and gives them by the thousand.
             rows = db.execution_options(yield_per=1000).execute(
-                text(f"SELECT {_COLUMNS} FROM charge ORDER BY bucket_us")
+                text(f"SELECT {_COLUMNS} FROM charge {within} ORDER BY bucket_us")
             )
             return visit(links([Seal(*row) for row in seals], rows))
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -40,7 +41,7 @@ from zerotide.exporter.pgwriting import (
     label,
     move,
 )
-from zerotide.exporter.seals import Seals
+from zerotide.exporter.seals import Result, Seals
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
 
@@ -169,6 +170,21 @@ class PostgresStore:
         """Return the same, from the requests themselves."""
         with self._snapshot() as db:
             return pgreading.usage_raw(db, namespace, endpoint, period)
+
+    def ended(self, period: Period) -> dict[int, int]:
+        """Return how many requests ended on each day of UTC within a period of whole days."""
+        with self._snapshot() as db:
+            return pgreading.ended(db, period)
+
+    def delivered(self, period: Period) -> dict[int, int]:
+        """Return how many of them count as usage, from sums."""
+        with self._snapshot() as db:
+            return pgreading.delivered(db, period)
+
+    def read_requests(self, period: Period, visit: Callable[[Iterator[Sequence[Any]]], Result]) -> Result:
+        """Let a function see the requests that ended within a period, with the records as they came."""
+        with self._snapshot() as db:
+            return visit(pgreading.requests(db, period))
 
     def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
         """Return what is known of an endpoint's pods that lived in a period, with the requests begun in it."""

@@ -15,6 +15,8 @@ from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
 from zerotide.billing.rollups import rollup_check, usage_report
+from zerotide.exporter.archive.archive import Archive
+from zerotide.exporter.archive.checks import archive_report
 from zerotide.exporter.sealchecks import seal_checks
 from zerotide.exporter.store import Store
 
@@ -42,6 +44,20 @@ def answer_usage(store: Store, index: PriceIndex, question: Question) -> Report:
     """Return usage from sums; raise StoreError."""
     found = store.usage(question.namespace, question.endpoint, question.period)
     return usage_report(found, question.period, question.now_us)
+
+
+def answer_raw(store: Store, index: PriceIndex, question: Question, *, archive: Archive | None) -> Report:
+    """Return usage from the requests themselves, archived or not; raise StoreError and ArchiveError."""
+    where = (question.namespace, question.endpoint, question.period)
+    found = archive.usage(store, *where) if archive else store.usage_raw(*where)
+    return usage_report(found, question.period, question.now_us)
+
+
+def answer_archive(
+    store: Store, index: PriceIndex, question: Question, *, archive: Archive | None, check: bool
+) -> Report:
+    """Return what is archived; raise StoreError and ArchiveError."""
+    return archive_report(archive, store, question.period, question.now_us, check=check)
 
 
 def answer_verify(store: Store, index: PriceIndex, question: Question) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from zerotide.billing.facts import END_RANK, Fact
@@ -15,6 +15,11 @@ from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
 from zerotide.exporter.store import OpenPod
 
+ARCHIVED = (
+    "request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us, outcome,"
+    " input_tokens, cached_tokens, output_tokens, estimated, intent.record, settlement.record"
+)
+"""What is archived of a request: what is billed of it, and its records as they came."""
 _ENDS = ", ".join(f"'{kind.value}'" for kind in END_RANK)
 _ON = "pod_uid IN (SELECT value FROM json_each(?))"
 
@@ -80,6 +85,15 @@ def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> l
         tuple(values),
     )
     return list(map(Attempt._make, rows))
+
+
+def requests(db: sqlite3.Connection, period: Period) -> Iterator[tuple[Any, ...]]:
+    """Yield the requests that ended in a period, each with the texts of its two records."""
+    return db.execute(
+        f"SELECT {ARCHIVED} FROM settlement JOIN intent USING (request_id, attempt)"
+        " WHERE ended_us >= ? AND ended_us < ?",
+        period,
+    )
 
 
 def _found(

@@ -15,6 +15,9 @@ Counters = Mapping[tuple[str, tuple[str, ...]], Fraction]
 """What is added to counters, by their name and the values of their labels."""
 
 
+EVER = Period(-(2**62), 2**62)
+
+
 class Late(NamedTuple):
     """An endpoint whose sealed charges from an instant on may differ now; `number` grows with each new record."""
 
@@ -71,8 +74,11 @@ class Seals(Protocol):
         Raises SealRefused when the epoch is over.
         """
 
-    def walk(self, visit: Callable[[Iterator[Link]], Result]) -> Result:
-        """Let a function see every bucket with its seal and its charges as they are stored, in order."""
+    def corrected(self, since_us: int) -> dict[int, int]:
+        """Return the days of UTC that were corrected by seals of buckets from an instant on, each with the newest."""
+
+    def walk(self, visit: Callable[[Iterator[Link]], Result], period: Period = EVER) -> Result:
+        """Let a function see every bucket of a period with its seal and its charges as they are stored, in order."""
 
 
 SEAL = "number, bucket_us, sealed_us, epoch, book, previous, hash"

@@ -15,6 +15,8 @@ from prometheus_client.registry import CollectorRegistry
 from zerotide.api.names import LABEL_ACCELERATOR_CLASS, LABEL_ENDPOINT, MANAGER_EXPORTER
 from zerotide.api.scalars import SECOND
 from zerotide.exporter.access import Access
+from zerotide.exporter.archive.archive import Archive
+from zerotide.exporter.archive.task import ArchiveTask
 from zerotide.exporter.board import Board
 from zerotide.exporter.budgets import BudgetTask
 from zerotide.exporter.endpoints import EndpointWatch, class_name, wake_of
@@ -43,6 +45,9 @@ STALE_S = 180.0
 CONTEXT_WAIT_S = 10.0
 """How long pods wait for the first list of nodes and endpoints, which say what devices cost."""
 
+ARCHIVE_S = 3600.0
+"""How often it is looked whether there is something to archive."""
+
 GAUGES = {
     "zerotide_ledger_lag_seconds": "Age of the oldest fact that is not recorded yet, 0 when all are.",
     "zerotide_pods_awaiting_release": "Finished pods that still carry the meter's finalizer.",
@@ -60,6 +65,7 @@ class Service:
         self._prices = PriceWatch(client, settings.price_book, load_prices(settings.prices))
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._archiver: Threaded[Store] | None = None
         self.port = 0
         self._settled_us = 0
 
@@ -71,6 +77,7 @@ class Service:
         self._endpoints = EndpointWatch(self._client, self._writer, self._clock, self._board.mark)
         self._sealer = await self._open("ledger-sealer")
         self._keeper = await self._open("ledger-budgets")
+        self._archive = Archive(self._settings.archive) if self._settings.archive else None
         self._recorder = Recorder(self._client, MANAGER_EXPORTER, MANAGER_EXPORTER)
         self._budgets = BudgetTask(self._client, self._keeper, self._prices.current, self._recorder, self._clock)
         self._nodes = NodeWatch(self._client, self._settings.cluster)
@@ -112,6 +119,10 @@ class Service:
             ("events", self._recorder.run()),
         ):
             self._tasks.append(asyncio.create_task(run, name=name))
+        if self._archive:
+            self._archiver = await self._open("ledger-archiver")
+            archiving = ArchiveTask(self._archive, self._archiver, self._clock, interval_s=ARCHIVE_S)
+            self._tasks.append(asyncio.create_task(archiving.run(), name="archive"))
         if self._settings.otlp_endpoint:
             self._tasks.append(asyncio.create_task(self._pusher(shown).run(), name="push"))
 
@@ -131,6 +142,9 @@ class Service:
         await self._sealer.close()
         await self._reader.close()
         await self._writer.close()
+        if self._archiver:
+            # Last, since a day that has been begun is finished first.
+            await self._archiver.close()
 
     async def _open(self, name: str) -> Threaded[Store]:
         return await Threaded.open(lambda: open_store(self._settings), name)
@@ -150,6 +164,7 @@ class Service:
             registry=shown,
             alive=self._dead,
             ready=self._unready,
+            archive=self._archive,
         )
         runner = web.AppRunner(interface.application(), access_log=None, shutdown_timeout=10)
         await runner.setup()

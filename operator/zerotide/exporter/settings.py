@@ -22,7 +22,7 @@ from zerotide.kube.options import Flags
 
 @dataclass(frozen=True)
 class Settings:
-    """How one exporter runs. `prices` None means the price file that ships with the package.
+    """How one exporter runs. `prices` None means the price file that ships with the package, `archive` None no archive.
 
     `namespace` is where its Lease is, and `identity` its name there.
     """
@@ -31,6 +31,7 @@ class Settings:
     port: int
     ledger: Path
     database: str
+    archive: Path | None
     prices: Path | None
     price_book: str
     cluster: str
@@ -57,6 +58,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("port", str(PORT_ADMIN), "port to listen on, 0 for any free one")
     flags.add("ledger", "/var/lib/zerotide/ledger.sqlite", "file of the ledger, on a volume that outlives the pod")
     flags.add("database", "", "PostgreSQL to keep the ledger in, as postgresql://user@host/name; empty for the file")
+    flags.add("archive", "", "folder that closed days are written to as Parquet; empty for no archive")
     flags.add("prices", "", "price file, a PriceBook in YAML; empty for the one that ships with Zerotide")
     flags.add("price-book", "default", "PriceBook of the cluster that replaces the price file once it is there")
     flags.add("cluster", "local", "name of the cluster in the ledger's keys; never change it for a ledger")
@@ -78,6 +80,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         port=given.number("port"),
         ledger=Path(given.text("ledger")),
         database=_database(given.text("database")),
+        archive=given.path("archive"),
         prices=given.path("prices"),
         price_book=given.text("price-book"),
         cluster=given.text("cluster"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.schema import migrate
-from zerotide.exporter.seals import Seals
+from zerotide.exporter.seals import Result, Seals
 from zerotide.exporter.sqliteseals import SQLiteSeals
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
@@ -117,6 +117,21 @@ class SQLiteStore:
         """Return the same, from the requests themselves."""
         with self._snapshot():
             return sums.usage_raw(self._db, namespace, endpoint, period)
+
+    def ended(self, period: Period) -> dict[int, int]:
+        """Return how many requests ended on each day of UTC within a period of whole days."""
+        with self._guarded():
+            return sums.ended(self._db, period)
+
+    def delivered(self, period: Period) -> dict[int, int]:
+        """Return how many of them count as usage, from sums."""
+        with self._guarded():
+            return sums.delivered(self._db, period)
+
+    def read_requests(self, period: Period, visit: Callable[[Iterator[Sequence[Any]]], Result]) -> Result:
+        """Let a function see the requests that ended within a period, with the records as they came."""
+        with self._snapshot():
+            return visit(reading.requests(self._db, period))
 
     def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
         """Return what is known of an endpoint's pods that lived in a period, with the requests begun in it."""

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from zerotide.billing.rating import Line, Period
+from zerotide.billing.rollups import DAY
 from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, added, charge_of
 from zerotide.exporter.errors import SealRefused
-from zerotide.exporter.seals import ROW, SEAL, Counters, Late, Result, Run, links, rows_of
+from zerotide.exporter.seals import EVER, ROW, SEAL, Counters, Late, Result, Run, links, rows_of
 
 FIRST = (
     "SELECT min(born) FROM (SELECT min(created_us) AS born FROM pod UNION ALL SELECT min(created_us) FROM endpoint)"
@@ -82,11 +83,20 @@ class SQLiteSeals:
                 raise SealRefused(f"nothing is sealed: {error}") from error
         return True
 
-    def walk(self, visit: Callable[[Iterator[Link]], Result]) -> Result:
-        """Let a function see every bucket with its seal and its charges as they are stored, in order."""
+    def corrected(self, since_us: int) -> dict[int, int]:
+        """Return the days of UTC that were corrected by seals of buckets from an instant on, each with the newest."""
+        query = (
+            "SELECT of_us / ?1 * ?1, max(bucket_us) FROM charge WHERE bucket_us >= ?2 AND of_us < bucket_us GROUP BY 1"
+        )
         with self._reading():
-            seals = self._db.execute(f"SELECT {SEAL} FROM seal ORDER BY bucket_us, number")
-            rows = self._db.execute(f"SELECT bucket_us, {ROW} FROM charge ORDER BY bucket_us")
+            return dict(self._db.execute(query, (DAY, since_us)))
+
+    def walk(self, visit: Callable[[Iterator[Link]], Result], period: Period = EVER) -> Result:
+        """Let a function see every bucket of a period with its seal and its charges as they are stored, in order."""
+        within = "WHERE bucket_us >= ? AND bucket_us < ?"
+        with self._reading():
+            seals = self._db.execute(f"SELECT {SEAL} FROM seal {within} ORDER BY bucket_us, number", period)
+            rows = self._db.execute(f"SELECT bucket_us, {ROW} FROM charge {within} ORDER BY bucket_us", period)
             return visit(links((Seal(*row) for row in seals), rows))
 
     def _head(self) -> Seal | None:

@@ -6,9 +6,9 @@ already is left alone. Methods block; `threads.Threaded` runs them beside the ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.facts import Fact
@@ -16,7 +16,7 @@ from zerotide.billing.fold import Segment
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
-from zerotide.exporter.seals import Seals
+from zerotide.exporter.seals import Result, Seals
 
 Series = tuple[str, tuple[str, ...]]
 """A counter's name and the values of its labels."""
@@ -112,6 +112,15 @@ class Store(Protocol):
 
     def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
         """Return the same, from the requests themselves."""
+
+    def ended(self, period: Period) -> dict[int, int]:
+        """Return how many requests ended on each day of UTC within a period of whole days."""
+
+    def delivered(self, period: Period) -> dict[int, int]:
+        """Return how many of them count as usage, from sums."""
+
+    def read_requests(self, period: Period, visit: Callable[[Iterator[Sequence[Any]]], Result]) -> Result:
+        """Let a function see the requests that ended within a period, with the records as they came."""
 
     def starts(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
         """Return what is known of an endpoint's pods that lived in a period, with the requests begun in it.

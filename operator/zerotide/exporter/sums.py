@@ -57,6 +57,20 @@ def usage_raw(db: sqlite3.Connection, namespace: str, endpoint: str, period: Per
     return _summed(db, [_RAW], [*period], namespace, endpoint)
 
 
+def ended(db: sqlite3.Connection, period: Period) -> dict[int, int]:
+    """Return how many requests ended on each day."""
+    query = "SELECT ended_us / ?1 * ?1, count(*) FROM settlement WHERE ended_us >= ?2 AND ended_us < ?3 GROUP BY 1"
+    return dict(db.execute(query, (DAY, *period)))
+
+
+def delivered(db: sqlite3.Connection, period: Period) -> dict[int, int]:
+    """Return how many requests of each day are in the sums."""
+    query = (
+        "SELECT start_us, sum(requests) FROM usage_sum WHERE span_us = ? AND start_us >= ? AND start_us < ? GROUP BY 1"
+    )
+    return dict(db.execute(query, (DAY, *period)))
+
+
 def add_costs(db: sqlite3.Connection, costs: Mapping[DayKey, Fraction]) -> None:
     """Add to the costs of days; to be called within the transaction that settles the time that they are of."""
     where = "namespace = ? AND endpoint = ? AND day_us = ? AND currency = ?"
