@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bench.runtime.work import prompt_of
 
 TOKEN = "bench"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "ZEROTIDE_THREADS": "1"}
 LISTENING, STANDING_BY = re.compile(r"listening on port (\d+)"), re.compile(r"standing by()")
 
 
@@ -34,10 +35,10 @@ def spent(pid: int) -> float:
 
 
 class Server:
-    """A runtime process with one thread."""
+    """A runtime process with one thread, or another environment."""
 
-    def __init__(self, python: str, *flags: str) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ZEROTIDE_THREADS": "1", "ZEROTIDE_ADMIN_TOKEN": TOKEN}
+    def __init__(self, python: str, *flags: str, environment: Mapping[str, str] = ONE_THREAD) -> None:
+        environment = {**os.environ, **environment, "ZEROTIDE_ADMIN_TOKEN": TOKEN}
         command = [python, "-m", "zerotide_runtime", "--host", "127.0.0.1", "--port", "0", *flags]
         self.began = time.monotonic()
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
@@ -68,9 +69,9 @@ class Server:
 
 
 @contextmanager
-def server(python: str, *flags: str) -> Iterator[Server]:
+def server(python: str, *flags: str, environment: Mapping[str, str] = ONE_THREAD) -> Iterator[Server]:
     """Start a process, and kill it."""
-    made = Server(python, *flags)
+    made = Server(python, *flags, environment=environment)
     try:
         yield made
     finally:
@@ -94,12 +95,12 @@ def warm(python: str, model: str) -> tuple[Start, Start]:
     """Measure an adoption by a process that stands by, and its wake from sleep without weights."""
     with server(python, "--standby") as process:
         process.wait(STANDING_BY)
-        adopted = _ordered(process, "/admin/load", {"model": model})
+        adopted = ordered(process, "/admin/load", {"model": model})
         process.call("POST", "/sleep?level=2")
-        return adopted, _ordered(process, "/wake_up", None)
+        return adopted, ordered(process, "/wake_up", None)
 
 
-def _ordered(process: Server, path: str, content: Any) -> Start:
+def ordered(process: Server, path: str, content: Any) -> Start:
     before, began = spent(process.process.pid), time.monotonic()
     process.call("POST", path, content)
     ready = time.monotonic() - began

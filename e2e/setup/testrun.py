@@ -4,6 +4,7 @@ Many tests talk to real processes and clusters on two noisy cores: one that fail
 named as flaky when it passes then (hypothesis replays what it found, so a broken law fails again). What needs root on
 a Debian-like machine (the local cluster) is left out, loudly, where that is missing and no KUBECONFIG names one, and
 with KUBECONFIG what needs a cluster of this machine all the same; with ZEROTIDE_REQUIRE_ALL=1 that is an error instead.
+What needs a GPU is left out where there is none, and said, but never an error.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SECOND_TRY = ("unit", "runtime", "integration", "e2e")
 MOST_FLAKY = 8
 TESTS_FAILED = 1  # pytest's exit code for that and nothing worse
 LEFT_OUT = ROOT / ".build" / "left-out"
+NO_GPU = "no GPU here"  # as e2e/marks.py says
 
 
 def cluster_possible() -> str:
@@ -97,10 +99,17 @@ def main() -> int:
             print(f"\nmake test: stage `{name}` failed with code {code}", file=sys.stderr)
             break
     print("\nwhere the time went: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took), flush=True)
-    banner = left_out(why_not, sorted(set(LEFT_OUT.read_text().splitlines())))
-    if banner:
-        print(banner, file=sys.stderr)
-    return code or int(bool(banner and os.environ.get("ZEROTIDE_REQUIRE_ALL")))
+    left = [line.partition("\t") for line in sorted(set(LEFT_OUT.read_text().splitlines()))]
+    clusters = [name for reason, _, name in left if reason != NO_GPU]
+    for banner in (left_out(why_not, clusters), without_gpu(sum(reason == NO_GPU for reason, _, _ in left))):
+        if banner:
+            print(banner, file=sys.stderr)
+    return code or int(bool(left_out(why_not, clusters) and os.environ.get("ZEROTIDE_REQUIRE_ALL")))
+
+
+def without_gpu(count: int) -> str:
+    """Return the line that says how many tests need a GPU; empty where none was left out."""
+    return f"\nLEFT OUT: {count} tests of the runtime that need a GPU (tests/runtime/test_cuda.py)." if count else ""
 
 
 def left_out(why_not: str, tests: list[str]) -> str:

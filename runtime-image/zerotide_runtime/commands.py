@@ -59,6 +59,8 @@ def as_start_error(error: Exception) -> StartError:
     """Return the reason why a start failed, in the words of this package."""
     if isinstance(error, StartError):
         return error
+    if "CUDA out of memory" in str(error):
+        return OutOfMemory(f"the model does not fit into the GPU's memory: {error}; take a larger GPU")
     # torch says that memory is short with a plain RuntimeError.
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return OutOfMemory(f"the model does not fit into memory: {error}; raise resources.limits.memory")

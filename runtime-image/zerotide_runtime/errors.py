@@ -10,6 +10,7 @@ RuntimeFailure
 │   │   └── GGUFError
 │   ├── UnsupportedModel           UnsupportedModel
 │   ├── OutOfMemory                OutOfMemory
+│   ├── DeviceFailed               DeviceFailed: the GPU or its driver refuses a call
 │   ├── NoModel                    NoModel: an order that needs a model came to a process that stands by
 │   ├── ModelTaken                 ModelTaken: an order to take in a second one
 │   └── ListenError                ListenFailed
@@ -80,6 +81,12 @@ class OutOfMemory(StartError):
     """The model does not fit into this process's memory."""
 
     reason = "OutOfMemory"
+
+
+class DeviceFailed(StartError):
+    """The GPU or its driver refuses a call."""
+
+    reason = "DeviceFailed"
 
 
 class NoModel(StartError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit, room_for_blocks
+from zerotide_runtime.gpu.driver import has_gpu
 from zerotide_runtime.locate import parse_location, resolve
 from zerotide_runtime.settings import Settings
 from zerotide_runtime.startup import Startup
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from zerotide_runtime.engine.quick import QuickRunner
     from zerotide_runtime.engine.runner import Runner
 
-GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
 SWITCH_SECONDS = 0.0002
 
 
@@ -38,7 +38,7 @@ class Loading:
         self.device = "cpu"
         self.folder: Future[Path] = self._pool.submit(resolve, location, Path(settings.cache_dir))
         self._weights: Future[MappedWeights] | None = self._pool.submit(self._map)
-        self._pages: Future[None] = self._pool.submit(self._read, self._weights)
+        self._begin_to_read(self._weights)
         self.assets: Future[Assets] = self._pool.submit(self._load_assets)
         self.nbytes: Future[int] = self._pool.submit(lambda weights: weights.result().nbytes, self._weights)
 
@@ -50,6 +50,9 @@ class Loading:
         from zerotide_runtime.assets import load_assets
 
         return load_assets(self.folder.result())
+
+    def _begin_to_read(self, weights: Future[MappedWeights]) -> None:
+        self._pages: Future[None] = self._pool.submit(self._read, weights)
 
     def _read(self, weights: Future[MappedWeights]) -> None:
         weights.result().populate()
@@ -70,17 +73,15 @@ class Loading:
     def run(self) -> tuple[Execution, Succession | None]:
         """Put the model together, and say what is to follow; called on the engine's thread, again after each sleep."""
         set_threads(self.threads)
-        if self._weights is None:
-            self._weights = self._pool.submit(self._map)
-            self._pages = self._pool.submit(self._read, self._weights)
+        weights = self._again()
         # What is imported already is used at once.
-        if not has_gpu() and "torch" not in sys.modules:
+        if "torch" not in sys.modules:
             from zerotide_runtime.engine.execution import Succession
             from zerotide_runtime.engine.quick import QuickRunner, quick_can_run
 
-            if quick_can_run(self._weights.result()) and not self.assets.result().config.foreign:
+            if quick_can_run(weights) and not self.assets.result().config.foreign:
                 self._startup.mark("import")
-                quick = QuickRunner(self.assets.result().config, self._weights.result(), self.cache_tokens())
+                quick = QuickRunner(self.assets.result().config, weights, self.cache_tokens())
                 self._startup.mark("device")
                 self._pages.result()
                 # Else a step waits up to 5 ms after each of its products for an import to let go of the interpreter.
@@ -91,12 +92,18 @@ class Loading:
         from zerotide_runtime.engine.runner import Runner
 
         self._startup.mark("import")
-        config, weights = self.assets.result().config, self._weights.result()
+        config = self.assets.result().config
         runner = Runner.load(config, weights, self.cache_tokens(), self.threads, self._room_for_blocks())
         self._startup.mark("device")
         self._pages.result()
-        self.device = runner.device.type
         return runner, None
+
+    def _again(self) -> MappedWeights:
+        """Return the mapped weights, after a sleep without them anew."""
+        if self._weights is None:
+            self._weights = self._pool.submit(self._map)
+            self._begin_to_read(self._weights)
+        return self._weights.result()
 
     def _foreign(self) -> Execution:
         from zerotide_runtime.engine.foreign import ForeignRunner
@@ -123,16 +130,9 @@ class Loading:
         if level >= 2:
             self._weights = None
         gc.collect()  # threads and what they run refer to each other
-        if "torch" in sys.modules and self.device != "cpu":
-            sys.modules["torch"].cuda.empty_cache()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
         if trim is not None:
             trim(0)
-
-
-def has_gpu() -> bool:
-    """Tell whether there is a GPU to compute on, as far as one can tell without torch."""
-    return any(Path(device).exists() for device in GPU_DEVICES)
 
 
 def set_threads(threads: int) -> None:
@@ -146,12 +146,17 @@ def set_threads(threads: int) -> None:
 def import_ahead(threads: int) -> None:
     """Import what any model will need, for a process that waits for one."""
     set_threads(threads)
-    import zerotide_runtime.assets
-    import zerotide_runtime.engine.quick
 
     if has_gpu():
-        import torch
+        from zerotide_runtime.gpu.loading import import_gpu_ahead
 
-        import zerotide_runtime.engine.runner  # noqa: F401
+        import_gpu_ahead()
 
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+
+def begin_to_load(settings: Settings, startup: Startup) -> Loading:
+    """Send a model on its way: to the GPU where there is one."""
+    if not has_gpu():
+        return Loading(settings, startup)
+    from zerotide_runtime.gpu.loading import GpuLoading
+
+    return GpuLoading(settings, startup)

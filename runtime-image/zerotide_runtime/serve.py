@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.limits import cpu_threads
 from zerotide_runtime.errors import ModelTaken, NoModel
-from zerotide_runtime.loading import Loading, import_ahead
+from zerotide_runtime.loading import Loading, begin_to_load, import_ahead
 from zerotide_runtime.locate import parse_location
 from zerotide_runtime.port import open_socket
 from zerotide_runtime.server.admin import Admin, Order
@@ -82,7 +82,7 @@ class Process:
 
     def _begin(self) -> None:
         """Start to load the model."""
-        self._loading = Loading(self._settings, self._startup)
+        self._loading = begin_to_load(self._settings, self._startup)
         self._engine.start()
         self._start_task(self._provide(self._loading))
 

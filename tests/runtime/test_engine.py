@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from zerotide_runtime.assets import load_assets
 from zerotide_runtime.engine.batch import Batch, Move
-from zerotide_runtime.engine.engine import PREFILL_TOKENS, Engine
+from zerotide_runtime.engine.engine import Engine
+from zerotide_runtime.engine.execution import PREFILL_TOKENS
 from zerotide_runtime.engine.request import Choice, Event, FailureEvent, Report, Sampling, Sequence, TokenEvent
 from zerotide_runtime.engine.runner import Runner
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
@@ -231,7 +232,7 @@ def test_a_sequence_that_waits_can_be_cancelled(tiny: Path) -> None:
 
 def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Running(tiny) as running:
-        healthy = running.runner.prefill
+        healthy = running.runner.prefill_one
         long, events = make([1, 2], 400)
         doomed, doom = make([66, 1], 5)
 
@@ -240,7 +241,7 @@ def test_a_failed_pass_ends_its_own_sequences_only(tiny: Path, monkeypatch: pyte
                 raise MemoryError("no room")
             return healthy(row, sequence, limit)
 
-        monkeypatch.setattr(running.runner, "prefill", prefill)
+        monkeypatch.setattr(running.runner, "prefill_one", prefill)
         running.engine.submit(long)
         running.engine.submit(doomed)
         assert doom.get(timeout=WAIT) == FailureEvent("MemoryError: no room")

@@ -22,6 +22,15 @@ class Move:
     length: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """What to compute next of a prompt: up to `limit` tokens of the sequence in a row."""
+
+    row: int
+    sequence: Sequence
+    limit: int
+
+
 @dataclass
 class Batch:
     """The sequences in hand; `max_rows` bounds how many run at once."""
@@ -46,9 +55,15 @@ class Batch:
         """Count the positions that the longest running sequence takes up."""
         return max((sequence.length for sequence in self.running), default=0)
 
-    def prefilling(self) -> Sequence | None:
-        """Return the first sequence that lacks more than its newest token."""
-        return next((s for s in self.running if s.length - s.cached > 1), None)
+    def prompts(self, budget: int, most: int) -> list[Part]:
+        """Return up to `most` sequences that lack more than their newest token, with `budget` tokens between them."""
+        parts: list[Part] = []
+        for row, sequence in enumerate(self.running):
+            missing = sequence.length - sequence.cached
+            if missing > 1 and budget > 0 and len(parts) < most:
+                parts.append(Part(row, sequence, min(missing, budget)))
+                budget -= missing
+        return parts
 
     def remove(self, sequence: Sequence) -> Move | None:
         """Take a running sequence out; return the row to move into the gap, if there is one."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CALM_SECONDS = 1.0  # without work, after which the quick path's successor is made while nobody is delayed by it
-PREFILL_TOKENS = 512  # a step's share of prompts, so that running answers do not stall behind a long one
 
 
 class Observer(Protocol):
@@ -240,17 +239,23 @@ class Engine:
             hopeless.sink(FailureEvent(f"out of memory for {hopeless.length} tokens; ask for less, or raise the limit"))
 
     def _prefill(self, runner: Execution) -> None:
-        budget = PREFILL_TOKENS
-        while budget > 0 and (sequence := self._batch.prefilling()) is not None:
-            row, before, started = self._batch.running.index(sequence), sequence.cached, self._clock()
+        budget, most = runner.prefill_tokens, runner.prefill_rows
+        while budget > 0 and (parts := self._batch.prompts(budget, most)):
+            sequences, started = [part.sequence for part in parts], self._clock()
+            before = sum(sequence.cached for sequence in sequences)
             try:
-                choice = runner.prefill(row, sequence, budget)
+                choices = runner.prefill(parts)
             except Exception as error:
-                self._fail(runner, "prefill", [sequence], error)
+                if len(parts) > 1:  # memory may do for one at a time, and else the others are not to blame
+                    log.warning("%d prompts failed together, and are tried one by one: %s", len(parts), error)
+                    most = 1
+                    continue
+                self._fail(runner, "prefill", sequences, error)
                 return
-            self._observer.stepped("prefill", 1, int(choice is not None), self._clock() - started)
-            budget -= sequence.cached - before
-            self._accept(runner, "prefill", [(sequence, choice)])
+            complete = sum(choice is not None for choice in choices)
+            self._observer.stepped("prefill", len(parts), complete, self._clock() - started)
+            budget -= sum(sequence.cached for sequence in sequences) - before
+            self._accept(runner, "prefill", list(zip(sequences, choices, strict=True)))
 
     def _decode(self, runner: Execution) -> None:
         running = list(self._batch.running)

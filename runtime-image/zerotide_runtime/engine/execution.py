@@ -6,8 +6,26 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from zerotide_runtime.engine.batch import Part
 from zerotide_runtime.engine.kv import Cache, KVCache
 from zerotide_runtime.engine.request import Choice, Sequence
+
+PREFILL_TOKENS = 512  # of a processor's step
+
+
+class OneByOne:
+    """The prompts of an execution that computes them one after the other."""
+
+    prefill_tokens = PREFILL_TOKENS
+    prefill_rows = 1
+
+    def prefill(self, parts: list[Part]) -> list[Choice | None]:
+        """Compute parts of prompts; return the next token of each sequence of which no token is missing then."""
+        return [self.prefill_one(part.row, part.sequence, part.limit) for part in parts]
+
+    def prefill_one(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
+        """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
+        raise NotImplementedError
 
 
 class Execution(Protocol):
@@ -22,8 +40,18 @@ class Execution(Protocol):
         """Tell whether a sequence can run here."""
         ...
 
-    def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
-        """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
+    @property
+    def prefill_tokens(self) -> int:
+        """A step's share of prompts, so that running answers do not stall behind a long one."""
+        ...
+
+    @property
+    def prefill_rows(self) -> int:
+        """How many prompts `prefill` is given at once."""
+        ...
+
+    def prefill(self, parts: list[Part]) -> list[Choice | None]:
+        """Compute parts of prompts; return the next token of each sequence of which no token is missing then."""
         ...
 
     def decode(self, running: list[Sequence]) -> list[Choice | None]:

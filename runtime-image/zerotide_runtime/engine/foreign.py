@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.execution import OneByOne
 from zerotide_runtime.engine.request import Choice, Sequence
 from zerotide_runtime.errors import InvalidModel, UnsupportedModel
 
@@ -70,7 +71,7 @@ class ForeignCache:
         self.rows.clear()
 
 
-class ForeignRunner:
+class ForeignRunner(OneByOne):
     """A model that transformers computes."""
 
     def __init__(self, folder: Path, cache_tokens: int, threads: int) -> None:
@@ -93,7 +94,7 @@ class ForeignRunner:
         """Tell that every sequence can run here."""
         return True
 
-    def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
+    def prefill_one(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
         import torch
         from transformers import DynamicCache
@@ -117,4 +118,4 @@ class ForeignRunner:
 
     def decode(self, running: list[Sequence]) -> list[Choice | None]:
         """Compute one token of every running sequence; one that is still in its prompt gets no next token."""
-        return [self.prefill(row, sequence, 1) for row, sequence in enumerate(running)]
+        return [self.prefill_one(row, sequence, 1) for row, sequence in enumerate(running)]

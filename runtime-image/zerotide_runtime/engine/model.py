@@ -78,6 +78,8 @@ class Llama:
         return [*itertools.chain(*blocks), self._head]
 
     def _norm(self, values: Tensor, weight: Tensor) -> Tensor:
+        if weight.dtype != values.dtype:
+            return F.rms_norm(values.to(weight.dtype), weight.shape, weight, self.config.norm_epsilon).to(values.dtype)
         return F.rms_norm(values, (values.shape[-1],), weight, self.config.norm_epsilon)
 
     def _activate(self, gate: Tensor) -> Tensor:
@@ -142,6 +144,6 @@ def rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rotary_tables(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return cosines and sines, [context, head_dim / 2]."""
-    frequencies = torch.from_numpy(rotary_frequencies(config))
-    angles = torch.outer(torch.arange(config.context, dtype=torch.float32), frequencies)
-    return angles.cos().to(device, dtype), angles.sin().to(device, dtype)
+    frequencies = torch.from_numpy(rotary_frequencies(config)).to(device)
+    angles = torch.outer(torch.arange(config.context, dtype=torch.float32, device=device), frequencies)
+    return angles.cos().to(dtype), angles.sin().to(dtype)

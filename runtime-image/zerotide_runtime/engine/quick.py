@@ -12,6 +12,7 @@ import numpy as np
 
 from zerotide_runtime.engine.arrays import ArrayReader, Floats
 from zerotide_runtime.engine.config import SILU, ModelConfig
+from zerotide_runtime.engine.execution import OneByOne
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, build_weights
 from zerotide_runtime.engine.quick_sampler import choose, understands
@@ -34,7 +35,7 @@ class Span:
     end: int
 
 
-class QuickRunner:
+class QuickRunner(OneByOne):
     """A model that runs without torch."""
 
     def __init__(self, config: ModelConfig, weights: MappedWeights, cache_tokens: int) -> None:
@@ -47,7 +48,7 @@ class QuickRunner:
         """Tell whether a sequence asks for nothing that this path does not know."""
         return understands(sequence)
 
-    def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
+    def prefill_one(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
         tokens = sequence.uncached(limit)
         end = sequence.cached + len(tokens)

@@ -1,10 +1,11 @@
-"""Run a batch's forward passes: the only part of the engine that holds tensors."""
+"""Run a batch's forward passes on a processor: the only part of the engine that holds tensors."""
 
 from __future__ import annotations
 
 import torch
 
 from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.execution import OneByOne
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Weights, build_weights
 from zerotide_runtime.engine.linear import BLOCKS_PAY_FROM, blocks_are_known
@@ -19,7 +20,7 @@ LAID_OUT_AT_ONCE = 4
 PROMPT_ODDS_TOKENS = 64  # their logits are a vocabulary wide each
 
 
-class Runner:
+class Runner(OneByOne):
     """A loaded model and its cache."""
 
     def __init__(
@@ -36,12 +37,10 @@ class Runner:
     def load(
         cls, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int, blocks: bool = True
     ) -> Runner:
-        """Put a model together on the best device there is; `blocks` allows its weights to be there twice."""
+        """Put a model together on the processor; `blocks` allows its weights to be there twice."""
         # CPUs without bfloat16 arithmetic run it several times slower than float32.
-        device, dtype = torch.device("cpu"), torch.float32
-        if torch.cuda.is_available():
-            device, dtype = torch.device("cuda"), torch.bfloat16
-        return cls(config, build_weights(config, TensorReader(weights, dtype, device)), cache_tokens, threads, blocks)
+        reader = TensorReader(weights, torch.float32, torch.device("cpu"))
+        return cls(config, build_weights(config, reader), cache_tokens, threads, blocks)
 
     @classmethod
     def beside(cls, quick: QuickRunner, cache_tokens: int, threads: int, blocks: bool = True) -> Runner:
@@ -56,7 +55,7 @@ class Runner:
         """Tell that every sequence can run here."""
         return True
 
-    def prefill(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
+    def prefill_one(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
         every = sequence.report.prompt
         tokens = sequence.uncached(min(limit, PROMPT_ODDS_TOKENS) if every else limit)

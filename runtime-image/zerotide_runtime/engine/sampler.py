@@ -29,13 +29,12 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Choice]:
     if drawn:
         settings = [sequences[row].sampling for row in drawn]
         temperatures = torch.tensor([s.temperature for s in settings], device=logits.device)
-        logits[drawn] = logits[drawn] / temperatures[:, None]
-        for row, setting in zip(drawn, settings, strict=True):
-            _truncate(logits[row], setting)
+        logits[drawn] = _truncated(logits[drawn] / temperatures[:, None], settings)
     logprobs = torch.log_softmax(logits, dim=-1)
     chosen = logprobs.max(dim=-1).indices  # as argmax, in half the time
-    for row in drawn:
-        chosen[row] = _draw(logprobs[row], sequences[row].rng.random())
+    if drawn:
+        points = torch.tensor([sequences[row].rng.random() for row in drawn], dtype=torch.float64)
+        chosen[drawn] = _draw(logprobs[drawn], points.to(logits.device))
     for row, odds in raw.items():
         logprobs[row] = odds
     picked = logprobs.gather(1, chosen[:, None])[:, 0]
@@ -110,32 +109,39 @@ def _penalise(logits: Tensor, sequence: Sequence) -> None:
         logits[tokens] -= times * setting.frequency_penalty + setting.presence_penalty
 
 
-def _truncate(logits: Tensor, setting: Sampling) -> None:
-    """Rule out all but the `top_k` likeliest tokens, of those all but the fewest that hold `top_p` of the odds,
-    and of those all but the ones whose surprise is the most usual and that hold `typical_p`."""
-    if 0 < setting.top_k < logits.shape[-1]:
-        threshold = logits.topk(setting.top_k).values[-1]
-        logits.masked_fill_(logits < threshold, -math.inf)
-    if setting.top_p < 1.0:
-        order = logits.argsort(descending=True)
-        _keep_share(logits, order, setting.top_p)
-    if setting.typical_p < 1.0:
-        logprobs = torch.log_softmax(logits, dim=-1)
-        entropy = -(logprobs.exp() * logprobs).nansum()
-        _keep_share(logits, (entropy + logprobs).abs().argsort(), setting.typical_p)
+def _truncated(logits: Tensor, settings: list[Sampling]) -> Tensor:
+    """Rule out all but the `top_k` likeliest tokens of each row, of those all but the fewest that hold `top_p` of the
+    odds, and of those all but the ones whose surprise is the most usual and that hold `typical_p`."""
+    few = [row for row, setting in enumerate(settings) if 0 < setting.top_k < logits.shape[-1]]
+    if few:
+        counts = torch.tensor([settings[row].top_k for row in few], device=logits.device)
+        likeliest = logits[few].topk(max(settings[row].top_k for row in few)).values
+        thresholds = likeliest.gather(1, counts[:, None] - 1)
+        logits[few] = logits[few].masked_fill(logits[few] < thresholds, -math.inf)
+    nucleus = [row for row, setting in enumerate(settings) if setting.top_p < 1.0]
+    if nucleus:
+        shares = [settings[row].top_p for row in nucleus]
+        logits[nucleus] = _keep_share(logits[nucleus], logits[nucleus].argsort(descending=True), shares)
+    typical = [row for row, setting in enumerate(settings) if setting.typical_p < 1.0]
+    if typical:
+        logprobs = torch.log_softmax(logits[typical], dim=-1)
+        entropy = -(logprobs.exp() * logprobs).nansum(dim=-1, keepdim=True)
+        shares = [settings[row].typical_p for row in typical]
+        logits[typical] = _keep_share(logits[typical], (entropy + logprobs).abs().argsort(), shares)
+    return logits
 
 
-def _keep_share(logits: Tensor, order: Tensor, share: float) -> None:
-    """Rule out all tokens but the first in `order` that together reach a share of the odds; one always stays."""
-    odds = logits.softmax(dim=-1)[order]
+def _keep_share(logits: Tensor, order: Tensor, shares: list[float]) -> Tensor:
+    """Rule out all tokens of a row but the first in `order` that together reach a share of the odds; one stays."""
+    odds = logits.softmax(dim=-1).gather(1, order)
     # A token stays where those before it do not reach the share yet.
-    excess = odds.cumsum(dim=-1) - odds >= share
-    excess[0] = False
-    logits[order[excess]] = -math.inf
+    excess = odds.cumsum(dim=-1) - odds >= torch.tensor(shares, device=logits.device)[:, None]
+    excess[:, 0] = False
+    return logits.masked_fill(torch.zeros_like(excess).scatter(1, order, excess), -math.inf)
 
 
-def _draw(logprobs: Tensor, point: float) -> Tensor:
-    """Return the token whose share of the unit interval holds `point`: one number a token, on any device."""
+def _draw(logprobs: Tensor, points: Tensor) -> Tensor:
+    """Return each row's token whose share of the unit interval holds its point: one number a token, on any device."""
     reached = logprobs.double().exp().cumsum(dim=-1)
-    token = torch.searchsorted(reached, reached[-1] * point, right=True)
-    return token.clamp(max=logprobs.shape[-1] - 1)
+    tokens = torch.searchsorted(reached, reached[:, -1:] * points[:, None], right=True)[:, 0]
+    return tokens.clamp(max=logprobs.shape[-1] - 1)

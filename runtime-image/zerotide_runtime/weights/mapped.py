@@ -31,25 +31,30 @@ class MappedTensor:
 
 
 class MappedWeights:
-    """A model's weight files in memory, and its tensors by name."""
+    """A model's weight files in memory, and its tensors by name.
+
+    `files` are their paths and where in each the first tensor begins; `buffers` are in the same order.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.tensors: dict[str, MappedTensor] = {}
-        self._buffers: list[mmap.mmap] = []
+        self.buffers: list[mmap.mmap] = []
+        self.files: list[tuple[Path, int]] = []
         for path in weight_files(folder):
             entries = read_header(path)
+            self.files.append((path, min((entry.begin for entry in entries.values()), default=0)))
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
                 # Private: nothing written here could ever reach the file.
                 buffer = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-            self._buffers.append(buffer)
+            self.buffers.append(buffer)
             for name, entry in entries.items():
                 self.tensors[name] = MappedTensor(buffer, entry.dtype, entry.shape, entry.begin, entry.end)
 
     @property
     def nbytes(self) -> int:
         """Return the size of all files."""
-        return sum(len(buffer) for buffer in self._buffers)
+        return sum(len(buffer) for buffer in self.buffers)
 
     def populate(self) -> None:
         """Read all pages and map them, so that the first forward pass does not stop for each.
@@ -58,7 +63,7 @@ class MappedWeights:
         """
         libc = ctypes.CDLL(None, use_errno=True)  # releases the interpreter's lock during the call
         libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for buffer in self._buffers:
+        for buffer in self.buffers:
             anchor = ctypes.c_char.from_buffer(buffer)
             start = ctypes.addressof(anchor)
             for offset in range(0, len(buffer), STRIDE):

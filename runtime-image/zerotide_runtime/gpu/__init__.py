@@ -1,0 +1,1 @@
+"""What runs on a GPU: its memory, the way of the weights into it, and the engine's passes there."""

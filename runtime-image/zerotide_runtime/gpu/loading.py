@@ -1,0 +1,129 @@
+"""The steps that lead to a model on a GPU: its weights are copied there while torch is imported."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerotide_runtime.engine.config import MODEL_TYPES
+from zerotide_runtime.gpu.driver import Driver
+from zerotide_runtime.gpu.limits import gpu_cache_tokens
+from zerotide_runtime.gpu.upload import DeviceFile, upload
+from zerotide_runtime.loading import Loading, set_threads
+from zerotide_runtime.settings import Settings
+from zerotide_runtime.startup import Startup
+from zerotide_runtime.weights.mapped import MappedWeights
+
+if TYPE_CHECKING:
+    from zerotide_runtime.engine.execution import Execution, Succession
+
+FEWEST_THREADS = 2  # they wait more than they work
+
+
+class Gpu(NamedTuple):
+    """A device, the memory that was free before anything of ours was there, and the size of what it computes with."""
+
+    driver: Driver
+    free: int
+    item_size: int
+
+
+def open_gpu() -> Gpu:
+    """Return the device, with its context."""
+    driver = Driver()
+    return Gpu(driver, driver.free_bytes, 2 if driver.halves else 4)
+
+
+class GpuLoading(Loading):
+    """A model on its way into a GPU's memory."""
+
+    def __init__(self, settings: Settings, startup: Startup) -> None:
+        self._files: Future[list[DeviceFile]] | None = None
+        super().__init__(settings, startup)
+        assert self._weights is not None
+        self._elements: Future[int] = self._pool.submit(_elements, self._weights)
+        self.device = "cuda"
+
+    def _begin_to_read(self, weights: Future[MappedWeights]) -> None:
+        if not hasattr(self, "_gpu"):
+            self._gpu: Future[Gpu] = self._pool.submit(open_gpu)
+        self._files = self._pool.submit(self._upload, weights)
+        self._pages = self._pool.submit(lambda: None)
+
+    def _upload(self, weights: Future[MappedWeights]) -> list[DeviceFile]:
+        files: list[DeviceFile] = []
+        if computed_here(self.folder.result()):
+            files = upload(self._gpu.result().driver, weights.result().files, max(FEWEST_THREADS, self.threads))
+        self._startup.mark("read")
+        return files
+
+    def cache_tokens(self) -> int:
+        """Return the room for keys and values on the device."""
+        config, gpu = self.assets.result().config, self._gpu.result()
+        if config.foreign:
+            return super().cache_tokens()
+        return gpu_cache_tokens(
+            free=gpu.free,
+            weights=self._elements.result() * gpu.item_size,
+            per_token=config.kv_bytes_per_token(gpu.item_size),
+            layers=config.layers,
+            vocabulary=config.vocabulary,
+            rows=self._settings.max_batch,
+            wanted=self._settings.kv_cache_bytes,
+        )
+
+    def run(self) -> tuple[Execution, Succession | None]:
+        """Put the model together; called on the engine's thread, again after each sleep."""
+        set_threads(self.threads)
+        weights = self._again()
+        if self._files is None:
+            assert self._weights is not None
+            self._begin_to_read(self._weights)
+        config = self.assets.result().config
+        if config.foreign:
+            return self._foreign(), None
+        import torch
+
+        from zerotide_runtime.gpu.runner import GpuRunner
+        from zerotide_runtime.gpu.warm import warm_up
+
+        self._startup.mark("import")
+        torch.set_num_threads(self.threads)
+        warm_up(config)
+        assert self._files is not None
+        files, self._files = self._files.result(), None  # the tensors alone hold them from now on
+        runner = GpuRunner.load(config, weights, files, self.cache_tokens(), self._settings.max_batch)
+        self._startup.mark("device")
+        return runner, None
+
+    def release(self, level: int) -> None:
+        """Give the device's memory back: at level 1 the weights stay in the host's."""
+        self._files = None
+        gc.collect()
+        import torch
+
+        torch.cuda.empty_cache()
+        super().release(level)
+
+
+def computed_here(folder: Path) -> bool:
+    """Tell whether this engine computes the model in a folder; a folder without a config is somebody else's error."""
+    try:
+        return json.loads((folder / "config.json").read_text()).get("model_type") in MODEL_TYPES
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _elements(weights: Future[MappedWeights]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in weights.result().tensors.values())
+
+
+def import_gpu_ahead() -> None:
+    """Import what any model will need, and have the device ready for it."""
+    from zerotide_runtime.gpu.warm import warm_up
+
+    warm_up()
