@@ -155,6 +155,11 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         pinnedReplicas=integer(0, 3),
         concurrency=part(target=integer(1, 40), limit=integer(0, 40)),
         engineQueue=part(target=integer(1, 100)),
+        ping=part(
+            interval=duration("10s"),
+            path=among("/v1/embeddings", "/a", odd=("a", "/a/../b", "/a?b", "")),
+            body=among('{"input": "a"}', "x" * 4096, odd=("", "x" * 4097)),
+        ),
         tokensInFlight=part(target=integer(1, 10_000)),
         queueDelay=part(target=duration("10ms", "10m")),
         idle=part(policy=among("Fixed", "Learned", odd=("Guessed",)), timeout=duration("5s")),

@@ -89,6 +89,32 @@ def test_rules_of_grpc(engine: str, request_: dict[str, Any], message: str) -> N
         InferenceEndpoint.parse(spec)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "ping", "message"),
+    [
+        ({"engine": "custom", "image": "a"}, {}, "scaling.ping.path must be given where runtime.engine is custom"),
+        ({}, {"body": "{}"}, "must have a path where it has a body"),
+        ({}, {"interval": "9s"}, "scaling.ping.interval"),
+        ({"engine": "custom", "image": "a"}, {"path": "/warm"}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_rules_of_pings(runtime: dict[str, Any], ping: dict[str, Any], message: str) -> None:
+    spec = endpoint({**MINIMAL, "runtime": runtime, "scaling": {"ping": {"interval": "1m", **ping}}})
+    if not message:
+        assert InferenceEndpoint.parse(spec).spec.scaling.calls_replicas
+        return
+    with pytest.raises(InvalidObject, match=message):
+        InferenceEndpoint.parse(spec)
+
+
+def test_grpc_is_not_pinged() -> None:
+    runtime = {"engine": "custom", "image": "a", "protocol": "GRPC"}
+    scaling, request = {"ping": {"interval": "1m", "path": "/a"}}, {"extraPaths": ["/a.B/C"]}
+    with pytest.raises(InvalidObject, match=r"scaling.ping must be absent where runtime.protocol is GRPC"):
+        InferenceEndpoint.parse(endpoint({**MINIMAL, "runtime": runtime, "scaling": scaling, "request": request}))
+
+
 def test_no_limit_lets_any_target_be() -> None:
     concurrency = {"target": 100, "limit": 0}
     assert Spec.model_validate({**MINIMAL, "scaling": {"concurrency": concurrency}}).scaling.concurrency.target == 100

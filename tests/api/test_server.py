@@ -137,6 +137,12 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
             {**MODEL, "runtime": {"engine": "llamacpp"}, "scaling": {"tokensInFlight": {"target": 9}}},
             "spec.scaling.tokensInFlight: Invalid value: scaling.tokensInFlight must be absent where runtime.engine is",
         ),
+        (
+            {**MODEL, "runtime": {"engine": "custom", "image": "a"}, "scaling": {"ping": {"interval": "1m"}}},
+            "spec.scaling.ping: Invalid value: scaling.ping.path must be given where runtime.engine is custom",
+        ),
+        ({**MODEL, "scaling": {"ping": {"interval": "1s"}}}, "spec.scaling.ping.interval: Invalid value"),
+        ({**MODEL, "scaling": {"ping": {"interval": "1m", "body": "{}"}}}, "must have a path where it has a body"),
         ({**MODEL, "hold": {"coldTimeout": "1h"}}, "spec.hold.coldTimeout: Invalid value: hold.coldTimeout must not"),
         ({**MODEL, "hold": {"maxBytes": "1Mi"}}, "spec.hold.maxBytes: Invalid value: hold.maxBytes must not"),
         ({**MODEL, "routing": {"policy": "RoundRobin"}}, "spec.routing.policy: Unsupported value"),

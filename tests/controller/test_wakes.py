@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -98,6 +100,30 @@ async def test_engines_are_asked_how_many_tokens_are_in_flight(rig: Rig) -> None
     found = await rig.until(INFERENCE_ENDPOINTS, namespace, "a", lambda obj: told(obj) == 3)
     assert found is not None
     assert "tokens in flight at 5000" in found["status"]["lastDecision"]["message"]
+
+
+async def test_pings_are_no_demand(rig: Rig) -> None:
+    """A replica that nobody asks anything is pinged, and sleeps at its idle timeout all the same."""
+    before = await pings(rig)
+    scaling = {"idle": {"timeout": "16s"}, "ping": {"interval": "10s", "path": "/warm"}}
+    namespace = await asleep(rig, scaling=scaling)
+    await rig.wake(namespace, "a")
+    await rig.state(namespace, "a", "Awake", timeout=60)
+    served = rig.clock.now_us()
+    deployment = await rig.replicas(namespace, "a", 0)
+    took = (rig.clock.now_us() - served) / 1e6
+    assert 15.0 < took < 18.5, deployment
+    assert await pings(rig) == before + 1
+
+
+async def pings(rig: Rig) -> int:
+    """Return how many pings replicas have answered."""
+    script = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+    url = f"http://127.0.0.1:{rig.operator.admin_port}/metrics"
+    asked = rig.cluster.run_inside([sys.executable, "-c", script, url], stdout=subprocess.PIPE)
+    page, _ = await asyncio.to_thread(asked.communicate)
+    found = [line for line in page.decode().splitlines() if line.startswith('zerotide_pings_total{outcome="answered"}')]
+    return int(float(found[0].split()[1])) if found else 0
 
 
 def told(obj: dict[str, Any] | None) -> int:

@@ -81,5 +81,6 @@ def test_the_operator_may_come_in_where_it_is_to_ask() -> None:
         return [each["app.kubernetes.io/component"] for each in selectors]
 
     assert callers({}) == ["activator"]
-    for target in ("engineQueue", "tokensInFlight"):
-        assert callers({"scaling": {target: {"target": 4}}}) == ["activator", "operator"]
+    asking = ({"engineQueue": {"target": 4}}, {"tokensInFlight": {"target": 4}}, {"ping": {"interval": "1m"}})
+    for scaling in asking:
+        assert callers({"scaling": scaling}) == ["activator", "operator"]

@@ -169,6 +169,22 @@ class Spec(Model):
             ".scaling.tokensInFlight",
         ),
         Rule(
+            "!has(self.scaling.ping) || self.runtime.protocol == 'HTTP'",
+            "scaling.ping must be absent where runtime.protocol is GRPC: pings are sent over HTTP/1.1",
+            lambda spec: spec.scaling.ping is None or spec.runtime.protocol == "HTTP",
+            ".scaling.ping",
+        ),
+        Rule(
+            "!has(self.scaling.ping) || has(self.scaling.ping.path) || self.runtime.engine != 'custom'",
+            "scaling.ping.path must be given where runtime.engine is custom: nobody knows what it can be asked",
+            lambda spec: (
+                spec.scaling.ping is None
+                or spec.scaling.ping.path is not None
+                or spec.runtime.engine is not Engine.CUSTOM
+            ),
+            ".scaling.ping",
+        ),
+        Rule(
             "duration(self.hold.coldTimeout) <= duration(self.start.capacityTimeout) + duration(self.start.deadline)",
             "hold.coldTimeout must not be longer than start.capacityTimeout and start.deadline together",
             lambda spec: spec.hold.cold_timeout.us <= spec.start.capacity_timeout.us + spec.start.deadline.us,

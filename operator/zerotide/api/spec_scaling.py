@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from zerotide.api.base import Duration, Model, Span, Unique
+from zerotide.api.base import Duration, Model, Rule, Span, Unique
 from zerotide.api.spec_schedules import Override, Schedule
+from zerotide.api.spec_serving import PATH
 
 
 class Concurrency(Model):
@@ -88,6 +89,32 @@ class Prewarm(Model):
     ] = Duration("30m")
 
 
+class Ping(Model):
+    """How replicas that nobody asks anything are kept quick."""
+
+    RULES = (
+        Rule(
+            "has(self.path) || !has(self.body)",
+            "must have a path where it has a body",
+            lambda ping: ping.path is not None or ping.body is None,
+        ),
+    )
+    interval: Annotated[
+        Duration,
+        Span("10s", "24h"),
+        Field(description="Time without a request or a ping after which a replica that serves gets one."),
+    ]
+    path: Annotated[
+        str | None,
+        Field(max_length=256, description="Path of the ping. Absent: one token is asked for, as the engine wants it."),
+        PATH,
+    ] = None
+    body: Annotated[
+        str | None,
+        Field(min_length=1, max_length=4096, description="JSON that is sent to the path by POST. Absent: a GET."),
+    ] = None
+
+
 class Stabilization(Model):
     """How long a load must last before the number of replicas follows it."""
 
@@ -143,6 +170,13 @@ class Scaling(Model):
     prewarm: Annotated[
         Prewarm, Field(description="Whether a replica starts before requests that come at this hour of the week.")
     ] = Prewarm()
+    ping: Annotated[
+        Ping | None,
+        Field(
+            description="Small requests to replicas that serve and that nobody asks anything, so that caches and "
+            "devices do not fall asleep. They are no demand, keep nothing awake and are not billed. Absent: none."
+        ),
+    ] = None
     stabilization: Annotated[
         Stabilization, Field(description="How long a load must last before the number of replicas follows it.")
     ] = Stabilization()
@@ -163,3 +197,8 @@ class Scaling(Model):
     def asks_engines(self) -> bool:
         """Tell whether engines are to be asked for their load."""
         return self.engine_queue is not None or self.tokens_in_flight is not None
+
+    @property
+    def calls_replicas(self) -> bool:
+        """Tell whether the operator itself calls replicas."""
+        return self.asks_engines or self.ping is not None

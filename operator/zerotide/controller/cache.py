@@ -51,6 +51,7 @@ class _Version(NamedTuple):
     arrived_us: int
     awake: bool
     scraped: bool
+    pinged: bool
 
 
 class Endpoints:
@@ -88,7 +89,7 @@ class Endpoints:
         self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
         scaling = (obj.get("spec") or {}).get("scaling") or {}
         scraped = bool(scaling.get("engineQueue") or scaling.get("tokensInFlight"))
-        self._versions[key] = _Version(uid, version(obj), now_us, awake, scraped)
+        self._versions[key] = _Version(uid, version(obj), now_us, awake, scraped, bool(scaling.get("ping")))
         claim = claim_of(obj)
         self._tell(self.claims.put(claim) if claim else self.claims.drop(key))
         return True
@@ -115,6 +116,10 @@ class Endpoints:
     def scraped(self) -> list[str]:
         """Return the keys of those whose engines are to be asked."""
         return [key for key, each in self._versions.items() if each.awake and each.scraped]
+
+    def pinged(self) -> list[str]:
+        """Return the keys of those whose replicas are to be pinged."""
+        return [key for key, each in self._versions.items() if each.awake and each.pinged]
 
     def arrived_us(self, key: str) -> int:
         """Return when the present version came, 0 if there is none."""

@@ -5,7 +5,8 @@ ControllerError
 ├── NotLeading          a write was about to happen without the lease
 ├── StreamBroken        an activator's demand stream ended, stalled or was refused
 ├── CostsUnknown        the exporter does not say what endpoints cost
-└── EngineSilent        an engine does not say what its load is
+├── EngineSilent        an engine does not say what its load is
+└── PingFailed          a replica did not answer a ping, or with an error
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ class CostsUnknown(ControllerError):
 
 class EngineSilent(ControllerError):
     """An engine does not say what its load is."""
+
+
+class PingFailed(ControllerError):
+    """A replica did not answer a ping, or with an error."""

@@ -46,6 +46,7 @@ class Metrics:
             buckets=_FINE,
             registry=self.registry,
         )
+        self._pings = Counter("zerotide_pings", "Pings of replicas, by outcome.", ["outcome"], registry=self.registry)
         self._duration = Histogram(
             "zerotide_reconcile_duration_seconds", "Time of one round.", buckets=_FINE, registry=self.registry
         )
@@ -75,6 +76,10 @@ class Metrics:
     def wake_failed(self, cause: str) -> None:
         """Count a wake that was given up."""
         self._wakes.labels(cause, "failed").inc()
+
+    def pinged(self, answered: bool) -> None:
+        """Count a ping."""
+        self._pings.labels("answered" if answered else "failed").inc()
 
     def wake_served(self, wake: LastWake) -> None:
         """Count a wake whose first request was answered, with its stages."""

@@ -22,6 +22,7 @@ from zerotide.controller.learners import Learners
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.options import Options
 from zerotide.controller.pace import Pace
+from zerotide.controller.pings import Pings, Replica
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.queue import Queue
 from zerotide.controller.reconciler import Reconciler, World
@@ -33,6 +34,7 @@ from zerotide.controller.tokens import StreamToken
 from zerotide.controller.watches import Heartbeat, Watches
 from zerotide.kube import Client, Clock, Elector, KubeError, Recorder
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.reconcile.engines.ping import ping
 from zerotide.reconcile.pods import Stage
 from zerotide.scaling.demand import View
 
@@ -79,6 +81,7 @@ class Operator:
             on_membership=self._reports_changed,
         )
         self.scrapes = Scrapes(self._engines, on_change=self._demand_changed)
+        self.pings = Pings(self._pinged, on_end=self.metrics.pinged, now_us=self._clock.now_us)
         prewarmers = Prewarmers(options.waiting_worth)
         self.signals = Signals(self.streams, Learners(options.waiting_worth), prewarmers, self.scrapes.said)
         self.elector = Elector(
@@ -201,12 +204,25 @@ class Operator:
         self.queue.add(key, Priority.WAKE if waiting else Priority.CHANGE)
 
     def _engines(self) -> Iterator[Engine]:
-        for key in self.endpoints.scraped():
-            endpoint = self._parsed(key)
-            for pod in self.watches.pods.of(key) if endpoint is not None else ():
-                if endpoint is not None and pod.counts and pod.stage is Stage.READY and pod.address:
-                    host = f"[{pod.address}]" if ":" in pod.address else pod.address
-                    yield Engine(key, pod.uid, f"http://{host}:{endpoint.spec.runtime.port}/metrics")
+        for endpoint in filter(None, map(self._parsed, self.endpoints.scraped())):
+            for uid, base in self._serving(endpoint):
+                yield Engine(endpoint.key, uid, f"{base}/metrics")
+
+    def _pinged(self) -> Iterator[Replica]:
+        for endpoint in filter(None, map(self._parsed, self.endpoints.pinged())):
+            if (asked := endpoint.spec.scaling.ping) is None:
+                continue
+            load, (path, body) = self.signals.load(endpoint, self._clock.now_us()), ping(endpoint)
+            quiet_us = None if load.active or load.missing else load.last_request_us
+            for uid, base in self._serving(endpoint):
+                yield Replica(uid, f"{base}{path}", body, asked.interval.us, quiet_us)
+
+    def _serving(self, endpoint: InferenceEndpoint) -> Iterator[tuple[str, str]]:
+        """Yield uid and URL of each replica that serves."""
+        for pod in self.watches.pods.of(endpoint.key):
+            if pod.counts and pod.stage is Stage.READY and pod.address:
+                host = f"[{pod.address}]" if ":" in pod.address else pod.address
+                yield pod.uid, f"http://{host}:{endpoint.spec.runtime.port}"
 
     def _woken(self, view: View, wake: Wake) -> None:
         endpoint = self._parsed(wake.endpoint)
@@ -244,6 +260,7 @@ class Operator:
             group.create_task(self.token.run(), name="token")
             group.create_task(self.costs.run(), name="costs")
             group.create_task(self.scrapes.run(), name="engines")
+            group.create_task(self.pings.run(), name="pings")
             for number in range(self._options.workers):
                 group.create_task(self.queue.run(), name=f"worker {number}")
             self.led.set()

@@ -1,7 +1,7 @@
 """The NetworkPolicy of an endpoint's pods: only activators come in; out goes only what the model needs.
 
 Engines serve admin routes on the port they answer on, so nobody but an activator may reach it, and the operator where
-it is to ask the engine for its load. Weights that are
+it is to ask the engine for its load, or to ping it. Weights that are
 local need no network at all; what a custom engine or a podTemplate needs is not known here, and is not limited.
 """
 
@@ -18,7 +18,7 @@ _DNS: Object = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protoco
 def network_policy(endpoint: InferenceEndpoint, system_namespace: str) -> Child:
     """Return the NetworkPolicy for an installation in `system_namespace`."""
     components = [names.COMPONENT_ACTIVATOR]
-    if endpoint.spec.scaling.asks_engines:
+    if endpoint.spec.scaling.calls_replicas:
         components.append(names.COMPONENT_OPERATOR)
     callers: list[Object] = [
         {
