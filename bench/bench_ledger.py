@@ -2,9 +2,10 @@
 
 Folding: pods of about ten facts each are written, read back and folded into segments, and each is compared with an
 oracle that knows the lives it invented and shares no code with the fold. Commits: one record each, every one on the
-disk, beside how often in a second that disk takes a block and says that it is safe. Reports: a month of requests of
-many consumers, by consumer, in a zone whose months are not those of UTC, from sums and from the requests themselves,
-in both ledgers; all must be equal. Splitting: many requests in flight on one replica.
+disk, one after the other and of many writers at once, beside how often in a second that disk takes a block and says
+that it is safe. Reports: a month of requests of many consumers, by consumer, in a zone whose months are not those of
+UTC, from sums, from the requests themselves in both ledgers, and from the archive (`report_raw_s`); all must be equal.
+Splitting: many requests in flight on one replica.
 It needs no cluster and no network. The disk is that of $TMPDIR.
 """
 
@@ -12,25 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import sqlite3
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
-
-from bench.bench_reports import attempt
+from bench.bench_reports import START
+from bench.ledger.commits import commits, fsyncs, grouped
+from bench.ledger.month import ENDPOINTS, Tell, archived, fill, fill_postgres, reports, timed
 from tests.exporter.pgserver import serving
 from zerotide.api.scalars import HOUR, SECOND
 from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
 from zerotide.billing.fold import Phase, fold
 from zerotide.billing.ledger import folded
-from zerotide.billing.periods import named_period, zone
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, Usage, UsageKey
 from zerotide.billing.spans import Span
@@ -38,13 +35,10 @@ from zerotide.billing.split import apportion, split_active
 from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.questions import Question, answer_verify
-from zerotide.exporter.schema import STEPS
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import OpenPod, Settled, Store
 
-START = 1_790_000_000 * SECOND
-ENDPOINTS, BATCH = 50, 500
-BLOCK, BLOCKS = 4096, 256
+BATCH = 500
 Life = dict[Phase, int]
 
 
@@ -108,90 +102,6 @@ def refold(lives: list[tuple[list[Fact], Life]]) -> float:
     return time.monotonic() - began
 
 
-def commits(store: Store, seconds: float) -> float:
-    """Return how many records of one request each, every one durable, are taken in a second."""
-    began, number = time.monotonic(), 0
-    while time.monotonic() - began < seconds:
-        intent, _ = attempt(f"commit-{number}", "pod-0", "demo/team-1", "", START, SECOND)
-        store.add_usage([intent], [], START)
-        number += 1
-    return number / (time.monotonic() - began)
-
-
-def fsyncs(folder: Path, seconds: float) -> float:
-    """Return how many times in a second the disk takes a block in place of another, and says that it is safe.
-
-    A file that grows has to have its length written, too, which logs of databases avoid by using theirs again.
-    """
-    with (folder / "blocks").open("wb", buffering=0) as file:
-        file.write(bytes(BLOCK * BLOCKS))
-        os.fsync(file.fileno())
-        began, number = time.monotonic(), 0
-        while time.monotonic() - began < seconds:
-            os.pwrite(file.fileno(), bytes(BLOCK), number % BLOCKS * BLOCK)
-            os.fdatasync(file.fileno())
-            number += 1
-        return number / (time.monotonic() - began)
-
-
-def month_of(requests: int, consumers: int, source: str) -> tuple[str, str, str]:
-    """Return the statements that write a month of requests and their sums; `source` has the numbers `i` from 0."""
-    gap = 30 * DAY // requests
-    # Multiplicative hashing spreads consumers, ends and tokens without a table of random numbers.
-    return (
-        f"INSERT INTO intent SELECT 'm' || i, 1, 'demo', 'endpoint-' || (i * 7919 % {ENDPOINTS}),"
-        f" 'demo/team-' || (i * 104729 % {consumers}), 'month', 0, '', {START} + i * {gap}, '', 0 FROM {source}",
-        f"INSERT INTO settlement SELECT 'm' || i, 1, {START} + i * {gap} + 1000000 + i % 9000,"
-        f" CASE i % 97 WHEN 0 THEN 'lost' ELSE 'completed' END, 100 + i % 400, i % 100, 50 + i % 200, '', 0,"
-        f" CAST(i % 89 = 0 AS integer) FROM {source}",
-        STEPS[4][STEPS[4].index("INSERT INTO usage_sum") :],
-    )
-
-
-def fill(path: Path, requests: int, consumers: int) -> None:
-    """Write a month of requests straight into the tables, and their sums as a migration does."""
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute("PRAGMA synchronous = OFF")
-    db.execute("BEGIN")
-    series = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {requests - 1})"
-    intents, settlements, sums = month_of(requests, consumers, "n")
-    for statement in (f"{series} {intents}", f"{series} {settlements}", "DELETE FROM usage_sum", sums):
-        db.execute(statement)
-    db.execute("COMMIT")
-    db.close()
-
-
-def fill_postgres(address: str, requests: int, consumers: int) -> None:
-    """Write the same month into a database, in place of what requests it has."""
-    source = f"generate_series(CAST(0 AS bigint), {requests - 1}) AS n (i)"
-    engine = create_engine(f"postgresql+psycopg://{address.partition('://')[2]}")
-    with engine.begin() as db:
-        db.execute(text("SET LOCAL synchronous_commit = off"))
-        db.execute(text("TRUNCATE intent, settlement, usage_sum"))
-        for statement in (*month_of(requests, consumers, source), "ANALYZE intent, settlement, usage_sum"):
-            db.execute(text(statement))
-    engine.dispose()
-
-
-def reports(store: Store, suffix: str, tell: Callable[..., None]) -> tuple[dict[UsageKey, Usage], int]:
-    """Measure the reports of the month; return what they say, and in how many lines the two differ."""
-    month = named_period("2026-10", START, zone("Asia/Kathmandu"))
-    tell(f"report_rollup{suffix}_s", timed(lambda: store.usage("", "", month), 5))
-    tell(f"report_raw{suffix}_s", timed(lambda: store.usage_raw("", "", month), 1))
-    summed, raw = store.usage("", "", month), store.usage_raw("", "", month)
-    return summed, sum(summed.get(key) != raw.get(key) for key in {*summed, *raw}) + (not summed)
-
-
-def timed(call: Callable[[], object], rounds: int) -> float:
-    """Return the median of the seconds that a call takes."""
-    took = []
-    for _ in range(rounds):
-        began = time.monotonic()
-        call()
-        took.append(time.monotonic() - began)
-    return statistics.median(took)
-
-
 def split_many(requests: int, at_once: int) -> tuple[float, int]:
     """Return the processor seconds to split requests exactly, hour by hour, and the microseconds of error."""
     chance, error, used = random.Random(7), 0, 0.0
@@ -215,7 +125,7 @@ def split_many(requests: int, at_once: int) -> tuple[float, int]:
 
 
 def postgres(
-    lives: list[tuple[list[Fact], Life]], given: argparse.Namespace, tell: Callable[..., None]
+    lives: list[tuple[list[Fact], Life]], folder: Path, given: argparse.Namespace, tell: Tell
 ) -> tuple[dict[UsageKey, Usage], int]:
     """Measure a ledger in PostgreSQL, its constraint against overlaps included; return the month, and the error."""
     with serving() as address:
@@ -228,9 +138,11 @@ def postgres(
             store.settle([Settled("bench", life.pod_uid, 0, ever, True, life.segments) for life in folded_], {}, {})
         tell("fold_10k_postgres_s", took)
         tell("settle_10k_postgres_s", time.monotonic() - began)
+        tell("fsyncs_per_s_postgres", fsyncs(folder, given.seconds), 0)
         tell("commits_per_s_postgres", commits(store, given.seconds), 0)
+        tell("grouped_per_s_postgres", grouped(lambda: PostgresStore(address), given.seconds, given.writers), 0)
         fill_postgres(address, given.requests, given.consumers)
-        month, wrong = reports(store, "_postgres", tell)
+        month, wrong = reports(store, "postgres", tell)
         store.close()
     return month, error + wrong
 
@@ -242,6 +154,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000, help="requests of the month that is reported")
     parser.add_argument("--split", type=int, default=1_000_000, help="requests that are split")
     parser.add_argument("--consumers", type=int, default=20, help="consumers of the month")
+    parser.add_argument("--writers", type=int, default=32, help="writers at once, each with a record of its own")
     parser.add_argument("--seconds", type=float, default=5, help="seconds of commits")
     given = parser.parse_args()
     result: dict[str, float | int] = {"pods": given.pods, "requests": given.requests, "split": given.split}
@@ -264,13 +177,14 @@ def main() -> None:
         tell("commits_per_s_sqlite", commits(store, given.seconds), 0)
         assert len(store.unsettled()) == given.pods and isinstance(store.unsettled()[0], OpenPod)
         store.close()
-        theirs, wrong = postgres(lives, given, tell)
+        tell("grouped_per_s_sqlite", grouped(lambda: SQLiteStore(path), given.seconds, given.writers), 0)
+        theirs, wrong = postgres(lives, Path(folder), given, tell)
         error += wrong
-        path = Path(folder) / "month.sqlite"
-        store = SQLiteStore(path)
-        fill(path, given.requests, given.consumers)
+        month_path = Path(folder) / "month.sqlite"
+        store = SQLiteStore(month_path)
+        fill(month_path, given.requests, given.consumers)
         month, wrong = reports(store, "", tell)
-        error += wrong + (month != theirs)
+        error += wrong + (month != theirs) + (month != archived(store, Path(folder) / "archive", tell))
         store.close()
     seconds, wrong = split_many(given.split, 24)
     tell("split_10m_s", seconds * 10_000_000 / given.split)

@@ -26,6 +26,7 @@ from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
 from zerotide.exporter.archive.archive import Archive
 from zerotide.exporter.board import Board
+from zerotide.exporter.grouping import GroupCommit
 from zerotide.exporter.intake import MAX_BODY, read_delivery
 from zerotide.exporter.pricefile import load_market
 from zerotide.exporter.questions import (
@@ -78,6 +79,7 @@ class Interface:
     ) -> None:
         self._writer, self._reader, self._prices, self._access = writer, reader, prices, access
         self._board, self._clock, self._registry = board, clock, registry
+        self._group = GroupCommit(writer, clock)
         self._alive, self._ready, self._archive = alive, ready, archive
 
     def application(self) -> web.Application:
@@ -103,10 +105,11 @@ class Interface:
         """Answer 204 once every record is durable; 200 with the refused lines, which are kept, where there are any."""
         await self._access.check_delivery(request)
         delivery = read_delivery(await request.read())
+        if not delivery.refused:
+            await self._group.add(delivery.records)
+            return web.Response(status=204)
         now_us = self._clock.now_us()
         new = await self._writer.run(lambda store: store.add_usage(delivery.records, delivery.refused, now_us))
-        if not delivery.refused:
-            return web.Response(status=204)
         lines = zip(delivery.lines, delivery.refused, strict=True)
         return web.json_response(
             {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from zerotide.api.scalars import HOUR
 from zerotide.api.usage import Intent, Settlement
@@ -16,8 +16,15 @@ from zerotide.billing.usage import Attempt
 from zerotide.exporter.consumers import OTHER, PLACES
 from zerotide.exporter.store import DayKey, Series, Settled
 
-Key = tuple[str, int]
-"""An attempt by its key: the request's id, and which attempt it is."""
+_INTENT = ("namespace", "endpoint", "consumer", "pod_uid", "cold", "wake_id", "forwarded_us")
+_SETTLEMENT = ("ended_us", "outcome", "input_tokens", "cached_tokens", "output_tokens", "estimated")
+
+
+class Added(NamedTuple):
+    """How many records were new, and the attempts that are complete since: each is among those of one statement."""
+
+    number: int
+    complete: list[Attempt]
 
 
 def array(values: Iterable[object]) -> str:
@@ -68,8 +75,8 @@ def move(db: Connection, pods: Sequence[Settled]) -> bool:
     return db.execute(query, values).rowcount == len(pods)
 
 
-def add_intents(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> list[Key]:
-    """Record the intents among these, in one statement; return the attempts whose intent is new."""
+def add_intents(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> Added:
+    """Record the intents among these, in one statement."""
     rows = [
         (
             record.request_id,
@@ -87,11 +94,11 @@ def add_intents(db: Connection, records: Iterable[Intent | Settlement], received
         for record in records
         if isinstance(record, Intent)
     ]
-    return _add(db, "intent", "text integer text text text text integer text bigint text bigint", rows)
+    return _add(db, _ADD_INTENTS, rows)
 
 
-def add_settlements(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> list[Key]:
-    """Record the settlements among these, in one statement; return the attempts whose settlement is new."""
+def add_settlements(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> Added:
+    """Record the settlements among these, in one statement."""
     rows = []
     for record in records:
         if isinstance(record, Settlement):
@@ -101,16 +108,33 @@ def add_settlements(db: Connection, records: Iterable[Intent | Settlement], rece
             text_ = record.model_dump_json(by_alias=True)
             key, end = (record.request_id, record.attempt), (record.ended_us, record.outcome.value)
             rows.append((*key, *end, *counts, text_, received_us, estimated))
-    return _add(db, "settlement", "text integer bigint text bigint bigint bigint text bigint integer", rows)
+    return _add(db, _ADD_SETTLEMENTS, rows)
 
 
-def _add(db: Connection, table: str, types: str, rows: Sequence[tuple[Any, ...]]) -> list[Key]:
-    if not rows:
-        return []
+def _adding(table: str, other: str, types: str) -> TextClause:
+    """Return the statement that adds records and gives those that were new, as attempts with their other record.
+
+    The other record is one that an earlier statement has added: what one statement adds, it does not see itself.
+    """
     arrays = ", ".join(f"CAST(:c{number} AS {type_}[])" for number, type_ in enumerate(types.split()))
-    query = f"INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING request_id, attempt"
+    columns = ", ".join((*_INTENT, *_SETTLEMENT))
+    return text(
+        f"WITH fresh AS (INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING *)"
+        f" SELECT request_id, attempt, {columns} FROM fresh LEFT JOIN {other} USING (request_id, attempt)"
+    )
+
+
+# Made once: what SQLAlchemy does to a text costs more than its execution does.
+_ADD_INTENTS = _adding("intent", "settlement", "text integer text text text text integer text bigint text bigint")
+_ADD_SETTLEMENTS = _adding("settlement", "intent", "text integer bigint text bigint bigint bigint text bigint integer")
+
+
+def _add(db: Connection, statement: TextClause, rows: Sequence[tuple[Any, ...]]) -> Added:
+    if not rows:
+        return Added(0, [])
     values = {f"c{number}": array(column) for number, column in enumerate(zip(*rows, strict=True))}
-    return [(row[0], row[1]) for row in db.execute(text(query), values)]
+    found = [Attempt(*row) for row in db.execute(statement, values)]
+    return Added(len(found), [each for each in found if each.namespace and each.ended_us is not None])
 
 
 def add_sums(db: Connection, attempts: Iterable[Attempt]) -> None:

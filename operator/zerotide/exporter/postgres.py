@@ -44,6 +44,8 @@ from zerotide.exporter.pgwriting import (
 from zerotide.exporter.seals import Result, Seals
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
+_LOCK = text(f"SELECT pg_advisory_xact_lock({LOCK})")
+
 
 class PostgresStore:
     """Keep a ledger in a PostgreSQL database; use it from one thread at a time."""
@@ -100,12 +102,12 @@ class PostgresStore:
     def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
         with self._transaction(locked=True) as db:
-            added = [*add_intents(db, records, received_us), *add_settlements(db, records, received_us)]
-            self._count(db, set(added), received_us)
+            added = (add_intents(db, records, received_us), add_settlements(db, records, received_us))
+            self._count(db, [attempt for each in added for attempt in each.complete], received_us)
             for each in refused:
                 row = {"d": hashlib.sha256(each.line).hexdigest(), "l": each.line, "e": each.error, "r": received_us}
                 db.execute(text("INSERT INTO refused VALUES (:d, :l, :e, :r) ON CONFLICT DO NOTHING"), row)
-        return len(added)
+        return sum(each.number for each in added)
 
     def add_endpoint(self, endpoint: EndpointRecord) -> None:
         """Record an endpoint and the replicas that it keeps; of several stamps for a floor the earliest stays."""
@@ -244,16 +246,11 @@ class PostgresStore:
         """Close the connections."""
         self._engine.dispose()
 
-    def _count(self, db: Connection, fresh: set[tuple[str, int]], now_us: int) -> None:
+    def _count(self, db: Connection, complete: Iterable[Attempt], now_us: int) -> None:
         """Count the attempts that are complete since one of their two records came, whichever that was."""
-        if not fresh:
+        delivered = [attempt for attempt in complete if attempt.delivered]
+        if not delivered:
             return
-        keys = {"ids": [key[0] for key in fresh], "numbers": [key[1] for key in fresh]}
-        where = (
-            "(request_id, attempt) IN (SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:numbers AS integer[])))"
-            " AND ended_us IS NOT NULL"
-        )
-        delivered = [attempt for attempt in pgreading.attempts(db, where, keys) if attempt.delivered]
         add_sums(db, delivered)
         labels = {name: label(db, name, now_us) for name in sorted({attempt.consumer for attempt in delivered})}
         add_to_series(db, of_tokens(delivered, labels))
@@ -262,7 +259,7 @@ class PostgresStore:
     def _transaction(self, *, locked: bool = False) -> Iterator[Connection]:
         with self._guarded(), self._engine.begin() as db:
             if locked:
-                db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+                db.execute(_LOCK)
             yield db
 
     @contextmanager

@@ -30,7 +30,7 @@ from zerotide.billing.archives import (
 )
 from zerotide.billing.ledger import folded
 from zerotide.billing.rating import Period
-from zerotide.billing.rollups import DAY, Usage, UsageKey, cover
+from zerotide.billing.rollups import DAY, Usage, UsageKey
 from zerotide.billing.sealing import GENESIS, Seal
 from zerotide.exporter.archive import parquet
 from zerotide.exporter.archive.disk import Disk, locked
@@ -70,12 +70,12 @@ class Archive:
         return len(days[:most])
 
     def usage(self, store: Store, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
-        """Return usage within a period from the requests: archived ones of whole days, others from the ledger.
+        """Return usage within a period from the requests: archived ones where their day is, others from the ledger.
 
         An archived day counts where it holds as many delivered requests as the ledger's sums, so what came late is
         never missed. Raises StoreError and ArchiveError.
         """
-        days = cover(period).days
+        days = Period(period.start_us // DAY * DAY, -(-period.end_us // DAY) * DAY)
         with self.reading:
             found, counted = current(self.folder.kept()), store.delivered(days)
             whole = [
@@ -85,6 +85,7 @@ class Archive:
             ]
             paths = [path for each in whole for path in self.folder.requests(each)]
             archived = parquet.usage(self.folder.path, paths, namespace, endpoint, period)
+        # Of a day that lies in the period partly, the file is read and the rest of it left out.
         left = gaps(period, (each.day for each in whole))
         return together([archived, *(store.usage_raw(namespace, endpoint, part) for part in left)])
 

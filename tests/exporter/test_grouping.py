@@ -1,0 +1,145 @@
+"""Deliveries share a transaction when they wait together, and each is durable before it is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.billing.worlds import T0
+from tests.exporter.records import intent, settlement
+from tests.exporter.test_stores import emptied, server, uid
+from zerotide.api.usage import Intent, Settlement
+from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.grouping import MOST, GroupCommit
+from zerotide.exporter.postgres import PostgresStore
+from zerotide.exporter.sqlite import SQLiteStore
+from zerotide.exporter.store import Refused, Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube.clock import Clock
+
+__all__ = ["server"]
+
+
+class Slow(SQLiteStore):
+    """A ledger whose first write is held up, and which tells how many records each transaction had."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.go, self.sizes = threading.Event(), list[int]()
+        self.failure: Exception | None = None
+
+    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+        """Write once it may; a record of consumer `bad` cannot be held."""
+        assert self.go.wait(30)
+        self.sizes.append(len(records))
+        if self.failure:
+            raise self.failure
+        if any(isinstance(record, Intent) and record.consumer == "demo/bad" for record in records):
+            raise StoreDamaged("a record cannot be held")
+        return super().add_usage(records, refused, received_us)
+
+
+async def held(store: Slow, deliveries: Sequence[Sequence[Intent | Settlement]]) -> list[BaseException | None]:
+    """Deliver all while the first is being written; return how each ended."""
+    writer: Threaded[Store] = await Threaded.open(lambda: store, "writer")
+    group = GroupCommit(writer, Clock())
+    tasks = [asyncio.create_task(group.add(each)) for each in deliveries]
+    await asyncio.sleep(0)
+    store.go.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    await writer.run(lambda _: None)
+    return list(ended)
+
+
+def one(number: int, consumer: str = "demo/a") -> list[Intent | Settlement]:
+    """Return a delivery of one record."""
+    return [intent(str(number), forwarded_us=T0, consumer=consumer)]
+
+
+async def test_what_comes_while_one_is_written_is_the_next_transaction(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "l.sqlite")
+    assert await held(store, [one(number) for number in range(9)]) == [None] * 9
+    assert sum(store.sizes) == 9 and len(store.sizes) <= 2
+    assert len(store.attempts()) == 9
+    store.close()
+
+
+async def test_a_group_has_bounds_but_a_delivery_may_be_larger(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "l.sqlite")
+    large = [each for number in range(MOST) for each in one(number)]
+    assert await held(store, [one(MOST), large, one(MOST + 1), one(MOST + 2)]) == [None] * 4
+    assert store.sizes == [1, MOST, 2]
+    store.close()
+
+
+async def test_a_record_that_cannot_be_held_keeps_no_other_out(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "l.sqlite")
+    ended = await held(store, [one(0), one(1), one(2, "demo/bad"), one(3)])
+    assert [type(each) for each in ended] == [type(None), type(None), StoreDamaged, type(None)]
+    assert [each.request_id for each in store.attempts()] == ["0", "1", "3"]
+    store.close()
+
+
+async def test_none_is_acknowledged_while_the_ledger_takes_nothing(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "l.sqlite")
+    store.failure = StoreUnavailable("the disk is full")
+    ended = await held(store, [one(number) for number in range(4)])
+    assert [type(each) for each in ended] == [StoreUnavailable] * 4
+    assert store.sizes == [4] and store.attempts() == []
+    store.close()
+
+
+async def test_who_leaves_takes_nobody_with_it(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "l.sqlite")
+    writer: Threaded[Store] = await Threaded.open(lambda: store, "writer")
+    group = GroupCommit(writer, Clock())
+    tasks = [asyncio.create_task(group.add(one(number))) for number in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    store.go.set()
+    await tasks[0]
+    await tasks[2]
+    assert tasks[1].cancelled()
+    assert len(store.attempts()) == 3, "what was handed over is written all the same"
+    await writer.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_an_acknowledged_record_is_seen_by_others(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    """Many writers, each of which checks its own record by another connection once it is acknowledged."""
+    address = emptied(request.getfixturevalue("server")) if kind == "postgres" else ""
+
+    def make() -> PostgresStore | SQLiteStore:
+        return PostgresStore(address) if address else SQLiteStore(tmp_path / "l.sqlite", busy_timeout_s=60)
+
+    writer: Threaded[Store] = await Threaded.open(make, "writer")
+    looker = await Threaded.open(make, "looker")
+    group = GroupCommit(writer, Clock())
+
+    async def deliver(number: int) -> None:
+        await group.add([intent(str(number), forwarded_us=T0, pod_uid=uid("u1"))])
+        assert str(number) in {each.request_id for each in await looker.run(lambda store: store.attempts())}
+        await group.add([settlement(str(number), ended_us=T0 + 5)])
+
+    await asyncio.gather(*(deliver(number) for number in range(40)))
+    assert all(each.ended_us for each in await looker.run(lambda store: store.attempts()))
+    tokens = {labels[3]: value for (name, labels), value in (await looker.run(lambda store: store.series())).items()}
+    assert tokens == {"input": 40 * 4, "cached_input": 40 * 3, "output": 40 * 5}
+    await looker.close()
+    await writer.close()
+
+
+async def test_a_text_that_postgres_cannot_hold_is_refused_alone(server: str) -> None:
+    writer: Threaded[Store] = await Threaded.open(lambda: PostgresStore(emptied(server)), "writer")
+    group = GroupCommit(writer, Clock())
+    good = [group.add(one(number)) for number in range(3)]
+    odd = group.add([intent("odd", forwarded_us=T0, pod_uid="u\x00")])
+    ended = await asyncio.gather(good[0], odd, *good[1:], return_exceptions=True)
+    assert [type(each) for each in ended] == [type(None), StoreDamaged, type(None), type(None)]
+    await writer.close()
