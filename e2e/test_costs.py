@@ -84,3 +84,32 @@ async def burnt(system: System) -> Json:
     status = system.status(namespace, "burnt")
     assert status["failedStarts"]["reason"] == "CrashLooping", status
     return cost
+
+
+async def test_a_part_of_a_device_is_billed_as_that_part(system: System) -> None:
+    """By the whole one's price: each second of the replica is a quarter of a second of a device."""
+    namespace, name = system.namespace(), "quarter-of-a-test"
+    spec = {"sharing": "TimeSlice", "partOf": {"className": GPU["className"], "denominator": 4}}
+    metadata = {"name": name}
+    system.apply(
+        {"apiVersion": "zerotide.dev/v1alpha1", "kind": "AcceleratorClass", "metadata": metadata, "spec": spec}
+    )
+    try:
+        key = system.key(namespace, "k")
+        accelerator = {"className": name, "count": 1}
+        system.endpoint(namespace, "part", trivial(env={"DELAY_MS": "2000"}, accelerator=accelerator))
+        answer = await traffic.once(system.url(namespace, "part", "/v1/chat/completions"), key, chat(), timeout=60)
+        assert answer.status == 200, answer
+
+        def ended() -> EndpointCost | None:
+            pods = replicas(system, namespace)
+            return bill(system, namespace) if pods and all(pod.ended for pod in pods) else None
+
+        cost = await asyncio.to_thread(wait_until, "the replica's time is over", ended, 120, 1.0)
+    finally:
+        system.kubectl("delete", "acceleratorclass", name)
+    assert cost.accelerator == GPU["className"], cost
+    for phase in cost.phases:
+        quarter = phase.replica_us / 4e6
+        assert abs(float(phase.accelerator_seconds) - quarter) <= 0.001, phase
+    assert sum(phase.replica_us for phase in cost.phases) >= 5_000_000 and float(cost.total) > 0

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.api.server import Server
-from zerotide.api.accelerator_class import AcceleratorClass
+from zerotide.api.accelerator_class import AcceleratorClass, PartOf
 from zerotide.api.endpoint import Accelerator
 from zerotide.billing.allocation import allocation_of
 
@@ -25,6 +27,10 @@ GOOD: list[dict[str, Any]] = [
     {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}, "runtimeClassName": "nvidia"},
     {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute"}]},
     {"namespaceSelector": {}},
+    {"memory": "80Gi", "sharing": "Exclusive"},
+    {"resourceName": "nvidia.com/mig-1g.10gb", "memory": "10Gi", "sharing": "Partition"},
+    {"sharing": "Partition", "partOf": {"className": "nvidia-h100-80gb", "numerator": 2, "denominator": 7}},
+    {"sharing": "TimeSlice", "partOf": {"className": "nvidia-l4", "denominator": 4}},
     {"namespaceSelector": {"matchLabels": {"team": "ml", "example.com/tier": "1"}}},
 ]
 BAD: list[dict[str, Any]] = [
@@ -39,6 +45,16 @@ BAD: list[dict[str, Any]] = [
     {"tolerations": [{"value": "b"}]},
     {"tolerations": [{"key": "a", "effect": "Never"}]},
     {"runtimeClassName": "No"},
+    {"memory": "much"},
+    {"memory": "1Ki"},
+    {"sharing": "Some"},
+    {"partOf": {"className": "h100", "denominator": 7}},
+    {"sharing": "Exclusive", "partOf": {"className": "h100", "denominator": 7}},
+    {"sharing": "Partition", "partOf": {"className": "h100", "numerator": 8, "denominator": 7}},
+    {"sharing": "Partition", "partOf": {"className": "h100", "numerator": 0, "denominator": 7}},
+    {"sharing": "Partition", "partOf": {"className": "h100"}},
+    {"sharing": "Partition", "partOf": {"className": "-", "denominator": 7}},
+    {"sharing": "Partition", "partOf": {"className": "class-tests", "denominator": 7}},
     {"namespaceSelector": {"matchLabels": {"a b": "c"}}},
     {"namespaceSelector": {"matchExpressions": []}},
 ]
@@ -120,3 +136,18 @@ def test_the_server_agrees(server: Server) -> None:
         assert (server.refusal(path, endpoint) is not None) == (wanted in WRONG), wanted
     for example in yaml.safe_load_all(EXAMPLE.read_text()):
         assert server.refusal(CLASSES, example) is None
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.from_regex(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?", fullmatch=True))
+def test_a_part_is_written_on_pods_and_read_back(numerator: int, denominator: int, name: str) -> None:
+    """And what nobody of ours wrote is no part."""
+    if numerator <= denominator:
+        part = PartOf(class_name=name, numerator=numerator, denominator=denominator)
+        assert PartOf.read(part.text) == part
+    else:
+        assert PartOf.read(f"{numerator}/{denominator} {name}") is None
+
+
+@pytest.mark.parametrize("text", ["", "1/7", "1/7 ", "0/7 a", "1/0 a", "1/65 a", "1/7 -", "1/7 a b", "x/7 a", "1/7 A"])
+def test_what_is_no_part(text: str) -> None:
+    assert PartOf.read(text) is None

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.billing.worlds import pod
+from zerotide.api.accelerator_class import PartOf
 from zerotide.billing.allocation import accelerator_of, allocation_of, class_of_product
-from zerotide.billing.facts import Accelerator, Allocation
+from zerotide.billing.errors import InvalidFact
+from zerotide.billing.facts import Accelerator, Allocation, decode_accelerator, encode
 from zerotide.billing.rating import rates_of
 
 
@@ -73,6 +75,23 @@ def test_the_endpoint_names_the_class_before_the_node_does() -> None:
     assert accelerator_of(whole, node=node("NVIDIA-L4")) == Accelerator(1, "nvidia-l4")
     assert accelerator_of(whole) is None
     assert accelerator_of(Allocation(), class_name="mine") is None
+
+
+def test_a_class_that_is_part_of_another_is_billed_as_that_part() -> None:
+    """Whatever the node says; the ledger's text is the old one where it is one part."""
+    mig, part = (
+        Allocation("nvidia.com/mig-2g.20gb", 1),
+        PartOf(class_name="nvidia-h100-80gb", numerator=2, denominator=7),
+    )
+    device = accelerator_of(mig, class_name="two", part=part, node=node("NVIDIA-H100-80GB-HBM3"))
+    assert device == Accelerator(2, "nvidia-h100-80gb", 7, 2) and rates_of(mig, device)[0].quantity == Fraction(2, 7)
+    assert encode(device) == '[2,"nvidia-h100-80gb",7,2]' and decode_accelerator(encode(device)) == device
+    half = accelerator_of(mig, class_name="two", part=PartOf(class_name="a", numerator=2, denominator=4))
+    assert half == Accelerator(2, "a", 2) and encode(half) == '[2,"a",2]' and decode_accelerator('[2,"a",2]') == half
+    assert accelerator_of(Allocation(), class_name="two", part=part) is None
+    for text in ('[2,"a",7,8]', '[2,"a",7,0]', '[2,"a",7,1]', '[2,"a",0]'):
+        with pytest.raises(InvalidFact):
+            decode_accelerator(text)
 
 
 def test_partitions_are_classes_and_time_slices_are_fractions() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.billing.worlds import T0, at, pod
 from zerotide.api.scalars import SECOND
 from zerotide.billing.extract import gone_fact, is_over, pod_facts, releasable, seen_facts
-from zerotide.billing.facts import Fact, Identity, Kind, decode_identity
+from zerotide.billing.facts import Accelerator, Fact, Identity, Kind, decode_accelerator, decode_identity
 
 
 def times(facts: list[Fact]) -> dict[str, list[float]]:
@@ -39,6 +39,20 @@ def test_reading_the_same_object_twice_gives_equal_facts() -> None:
 def test_identity_names_the_endpoint() -> None:
     facts = {fact.kind: fact for fact in pod_facts("c", pod())}
     assert decode_identity(facts[Kind.POD].key) == Identity("demo", "smollm2", "p1")
+
+
+def test_a_pod_says_of_which_device_it_has_a_part() -> None:
+    """As the operator wrote it there from its class; what else stands there says nothing."""
+    given = pod(scheduled=1)
+    given["spec"]["containers"][0]["resources"] = {"requests": {"nvidia.com/mig-1g.10gb": "1"}}
+
+    def accelerator(text: str) -> Accelerator:
+        given["metadata"]["annotations"] = {"zerotide.dev/accelerator-part": text}
+        facts = {fact.kind: fact for fact in pod_facts("c", given, class_name="slice")}
+        return decode_accelerator(facts[Kind.ACCELERATOR].key)
+
+    assert accelerator("1/7 h100") == Accelerator(2, "h100", 7)
+    assert accelerator("all of it") == Accelerator(2, "slice")
 
 
 def test_ready_counts_only_while_it_is_true() -> None:

@@ -55,6 +55,27 @@ async def test_the_next_class_is_taken_where_the_first_has_no_room(rig: Rig) -> 
     assert status["accelerator"]["className"] == "test-nowhere", "a wake begins with the first choice"
 
 
+async def test_a_part_of_a_device_says_so_on_its_pod(rig: Rig) -> None:
+    """One of it is taken, two are refused with what to do."""
+    part = {"className": "test-here", "denominator": 4}
+    spec = {"sharing": "TimeSlice", "memory": "20Gi", "partOf": part}
+    await rig.client.apply(ACCELERATOR_CLASSES, {"metadata": {"name": "test-quarter"}, "spec": spec}, "tests")
+    try:
+        namespace = await rig.namespace()
+        await rig.apply(namespace, "a", trivial(accelerator={"className": "test-quarter", "count": 2}))
+        status = await rig.state(namespace, "a", "Failed")
+        ready = next(item for item in status["conditions"] if item["type"] == "Ready")
+        assert ready["reason"] == "InvalidPodTemplate" and "one test-quarter only, not 2" in ready["message"]
+        await rig.apply(namespace, "a", trivial(accelerator={"className": "test-quarter"}))
+        await rig.state(namespace, "a", "Asleep")
+        await rig.wake(namespace, "a")
+        await rig.state(namespace, "a", "Awake", timeout=60)
+        pod = await replica(rig, namespace)
+        assert pod["metadata"]["annotations"]["zerotide.dev/accelerator-part"] == "1/4 test-here"
+    finally:
+        await rig.client.delete(ACCELERATOR_CLASSES, "test-quarter")
+
+
 async def test_a_class_is_for_some_namespaces(rig: Rig) -> None:
     """Elsewhere it is refused with what to do, until the namespace has the label."""
     selector = {"matchLabels": {"accelerators": "ours"}}

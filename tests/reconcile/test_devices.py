@@ -8,11 +8,11 @@ import pytest
 
 from tests.reconcile.helpers import CONFIG, endpoint, raw, template
 from tests.reconcile.world import World, awake
-from zerotide.api.accelerator_class import AcceleratorClassSpec, NamespaceSelector, Toleration
+from zerotide.api.accelerator_class import AcceleratorClassSpec, NamespaceSelector, PartOf, Toleration
 from zerotide.api.conditions import Reason
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.devices import devices
-from zerotide.reconcile.failures import ClassNotAllowed, TooManyAccelerators
+from zerotide.reconcile.failures import ClassNotAllowed, SharedAccelerators, TooManyAccelerators
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import render_all
 
@@ -65,6 +65,42 @@ def test_more_than_a_node_has_is_refused() -> None:
     """No pod is made that could never run."""
     with pytest.raises(TooManyAccelerators, match="at most 8 of h100, not 9"):
         template(endpoint({"accelerator": {"className": "h100", "count": 9}}), CONFIG, CLASSES)
+
+
+MINE = AcceleratorClassSpec(sharing="Partition", part_of=PartOf(class_name="h100", numerator=2, denominator=7))
+TURN = AcceleratorClassSpec(sharing="TimeSlice", part_of=PartOf(class_name="l4", denominator=4))
+
+
+def test_a_part_is_one_and_says_of_what(part: AcceleratorClassSpec = MINE) -> None:
+    """The pod says how it is billed; a process sees no second one, so several are refused."""
+    made = template(endpoint({"accelerator": {"className": "part"}}), CONFIG, {"part": part})
+    assert made["metadata"]["annotations"]["zerotide.dev/accelerator-part"] == "2/7 h100"
+    assert made["metadata"]["labels"]["zerotide.dev/accelerator-class"] == "part"
+    for spec in (MINE, TURN, AcceleratorClassSpec(sharing="Partition")):
+        with pytest.raises(SharedAccelerators, match="can use one part only, not 2"):
+            template(endpoint({"accelerator": {"className": "part", "count": 2}}), CONFIG, {"part": spec})
+
+
+@pytest.mark.parametrize(
+    ("engine", "flag", "value"),
+    [
+        ("vllm", "--gpu-memory-utilization", "0.22"),
+        ("sglang", "--mem-fraction-static", "0.21"),
+        ("tgi", "--cuda-memory-fraction", "0.25"),
+    ],
+)
+def test_engines_take_their_part_of_a_device_that_others_use_too(engine: str, flag: str, value: str) -> None:
+    """By default each would take nearly all of it; a partition's memory is its own. The user's flags come last."""
+
+    def arguments(spec: AcceleratorClassSpec, *own: str) -> list[str]:
+        wanted = {"accelerator": {"className": "a"}, "runtime": {"engine": engine, "image": "x", "args": list(own)}}
+        args: list[str] = template(endpoint(wanted), CONFIG, {"a": spec})["spec"]["containers"][0]["args"]
+        return args
+
+    made = arguments(TURN, flag, "0.5")
+    assert made[made.index(flag) + 1] == value and made[-2:] == [flag, "0.5"]
+    assert flag not in arguments(MINE) and flag not in arguments(H100)
+    assert flag not in arguments(AcceleratorClassSpec(sharing="TimeSlice")), "nobody knows which part"
 
 
 OURS = AcceleratorClassSpec(namespace_selector=NamespaceSelector(match_labels={"team": "ml", "tier": "1"}))

@@ -6,12 +6,13 @@ An endpoint names a class in `accelerator.className`. A name that no object has 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, ValidationError
 
-from zerotide.api.base import Matches, Model, Name, Object, Rule
+from zerotide.api.base import Amount, Matches, Model, Name, Object, Quantity, Rule
 from zerotide.api.names import (
     API_VERSION,
     DEVICE_RESOURCES,
@@ -20,7 +21,9 @@ from zerotide.api.names import (
     RESOURCE_GPU,
     is_class_name,
 )
-from zerotide.api.spec_runtime import LABEL_KEY, LabelValue
+from zerotide.api.spec_runtime import LABEL_KEY, ClassName, LabelValue
+
+_PART = re.compile(r"([0-9]{1,2})/([0-9]{1,2}) ([a-z0-9.-]{1,63})", re.ASCII)
 
 
 class Toleration(Model):
@@ -65,9 +68,47 @@ class NamespaceSelector(Model):
         return all(labels.get(key) == value for key, value in (self.match_labels or {}).items())
 
 
+class PartOf(Model):
+    """Which part of a whole device each device of a class is."""
+
+    RULES = (
+        Rule(
+            "self.numerator <= self.denominator",
+            "must not be more than the whole device",
+            lambda part: part.numerator <= part.denominator,
+        ),
+    )
+    class_name: Annotated[ClassName, Field(description="Class of the whole device.")]
+    numerator: Annotated[StrictInt, Field(ge=1, le=64, description="How many of the equal parts it is.")] = 1
+    denominator: Annotated[StrictInt, Field(ge=1, le=64, description="How many equal parts the whole device has.")]
+
+    @property
+    def text(self) -> str:
+        """Return what is written on pods, such as `1/7 nvidia-h100-80gb`."""
+        return f"{self.numerator}/{self.denominator} {self.class_name}"
+
+    @classmethod
+    def read(cls, text: str) -> PartOf | None:
+        """Read it back; None for what we did not write."""
+        found = _PART.fullmatch(text)
+        if found is None:
+            return None
+        try:
+            return cls(class_name=found[3], numerator=int(found[1]), denominator=int(found[2]))
+        except ValidationError:
+            return None
+
+
 class AcceleratorClassSpec(Model):
     """How devices of the class are asked for."""
 
+    RULES = (
+        Rule(
+            "self.sharing != 'Exclusive' || !has(self.partOf)",
+            "must not have partOf where sharing is Exclusive: a whole device is no part",
+            lambda spec: spec.sharing != "Exclusive" or spec.part_of is None,
+        ),
+    )
     resource_name: Annotated[
         str,
         Field(
@@ -84,6 +125,26 @@ class AcceleratorClassSpec(Model):
     max_count: Annotated[
         StrictInt | None,
         Field(ge=1, le=64, description="Devices that one node has at most, and so one replica. Absent: no limit."),
+    ] = None
+    memory: Annotated[
+        Quantity | None,
+        Amount("1Mi", "16Ti"),
+        Field(description="Memory of one device, for those who choose a class: `kubectl get zacc` shows it."),
+    ] = None
+    sharing: Annotated[
+        Literal["Exclusive", "Partition", "TimeSlice"],
+        Field(
+            description="What one device of the class is. Exclusive: a whole one. Partition: a part of one with memory "
+            "of its own, such as a MIG instance. TimeSlice: a turn on one whose memory others use too. Of the last two "
+            "a replica can have one only."
+        ),
+    ] = "Exclusive"
+    part_of: Annotated[
+        PartOf | None,
+        Field(
+            description="Which part of which whole device it is: billed by that part of the whole one's price; of a "
+            "time slice, engines take no more memory than that. Absent: billed by the price of its own class."
+        ),
     ] = None
     provisioning: Annotated[
         Literal["None", "OnDemand"],
@@ -126,6 +187,12 @@ class AcceleratorClass(Object):
             "metadata.name must be at most 63 lower-case letters, digits, `-` and `.`",
             lambda cls: is_class_name(cls.metadata.name),
             ".metadata.name",
+        ),
+        Rule(
+            "!has(self.spec.partOf) || self.spec.partOf.className != self.metadata.name",
+            "spec.partOf.className must be another class",
+            lambda cls: cls.spec.part_of is None or cls.spec.part_of.class_name != cls.metadata.name,
+            ".spec.partOf.className",
         ),
     )
     api_version: Literal["zerotide.dev/v1alpha1"] = API_VERSION

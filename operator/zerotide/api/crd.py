@@ -54,6 +54,8 @@ _KEY_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
 )
 _CLASS_COLUMNS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("Resource", "string", ".spec.resourceName", False, "Resource under which nodes offer the devices."),
+    ("Memory", "string", ".spec.memory", False, "Memory of one device."),
+    ("Sharing", "string", ".spec.sharing", False, "Whether it is a whole device, a part of one, or a turn on one."),
     ("Max-Count", "integer", ".spec.maxCount", False, "Devices that a node has at most."),
     ("Provisioning", "string", ".spec.provisioning", False, "Whether nodes are added when pods wait."),
     ("Age", "date", ".metadata.creationTimestamp", False, "Time since it was created."),

@@ -40,6 +40,7 @@ LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 LABEL_ENDPOINT = f"{GROUP}/endpoint"
 LABEL_ACCELERATOR_CLASS = f"{GROUP}/accelerator-class"
+ANNOTATION_ACCELERATOR_PART = f"{GROUP}/accelerator-part"
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 LABEL_SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 

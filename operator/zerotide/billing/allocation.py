@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
 from typing import Any
 
+from zerotide.api.accelerator_class import PartOf
 from zerotide.api.failures import InvalidQuantity
 from zerotide.api.scalars import parse_quantity
 from zerotide.billing.facts import SOURCE_NODE, SOURCE_SPEC, Accelerator, Allocation
@@ -52,13 +54,19 @@ def effective_requests(spec: Json) -> Requests:
     return _added(total, _quantities(spec.get("overhead")))
 
 
-def accelerator_of(allocation: Allocation, *, class_name: str = "", node: Json | None = None) -> Accelerator | None:
+def accelerator_of(
+    allocation: Allocation, *, class_name: str = "", part: PartOf | None = None, node: Json | None = None
+) -> Accelerator | None:
     """Return the device behind an allocation: the endpoint's class name, else the node's product label.
 
-    A part of a partitioned device is its own class; None when the pod has no device or nobody names it.
+    What the class says of `part` counts before what the node does; without it a part of a partitioned device is its
+    own class. None when the pod has no device or nobody names it.
     """
     if not allocation.resource:
         return None
+    if part is not None:
+        whole = Fraction(part.numerator, part.denominator)
+        return Accelerator(SOURCE_SPEC, part.class_name, whole.denominator, whole.numerator)
     labels = ((node or {}).get("metadata") or {}).get("labels") or {}
     parts = _positive(labels.get(_LABEL_REPLICAS)) if allocation.resource == _SHARED else 1
     if class_name:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zerotide.api.names import CONTAINER_MODEL, FINALIZER_LEDGER, LABEL_ENDPOINT
+from zerotide.api.accelerator_class import PartOf
+from zerotide.api.names import ANNOTATION_ACCELERATOR_PART, CONTAINER_MODEL, FINALIZER_LEDGER, LABEL_ENDPOINT
 from zerotide.billing.allocation import accelerator_of, allocation_of
 from zerotide.billing.facts import Fact, Identity, Kind, encode
 from zerotide.billing.stamps import seconds, stamp
@@ -98,7 +99,8 @@ def _stamps(pod: Json, class_name: str, node: Json | None) -> Iterator[tuple[str
             continue
         if condition.get("type") == "PodScheduled":
             yield Kind.SCHEDULED, spec.get("nodeName", ""), moment
-            accelerator = accelerator_of(allocation, class_name=class_name, node=node)
+            part = PartOf.read((metadata.get("annotations") or {}).get(ANNOTATION_ACCELERATOR_PART, ""))
+            accelerator = accelerator_of(allocation, class_name=class_name, part=part, node=node)
             if accelerator is not None:
                 yield Kind.ACCELERATOR, encode(accelerator), moment
         elif condition.get("type") == "Ready":

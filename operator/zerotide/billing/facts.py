@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ class Allocation(NamedTuple):
 
 
 class Accelerator(NamedTuple):
-    """Which device a pod holds, by its price class; each allocated unit is one of `parts` equal parts of a device.
+    """Which device a pod holds, by its price class; each allocated unit is `of` of `parts` equal parts of a device.
 
     `source` ranks the witness: SOURCE_SPEC (the endpoint says so) beats SOURCE_NODE (a label of the node).
     """
@@ -92,6 +93,12 @@ class Accelerator(NamedTuple):
     source: int
     class_name: str
     parts: int = 1
+    of: int = 1
+
+    @property
+    def share(self) -> Fraction:
+        """Return what part of a device each allocated unit is."""
+        return Fraction(self.of, self.parts)
 
 
 SOURCE_NODE = 1
@@ -100,7 +107,9 @@ SOURCE_SPEC = 2
 
 def encode(value: Identity | Allocation | Accelerator) -> str:
     """Return the one JSON text of these values, fit to be a fact's key."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    # Where it is one part, the text that it always had: facts that are recorded stay the same facts.
+    shown = value[:3] if isinstance(value, Accelerator) and value.of == 1 else value
+    return json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
 
 
 def decode_identity(key: str) -> Identity:
@@ -126,6 +135,8 @@ def decode_accelerator(key: str) -> Accelerator:
     match _values(key):
         case [int(source), str(class_name), int(parts)] if parts > 0:
             return Accelerator(source, class_name, parts)
+        case [int(source), str(class_name), int(parts), int(of)] if parts >= of > 1:
+            return Accelerator(source, class_name, parts, of)
     raise InvalidFact(f"{key!r} does not hold an accelerator")
 
 

@@ -172,7 +172,7 @@ class _Seen:
 
     def accelerator(self) -> Accelerator | None:
         found = [decode_accelerator(key) for _, key in self.by_kind.get(Kind.ACCELERATOR, ())]
-        return min(found, key=lambda each: (-each.source, each.class_name, each.parts), default=None)
+        return min(found, key=lambda each: (-each.source, each.class_name, each.parts, each.of), default=None)
 
 
 def _serving_until(seen: _Seen, start: int, end: int) -> int:

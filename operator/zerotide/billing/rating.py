@@ -139,8 +139,8 @@ def rates_of(allocation: Allocation, accelerator: Accelerator | None, default_cl
     """Return what an allocation is billed by: its devices, or its cores and memory where it has none."""
     if allocation.resource:
         class_name = accelerator.class_name if accelerator else default_class
-        parts = accelerator.parts if accelerator else 1
-        return [Rate(Meter.ACCELERATOR_TIME, class_name, Fraction(allocation.units, parts))]
+        share = accelerator.share if accelerator else Fraction(1)
+        return [Rate(Meter.ACCELERATOR_TIME, class_name, allocation.units * share)]
     cpu = Rate(Meter.CPU_TIME, "", Fraction(allocation.cpu_milli, 1000))
     memory = Rate(Meter.MEMORY_TIME, "", Fraction(allocation.memory_bytes, GIB))
     return [rate for rate in (cpu, memory) if rate.quantity]

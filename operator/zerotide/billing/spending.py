@@ -55,8 +55,8 @@ def failed_starts_cost(ledgers: Iterable[Ledger], index: PriceIndex, since_us: i
     since_us = max([since_us, *(life.warm_us for life in lives if life.warm_us is not None)])
     bill, device_us = Bill(index), Fraction(0)
     for life in (life for life in lives if life.warm_us is None and life.created_us >= since_us):
-        parts = life.accelerator.parts if life.accelerator else 1
-        device_us += Fraction(life.allocation.units * life.allocated_us, parts)
+        share = life.accelerator.share if life.accelerator else Fraction(1)
+        device_us += life.allocation.units * life.allocated_us * share
         bill_lifetime(bill, life, (), "", Period(life.start_us, life.end_us), index.book.default_class)
     amount = sum((line.amount for line in bill.lines().values()), Fraction(0))
     return FailedStartsCost(accelerator_seconds=round(device_us / SECOND), amount=_text(amount))

@@ -73,8 +73,7 @@ def _counted(life: Lifetime, pod: OpenPod, index: PriceIndex, until_us: int) -> 
     where = (pod.namespace, pod.endpoint)
     default = index.book.default_class
     accelerator = life.accelerator.class_name if life.accelerator else default
-    parts = life.accelerator.parts if life.accelerator else 1
-    gpus = Fraction(life.allocation.units, parts)
+    gpus = life.allocation.units * (life.accelerator.share if life.accelerator else Fraction(1))
     cores = Fraction(life.allocation.cpu_milli, 1000)
     for segment in life.segments:
         us = min(segment.end_us, until_us) - max(segment.start_us, pod.settled_us)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +32,12 @@ class Device:
     def on_demand(self) -> bool:
         """Tell whether nodes with such devices are added when pods wait."""
         return self.spec.provisioning == "OnDemand"
+
+    @property
+    def memory_share(self) -> Fraction | None:
+        """Return what part of the device's memory the replica may take, None where all that it sees is its own."""
+        part = self.spec.part_of
+        return Fraction(part.numerator, part.denominator) if part and self.spec.sharing == "TimeSlice" else None
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ RenderError                 has the condition reason under which it is reported
 ├── UnsupportedModel        the engine cannot take this model.uri
 ├── NoImage                 neither the spec nor the chart names an image for the engine
 ├── TooManyAccelerators     a replica asks for more accelerators than a node of the class has
+├── SharedAccelerators      a replica asks for several devices of which it can use one
 ├── ClassNotAllowed         the namespace may not use the class of accelerators
 ├── PodInvalid              the API server finds the pod template invalid
 └── PodForbidden            a policy or quota of the cluster refuses the Deployment
@@ -44,6 +45,10 @@ class NoImage(RenderError):
 
 class TooManyAccelerators(RenderError):
     """A replica that asks for more accelerators than a node of the class has."""
+
+
+class SharedAccelerators(RenderError):
+    """A replica that asks for several parts of devices, or turns on them, of which it can use one."""
 
 
 class ClassNotAllowed(RenderError):

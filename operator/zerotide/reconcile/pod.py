@@ -14,10 +14,11 @@ from zerotide.reconcile import policy
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Device
 from zerotide.reconcile.engines import Launch, Order, launch
-from zerotide.reconcile.failures import ClassNotAllowed, InvalidMerge, NoImage, TooManyAccelerators
+from zerotide.reconcile.failures import ClassNotAllowed, InvalidMerge, NoImage, SharedAccelerators, TooManyAccelerators
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.source import Source, source_of
 
+_SHARED = {"Partition": "a part of a device, of which a process sees one", "TimeSlice": "a turn on a device"}
 USER = 65532
 """The user and group of a model's processes; images need not know it."""
 
@@ -44,8 +45,11 @@ def template(endpoint: InferenceEndpoint, config: Config, device: Device | None)
         "labels": {**((extra and extra.labels) or {}), **labels},
         "finalizers": [names.FINALIZER_LEDGER],
     }
-    if extra and extra.annotations:
-        metadata["annotations"] = dict(extra.annotations)
+    annotations = dict((extra and extra.annotations) or {})
+    if device is not None and device.spec.part_of is not None:
+        annotations[names.ANNOTATION_ACCELERATOR_PART] = device.spec.part_of.text
+    if annotations:
+        metadata["annotations"] = annotations
     return {"metadata": metadata, "spec": spec}
 
 
@@ -72,6 +76,7 @@ def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> 
         path=source.path,
         aliases=spec.model.aliases,
         accelerators=device.count if device else 0,
+        memory_share=device.memory_share if device else None,
         max_body_bytes=spec.request.max_body_bytes.units,
         args=spec.runtime.args,
     )
@@ -114,6 +119,11 @@ def _place(device: Device) -> Object:
         raise TooManyAccelerators(
             f"accelerator.count: a node has at most {most} of {device.class_name}, not {device.count}: "
             "ask for fewer, or have maxCount of the AcceleratorClass raised"
+        )
+    if device.spec.sharing != "Exclusive" and device.count > 1:
+        raise SharedAccelerators(
+            f"accelerator.count: a replica can use one {device.class_name} only, not {device.count}, since it is "
+            f"{_SHARED[device.spec.sharing]}: ask for 1, or for a class of whole devices"
         )
     # Nodes that have devices are often tainted by the name of their resource.
     own: Object = {"key": device.spec.resource_name, "operator": "Exists", "effect": "NoSchedule"}

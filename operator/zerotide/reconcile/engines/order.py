@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 HOMELESS: Mapping[str, str] = {"HOME": "/tmp", "USER": "model"}
 """For images made for root: our user has no home folder to cache in and no entry in their list of users."""
@@ -22,6 +23,8 @@ class Order:
     path: str = ""
     aliases: tuple[str, ...] = ()
     accelerators: int = 0
+    memory_share: Fraction | None = None
+    """What part of an accelerator's memory it may take, None for all."""
     max_body_bytes: int = 0
     """The largest request that the activators let through."""
     args: tuple[str, ...] = ()
@@ -30,6 +33,10 @@ class Order:
     def model(self) -> str:
         """Return what most engines take as one argument: the repository or the path."""
         return self.repository or self.path
+
+    def memory_of(self, usual: str) -> str:
+        """Return the share of the memory to give to a flag whose usual value is `usual`, rounded down to a percent."""
+        return f"{int(Fraction(usual) * 100 * (self.memory_share or 1)) / 100:.2f}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,5 +13,7 @@ def launch(order: Order) -> Launch:
         args += ["--revision", order.revision]
     if order.accelerators > 1:
         args += ["--tensor-parallel-size", str(order.accelerators)]
+    if order.memory_share is not None:
+        args += ["--mem-fraction-static", order.memory_of("0.85")]
     command = ("python3", "-m", "sglang.launch_server")
     return Launch(command, tuple(args), HOMELESS, shared_memory=order.accelerators > 1)

@@ -12,5 +12,7 @@ def launch(order: Order) -> Launch:
         args += ["--revision", order.revision]
     if order.accelerators > 1:
         args += ["--num-shard", str(order.accelerators)]
+    if order.memory_share is not None:
+        args += ["--cuda-memory-fraction", order.memory_of("1")]
     env = {**HOMELESS, "HUGGINGFACE_HUB_CACHE": "/tmp/hub"}
     return Launch((), tuple(args), env, shared_memory=order.accelerators > 1)

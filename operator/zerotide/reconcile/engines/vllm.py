@@ -12,5 +12,7 @@ def launch(order: Order) -> Launch:
         args += ["--revision", order.revision]
     if order.accelerators > 1:
         args += ["--tensor-parallel-size", str(order.accelerators)]
+    if order.memory_share is not None:
+        args += ["--gpu-memory-utilization", order.memory_of("0.9")]
     args += ["--served-model-name", *order.names]
     return Launch(("vllm", "serve", order.model), tuple(args), HOMELESS, shared_memory=order.accelerators > 1)
