@@ -20,9 +20,9 @@ from hypothesis import given
 from tests.activator.stack import until
 from zerotide.activator.usage.journal import Journal, read
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.activator.usage.tap import Events, Through, Whole, kind_of, split_events, tap_for
+from zerotide.activator.usage.tap import Events, Through, Whole, kind_of, split_events, tap_for, tokens_of
 from zerotide.api.protocol import Protocol
-from zerotide.api.usage import Intent, Outcome, Settlement, Tokens, decode
+from zerotide.api.usage import MOST_TOKENS, Intent, Outcome, Settlement, Tokens, decode
 from zerotide.kube import TokenFile
 
 
@@ -236,6 +236,8 @@ async def test_records_that_are_refused_are_set_aside(
     await journal.close()
 
 
+HUGE = 10**30
+"""More than a ledger's 64 bits: passed on, it would be refused for ever, and with it all that is shipped behind it."""
 USAGE = b'"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}'
 
 
@@ -252,6 +254,11 @@ USAGE = b'"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_d
         (Protocol.OPENAI, b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', Tokens(input=3, output=0)),
         (Protocol.OPENAI, b'{"usage":{"input_tokens":3,"output_tokens":4}}', Tokens(input=3, output=4)),
         (Protocol.OPENAI, b'{"usage":{"prompt_tokens":"3"}}', None),
+        (Protocol.OPENAI, b'{"usage":{"prompt_tokens":3,"completion_tokens":%d}}' % HUGE, Tokens(input=3, output=0)),
+        (Protocol.OPENAI, b'{"usage":{"prompt_tokens":%d}}' % (MOST_TOKENS + 1), None),
+        (Protocol.OPENAI, b'{"usage":{"prompt_tokens":%b}}' % (b"9" * 5000), None),
+        (Protocol.OPENAI, b'{"usage":{"prompt_tokens":%d}}' % MOST_TOKENS, Tokens(input=MOST_TOKENS, output=0)),
+        (Protocol.TGI, b'{"details":{"generated_tokens":%d}}' % HUGE, None),
         (Protocol.OPENAI, b'{"usage":{"prompt_', None),
         (Protocol.OPENAI, b'{"usage":null}', None),
         (Protocol.OPENAI, b"", None),
@@ -266,6 +273,29 @@ def test_tokens_of_whole_answers(dialect: Protocol, body: bytes, tokens: Tokens 
     parts = [tap.feed(body[at : at + 1000]) for at in range(0, len(body), 1000)]
     assert b"".join(parts) + tap.finish() == body
     assert tap.tokens() == tokens
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "tokens"),
+    [
+        (b"3", b"4", Tokens(input=3, output=4)),
+        (b"3", b"-4", None),
+        (b"3", b"", None),
+        (b"3", b"%d" % HUGE, None),
+        (b"9" * 5000, b"4", None),
+    ],
+)
+def test_tokens_of_heads(given: bytes, made: bytes, tokens: Tokens | None) -> None:
+    """Numbers that no engine can have counted are none, however long."""
+    assert tokens_of({b"x-prompt-tokens": given, b"x-generated-tokens": made}) == tokens
+
+
+def test_a_stream_that_tells_more_than_can_be_is_not_believed() -> None:
+    """Its other numbers are."""
+    tap = Events(Protocol.OPENAI, strip=True)
+    tap.feed(b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":%d}}\n\n' % HUGE)
+    tap.finish()
+    assert tap.tokens() == Tokens(input=5, output=0)
 
 
 EVENT = b'data: {"choices":[{"delta":{"content":"\\"usage\\": {"}}],"usage":null}\n\n'

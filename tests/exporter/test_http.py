@@ -107,6 +107,16 @@ async def test_bad_lines_are_named_and_kept_and_good_ones_recorded(world: World)
     assert await world.writer.run(lambda store: (len(store.attempts()), store.refused())) == (1, 2)
 
 
+async def test_a_count_beyond_the_ledgers_is_named_and_holds_up_nothing(world: World) -> None:
+    """A ledger that failed at it would be sent it again for ever, and nothing behind it."""
+    line = settlement("big", ended_us=T0).encode().replace(b'"output":5', b'"output":%d' % 10**30)
+    async with world.http.post("/internal/usage", data=line + body(1), headers=DELIVERY) as answer:
+        assert answer.status == 200
+        found = await answer.json()
+    assert (found["recorded"], [each["line"] for each in found["refused"]]) == (2, [1])
+    assert "tokens.output" in found["refused"][0]["error"]
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "words"),
     [

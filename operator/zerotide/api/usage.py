@@ -40,12 +40,17 @@ class RecordKey(NamedTuple):
     kind: str
 
 
+MOST_TOKENS = 1_000_000_000
+"""Of one attempt: more is no count, and no ledger could add up many of them in 64 bits."""
+TokenCount = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+
+
 class Tokens(Line):
     """Tokens as the engine counted them; `cached` is a part of `input`."""
 
-    input: Count
-    cached: Count = 0
-    output: Count
+    input: TokenCount
+    cached: TokenCount = 0
+    output: TokenCount
     estimated: bool = False
     """Whether `output` is what was passed on of a stream that was cut, one for each event with text; `input` is then
     0 unless the engine had told it by then."""

@@ -15,7 +15,7 @@ from json.scanner import make_scanner
 from typing import Any, Protocol, cast
 
 from zerotide.api.protocol import Protocol as Dialect
-from zerotide.api.usage import Tokens
+from zerotide.api.usage import MOST_TOKENS, Tokens
 
 TAIL = 16 * 1024
 WHOLE = 1024 * 1024
@@ -292,7 +292,7 @@ def _of_details(details: Mapping[str, Any]) -> Tokens | None:
 def tokens_of(headers: Mapping[bytes, bytes]) -> Tokens | None:
     """Return the tokens that the head of an answer tells, None where it tells none."""
     given, made = headers.get(b"x-prompt-tokens", b""), headers.get(b"x-generated-tokens", b"")
-    if not (given.isdigit() and made.isdigit()):
+    if not (given.isdigit() and made.isdigit()) or max(len(given), len(made)) >= len(str(MOST_TOKENS)):
         return None
     return Tokens(input=int(given), output=int(made))
 
@@ -300,8 +300,8 @@ def tokens_of(headers: Mapping[bytes, bytes]) -> Tokens | None:
 def _count(source: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = source.get(name)
-        # Neither True nor False is a number here.
-        if type(value) is int and value >= 0:
+        # Neither True nor False is a number here, and what no engine can have counted is none.
+        if type(value) is int and 0 <= value <= MOST_TOKENS:
             return value
     return None
 
