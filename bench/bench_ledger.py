@@ -37,6 +37,7 @@ from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.questions import Question, answer_verify
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import OpenPod, Settled, Store
+from zerotide.kube import process
 
 BATCH = 500
 Life = dict[Phase, int]
@@ -159,6 +160,7 @@ def main() -> None:
     given = parser.parse_args()
     result: dict[str, float | int] = {"pods": given.pods, "requests": given.requests, "split": given.split}
     lives = list(pods(given.pods, random.Random(1)))
+    process.settle_memory()  # as the exporter does once it has started
 
     def tell(name: str, value: float | int, digits: int = 3) -> None:
         result[name] = round(value, digits)

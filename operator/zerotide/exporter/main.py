@@ -30,6 +30,7 @@ async def serve(settings: Settings) -> None:
     async with Client(await load_credentials()) as client:
         service = Service(settings, client, Clock())
         await service.start()
+        process.settle_memory()
         waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(service.ended())]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from zerotide.billing.facts import END_RANK, Fact
@@ -20,6 +21,8 @@ ARCHIVED = (
     " input_tokens, cached_tokens, output_tokens, estimated, intent.record, settlement.record"
 )
 """What is archived of a request: what is billed of it, and its records as they came."""
+_fact: Callable[[tuple[Any, ...]], Fact] = partial(tuple.__new__, Fact)
+"""Make a fact of a row: what `Fact._make` does, without a call of Python for each of a hundred thousand."""
 _ENDS = ", ".join(f"'{kind.value}'" for kind in END_RANK)
 _ON = "pod_uid IN (SELECT value FROM json_each(?))"
 
@@ -134,8 +137,8 @@ def _facts(db: sqlite3.Connection, pods: Sequence[OpenPod]) -> dict[str, list[Fa
             f"SELECT cluster, pod_uid, kind, key, t_us FROM fact WHERE cluster = ? AND {_ON}",
             (cluster, _uids(pod for pod in pods if pod.cluster == cluster)),
         )
-        for fact in map(Fact._make, rows):
-            found.setdefault(fact.pod_uid, []).append(fact)
+        for fact in map(_fact, rows):
+            found.setdefault(fact[1], []).append(fact)
     return found
 
 
