@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,61 @@ import torch
 
 from bench.runtime.own import Watch, run
 from bench.runtime.work import GPU_DECODED, GPU_PREFILLED, GPU_STREAMS, gpu_prompt
-from zerotide_runtime.assets import load_assets
+from zerotide_runtime.assets import Assets, load_assets
 from zerotide_runtime.engine.engine import Engine
-from zerotide_runtime.gpu.loading import open_gpu
+from zerotide_runtime.gpu import upload as upload_module
+from zerotide_runtime.gpu.driver import Driver
+from zerotide_runtime.gpu.loading import kernels, open_gpu
 from zerotide_runtime.gpu.runner import GpuRunner
-from zerotide_runtime.gpu.upload import upload
+from zerotide_runtime.gpu.upload import BUFFERS, PIECE, THREADS, upload
 from zerotide_runtime.gpu.warm import warm_up
 from zerotide_runtime.weights.mapped import MappedWeights
 
 KEPT = 1 << 18  # tokens of cache
 
 
-def profile(engine: Engine, assets: Any, prompts: list[list[int]], name: str) -> dict[str, float]:
-    """Return the share of the busiest kernels, in milliseconds of each step."""
+def busiest(engine: Engine, assets: Assets, watch: Watch, streams: int) -> dict[str, float]:
+    """Return what the device does in a decoding step: milliseconds of each kernel, of all, and of the step."""
     from torch.profiler import ProfilerActivity, profile
 
+    with profile(activities=[ProfilerActivity.CUDA]):
+        pass  # the first one takes seconds
+    work = threading.Thread(target=run, args=(engine, assets, [gpu_prompt(n) for n in range(streams)], 700))
+    watch.steps.clear()
+    work.start()
+    while sum(tokens == streams and kind == "decode" for kind, tokens, _ in list(watch.steps)) < 20 and work.is_alive():
+        time.sleep(0.01)
     with profile(activities=[ProfilerActivity.CUDA]) as found:
-        run(engine, assets, prompts, 33)
-    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)[:14]
-    return {f"{name} {row.key[:70]} x{row.count}": round(row.self_device_time_total / 32e3, 3) for row in rows}
+        watch.steps.clear()
+        began = time.monotonic()
+        while len(watch.steps) < 40 and work.is_alive():
+            time.sleep(0.002)
+        steps, took = max(1, len(watch.steps)), time.monotonic() - began
+    work.join()
+    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)
+    each = {row.key[:64]: (row.self_device_time_total / 1000 / steps, row.count / steps) for row in rows[:16]}
+    for name, (spent, count) in each.items():
+        print(f"{streams:4} streams: {spent:7.3f} ms in {count:6.1f} x {name}", file=sys.stderr)
+    whole = sum(row.self_device_time_total for row in rows) / 1000 / steps
+    print(f"{streams:4} streams: {whole:7.3f} ms busy of {took * 1000 / steps:.3f}", file=sys.stderr)
+    return {f"busy_ms_{streams}": whole}
+
+
+def loads(driver: Driver, folder: Path) -> dict[str, float]:
+    """Return GB/s from the page cache, by threads and the size of a piece."""
+    found = {}
+    weights = MappedWeights(folder)
+    for threads, piece in ((4, 8), (8, 8), (12, 8), (8, 4), (8, 16), (8, 8)):
+        upload_module.PIECE, upload_module.THREADS = piece << 20, threads
+        began = time.monotonic()
+        files = upload(driver, weights.files, threads)
+        found[f"load_gb_s_{threads}x{piece}"] = weights.nbytes / (time.monotonic() - began) / 1e9
+        del files
+    upload_module.PIECE, upload_module.THREADS = PIECE, THREADS
+    began = time.monotonic()
+    driver.unpin(driver.pin(THREADS * BUFFERS * PIECE))
+    found["pin_s"] = time.monotonic() - began
+    return found
 
 
 def main(folder: Path, *flags: str) -> None:
@@ -39,41 +76,40 @@ def main(folder: Path, *flags: str) -> None:
     gpu, assets = open_gpu(), load_assets(folder)
     torch.cuda.init()  # type: ignore[no-untyped-call]
     began = time.monotonic()
+    fused = None if "unfused" in flags else kernels(gpu.driver)
+    found["compile_s"] = time.monotonic() - began
+    if "loads" in flags:
+        found.update(loads(gpu.driver, folder))
     weights = MappedWeights(folder)
-    for threads in (1, 2, 4, 8, 8):
-        began = time.monotonic()
-        files = upload(gpu.driver, weights.files, threads)
-        found[f"load_gb_s_{threads}"] = weights.nbytes / (time.monotonic() - began) / 1e9
-        if "once" in flags:
-            break
-        if threads != 8:
-            del files
     began = time.monotonic()
-    warm_up(assets.config)
+    files = upload(gpu.driver, weights.files, THREADS)
+    found["load_gb_s"] = weights.nbytes / (time.monotonic() - began) / 1e9
+    began = time.monotonic()
+    warm_up(assets.config, fused)
     found["warm_s"] = time.monotonic() - began
     most = max(GPU_STREAMS)
-    runner = GpuRunner.load(assets.config, weights, upload(gpu.driver, weights.files, 8), KEPT, most)
+    runner = GpuRunner.load(assets.config, weights, files, KEPT, most, fused)
     watch = Watch(time.monotonic)
     engine = Engine(lambda: (runner, None), most, watch, time.monotonic)
     engine.start()
     watch.ready.wait()
     for streams in GPU_STREAMS:
         prompts = [gpu_prompt(number) for number in range(streams)]
-        run(engine, assets, prompts, 16)  # so that the size is recorded
+        run(engine, assets, prompts, 48)  # so that the step is recorded
         watch.steps.clear()
         began = time.monotonic()
         run(engine, assets, prompts, GPU_DECODED + 1)
         found[f"whole_{streams}"] = streams * (GPU_DECODED + 1) / (time.monotonic() - began)
-        stamps = [at for kind, rows, at in watch.steps if kind == "decode" and rows == streams]
+        stamps = [at for kind, tokens, at in watch.steps if kind == "decode" and tokens == streams]
         found[f"decode_{streams}"] = streams * (len(stamps) - 1) / (stamps[-1] - stamps[0])
         if "profile" in flags:
-            found.update(profile(engine, assets, prompts, str(streams)))
-    run(engine, assets, [list(range(GPU_PREFILLED))], 1)
-    began = time.monotonic()
-    run(engine, assets, [list(range(GPU_PREFILLED))], 1)
-    found["prefill"] = GPU_PREFILLED / (time.monotonic() - began)
-    found["recorded"] = runner.steps.recorded
-    found["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            found.update(busiest(engine, assets, watch, streams))
+    for _ in range(2):
+        began = time.monotonic()
+        run(engine, assets, [list(range(GPU_PREFILLED))], 1)
+        found["prefill"] = GPU_PREFILLED / (time.monotonic() - began)
+    found["recorded"] = len(runner.steps.recorded)
+    found["read_bytes"] = weights.nbytes - assets.config.vocabulary * assets.config.hidden * 2
     engine.stop()
     print(json.dumps(found))
 

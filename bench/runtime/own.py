@@ -20,7 +20,7 @@ from zerotide_runtime.weights.mapped import MappedWeights
 
 
 class Watch:
-    """An observer that keeps the time at each step: the processor's, or another clock's."""
+    """An observer that keeps the time at each step, and its new tokens: the processor's time, or another clock's."""
 
     def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class Watch:
         raise AssertionError
 
     def stepped(self, kind: str, rows: int, tokens: int, seconds: float) -> None:
-        self.steps.append((kind, rows, self._clock()))
+        self.steps.append((kind, tokens, self._clock()))
 
 
 def run(engine: Engine, assets: Assets, prompts: list[list[int]], tokens: int) -> None:
@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
         watch.steps.clear()
         prompts = [assets.codec.encode(prompt_of(number), add_special_tokens=False) for number in range(streams)]
         run(engine, assets, prompts, DECODED + 1)
-        stamps = [at for kind, rows, at in watch.steps if kind == "decode" and rows == streams]
+        stamps = [at for kind, tokens, at in watch.steps if kind == "decode" and tokens == streams]
         found[f"decode_{streams}"] = streams * (len(stamps) - 1) / (stamps[-1] - stamps[0])
     watch.steps.clear()
     prompt = (assets.codec.encode(prompt_of(0), add_special_tokens=False) * PREFILLED)[:PREFILLED]

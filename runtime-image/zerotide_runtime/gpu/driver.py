@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from zerotide_runtime.errors import DeviceFailed, OutOfMemory
 DEVICES = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
 LIBRARY = "libcuda.so.1"
 SUCCESS, OUT_OF_MEMORY = 0, 2
-MAJOR = 75  # the attribute with a device's generation
+MAJOR, MINOR = 75, 76  # the attributes with a device's generation
 AMPERE = 8
 NON_BLOCKING = 1
 
@@ -106,12 +107,37 @@ class Driver:
         self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value
 
+    def _attribute(self, number: int) -> int:
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), number, self._device)
+        return value.value
+
     @property
     def halves(self) -> bool:
         """Tell whether it computes in bfloat16."""
-        major = ctypes.c_int()
-        self._call("cuDeviceGetAttribute", ctypes.byref(major), MAJOR, self._device)
-        return major.value >= AMPERE
+        return self._attribute(MAJOR) >= AMPERE
+
+    @property
+    def architecture(self) -> str:
+        """Return what compilers call it."""
+        return f"sm_{self._attribute(MAJOR)}{self._attribute(MINOR)}"
+
+    def load(self, code: bytes, names: Sequence[str]) -> dict[str, ctypes.c_void_p]:
+        """Load machine code; return its functions by name."""
+        self.enter()
+        module = ctypes.c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(module), code)
+        functions = {name: ctypes.c_void_p() for name in names}
+        for name, function in functions.items():
+            self._call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
+        return functions
+
+    def launch(
+        self, function: ctypes.c_void_p, blocks: int, threads: int, stream: int, arguments: Sequence[Any]
+    ) -> None:
+        """Queue a function on a stream; the calling thread must have the context."""
+        places = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(argument) for argument in arguments])
+        self._call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, ctypes.c_void_p(stream), places, None)
 
     def allocate(self, nbytes: int) -> int:
         """Return the address of device memory; raise OutOfMemory."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import math
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerotide_runtime.engine.config import MODEL_TYPES
+from zerotide_runtime.errors import DeviceFailed
 from zerotide_runtime.gpu.driver import Driver
+from zerotide_runtime.gpu.kernels import Kernels
 from zerotide_runtime.gpu.limits import gpu_cache_tokens
 from zerotide_runtime.gpu.upload import DeviceFile, upload
 from zerotide_runtime.loading import Loading, set_threads
@@ -21,21 +25,38 @@ from zerotide_runtime.weights.mapped import MappedWeights
 if TYPE_CHECKING:
     from zerotide_runtime.engine.execution import Execution, Succession
 
+log = logging.getLogger(__name__)
+
 FEWEST_THREADS = 2  # they wait more than they work
 
 
 class Gpu(NamedTuple):
-    """A device, the memory that was free before anything of ours was there, and the size of what it computes with."""
+    """A device, the memory that was free before the model came, and the size of what it computes with."""
 
     driver: Driver
     free: int
     item_size: int
 
 
+@cache
+def device() -> Driver:
+    """Return the device, with its context: made once in a process."""
+    return Driver()
+
+
+@cache
+def kernels(driver: Driver) -> Kernels | None:
+    """Return the device's kernels, made once in a process; without a compiler torch's own operations have to do."""
+    try:
+        return Kernels(driver) if driver.halves else None
+    except DeviceFailed as error:
+        log.warning("no fused kernels, so steps take longer: %s", error)
+        return None
+
+
 def open_gpu() -> Gpu:
-    """Return the device, with its context."""
-    driver = Driver()
-    return Gpu(driver, driver.free_bytes, 2 if driver.halves else 4)
+    """Return the device as it is now."""
+    return Gpu(device(), device().free_bytes, 2 if device().halves else 4)
 
 
 class GpuLoading(Loading):
@@ -45,6 +66,7 @@ class GpuLoading(Loading):
         self._files: Future[list[DeviceFile]] | None = None
         super().__init__(settings, startup)
         assert self._weights is not None
+        self._kernels: Future[Kernels | None] = self._pool.submit(lambda: kernels(self._gpu.result().driver))
         self._elements: Future[int] = self._pool.submit(_elements, self._weights)
         self.device = "cuda"
 
@@ -93,10 +115,11 @@ class GpuLoading(Loading):
 
         self._startup.mark("import")
         torch.set_num_threads(self.threads)
-        warm_up(config)
+        fused = self._kernels.result()
+        warm_up(config, fused)
         assert self._files is not None
         files, self._files = self._files.result(), None  # the tensors alone hold them from now on
-        runner = GpuRunner.load(config, weights, files, self.cache_tokens(), self._settings.max_batch)
+        runner = GpuRunner.load(config, weights, files, self.cache_tokens(), self._settings.max_batch, fused)
         self._startup.mark("device")
         return runner, None
 
@@ -126,4 +149,4 @@ def import_gpu_ahead() -> None:
     """Import what any model will need, and have the device ready for it."""
     from zerotide_runtime.gpu.warm import warm_up
 
-    warm_up()
+    warm_up(kernels=kernels(device()))

@@ -20,6 +20,7 @@ from zerotide_runtime.engine.runner import PROMPT_ODDS_TOKENS, note_odds
 from zerotide_runtime.engine.sampler import sample
 from zerotide_runtime.gpu.arena import Arena
 from zerotide_runtime.gpu.driver import AMPERE
+from zerotide_runtime.gpu.kernels import Kernels
 from zerotide_runtime.gpu.model import PackedLlama
 from zerotide_runtime.gpu.pack import Pack, pack
 from zerotide_runtime.gpu.reader import DeviceReader
@@ -42,10 +43,17 @@ class GpuRunner:
     prefill_rows = 64
 
     def __init__(
-        self, config: ModelConfig, weights: Weights[Tensor], cache_tokens: int, most: int, *, record: bool = True
+        self,
+        config: ModelConfig,
+        weights: Weights[Tensor],
+        cache_tokens: int,
+        most: int,
+        kernels: Kernels | None = None,
+        *,
+        record: bool = True,
     ) -> None:
         self.device, dtype = weights.embedding.device, weights.embedding.dtype
-        self.model = PackedLlama(config, weights)
+        self.model = PackedLlama(config, weights, kernels)
         tokens = min(cache_tokens, most * config.context)
         self.cache = Arena(config, tokens, most, lambda shape: torch.zeros(shape, dtype=dtype, device=self.device))
         self.steps = Steps(self.model, self.cache, most, record=record)
@@ -53,11 +61,17 @@ class GpuRunner:
 
     @classmethod
     def load(
-        cls, config: ModelConfig, weights: MappedWeights, files: list[DeviceFile], cache_tokens: int, most: int
+        cls,
+        config: ModelConfig,
+        weights: MappedWeights,
+        files: list[DeviceFile],
+        cache_tokens: int,
+        most: int,
+        kernels: Kernels | None = None,
     ) -> GpuRunner:
         """Put a model together over files in the device's memory."""
         reader = DeviceReader(weights, files, dtype_of_device())
-        return cls(config, build_weights(config, reader), cache_tokens, most)
+        return cls(config, build_weights(config, reader), cache_tokens, most, kernels)
 
     def takes(self, sequence: Sequence) -> bool:
         """Tell that every sequence can run here."""

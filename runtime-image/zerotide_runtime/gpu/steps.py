@@ -16,6 +16,9 @@ from zerotide_runtime.gpu.model import PackedLlama
 from zerotide_runtime.gpu.pack import Pack, flash
 
 RECORD_AFTER = 4
+# How many keys a step may look at: with fewer, less of the work on one sequence is shared out and put together again.
+KEYS = (512, 2048, 8192, 32768)
+ENOUGH = 128  # key heads of all sequences, from which on each is one worker's
 
 
 def sizes(most: int) -> list[int]:
@@ -33,8 +36,9 @@ class Steps:
         self._arena = arena
         self._sizes = sizes(most)
         self._records = record and model.attention is flash
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._runs: Counter[int] = Counter()
+        self._longest = min(model.config.context, arena.tokens)
+        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        self._runs: Counter[tuple[int, int]] = Counter()
         self._inputs = {size: torch.zeros((3, size), dtype=torch.int64, device=device) for size in self._sizes}
         self.logits = torch.zeros((most, model.config.vocabulary), device=device)
         # The likeliest token of each row, and its log-probability.
@@ -47,16 +51,22 @@ class Steps:
         idle = size - len(tokens)
         rows = [tokens + [0] * idle, positions + [0] * idle, starts + [self._arena.spare] * idle]
         self._inputs[size].copy_(torch.tensor(rows), non_blocking=True)
-        graph = self._graphs.get(size)
+        shape = size, self._keys(size, max(positions) + 1)
+        graph = self._graphs.get(shape)
         if graph is not None:
             graph.replay()
             return
-        self._step(size)
-        self._runs[size] += 1
-        if self._records and self._runs[size] == RECORD_AFTER:
-            self._record(size)
+        self._step(*shape)
+        self._runs[shape] += 1
+        if self._records and self._runs[shape] == RECORD_AFTER:
+            self._record(*shape)
 
-    def _step(self, size: int) -> None:
+    def _keys(self, size: int, needed: int) -> int:
+        if size * self._model.config.kv_heads >= ENOUGH:
+            return self._longest
+        return min(self._longest, next((keys for keys in KEYS if keys >= needed), self._longest))
+
+    def _step(self, size: int, keys: int) -> None:
         tokens, positions, starts = self._inputs[size]
         pack = Pack(
             tokens,
@@ -67,7 +77,7 @@ class Steps:
             used=(positions + 1).to(torch.int32),
             last=None,
             longest_query=1,
-            longest_key=min(self._model.config.context, self._arena.tokens),
+            longest_key=keys,
         )
         logits = self.logits[:size]
         logits.copy_(self._model.run(pack, self._arena))
@@ -76,15 +86,15 @@ class Steps:
         self.picks[0, :size] = best.indices
         self.picks[1, :size] = best.values
 
-    def _record(self, size: int) -> None:
+    def _record(self, size: int, keys: int) -> None:
         graph = torch.cuda.CUDAGraph()
         pool = next(iter(self._graphs.values())).pool() if self._graphs else None
         # Other threads may use the device meanwhile.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._step(size)
-        self._graphs[size] = graph
+            self._step(size, keys)
+        self._graphs[size, keys] = graph
 
     @property
-    def recorded(self) -> list[int]:
-        """Return the sizes that are replayed."""
+    def recorded(self) -> list[tuple[int, int]]:
+        """Return the steps that are replayed: how many rows, and up to how many keys."""
         return sorted(self._graphs)

@@ -8,6 +8,7 @@ import torch
 
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.layers import Layer, Weights
+from zerotide_runtime.gpu.kernels import Kernels
 from zerotide_runtime.gpu.pack import pack
 from zerotide_runtime.gpu.runner import GpuRunner, dtype_of_device
 
@@ -31,11 +32,11 @@ PLAIN = ModelConfig(
 
 
 @torch.inference_mode()
-def warm_up(config: ModelConfig = PLAIN) -> None:
+def warm_up(config: ModelConfig = PLAIN, kernels: Kernels | None = None) -> None:
     """Run one layer of a model's shapes without its weights; what there is no memory for is not worth it."""
     one = dataclasses.replace(config, layers=1, context=TOKENS)
     try:
-        runner = GpuRunner(one, _hollow(one), TOKENS, 1, record=False)
+        runner = GpuRunner(one, _hollow(one), TOKENS, 1, kernels, record=False)
         runner.model.run(pack([[0] * 16], [0], [0], runner.device, every=False), runner.cache)
         runner.steps.launch([0], [16], [0])
         runner.steps.picks.tolist()
