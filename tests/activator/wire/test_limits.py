@@ -96,6 +96,50 @@ async def test_an_answer_that_nobody_reads_is_counted() -> None:
         assert server.door.faults == {"write_time": 1}
 
 
+async def test_a_client_that_reads_no_answers_is_not_read_either() -> None:
+    """However many requests it sends, one after the other: they wait for it to read, and then all are served."""
+    sent, answered, size = 0, 0, 32 * 1024
+
+    async def large(exchange: Exchange) -> None:
+        nonlocal answered
+        answered += 1
+        exchange.send(200, [], bytes(size))
+
+    def all_answered() -> bool:
+        return answered == sent
+
+    def unread() -> int:
+        return sum(each._transport.get_write_buffer_size() for each in server.connections)  # type: ignore[attr-defined]
+
+    limits = replace(PATIENT, write_time=30.0)
+    async with serving(large, limits) as (server, port), connected(port) as client:
+        while sent < 2000 and unread() <= limits.write_buffer:
+            client.send(GET)
+            sent += 1
+            await until(all_answered)
+        assert sent < 2000, "what a client may leave unread is more than the kernel's buffers hold"
+        client.send(GET)
+        assert [each._reading for each in server.connections] == [False]  # type: ignore[attr-defined]
+        assert unread() <= limits.write_buffer + size
+        for _ in range(sent + 1):
+            assert len((await client.answer())[2]) == size
+        client.send(GET)
+        assert (await client.answer())[0] == 200
+        assert answered == sent + 2
+
+
+async def test_a_client_that_reads_no_answers_has_no_longer_than_within_one() -> None:
+    """Its deadline is that of an answer that is not read, however it came to be."""
+
+    async def large(exchange: Exchange) -> None:
+        exchange.send(200, [], bytes(16 * 1024 * 1024))
+
+    async with serving(large, PATIENT) as (server, port), connected(port) as client:
+        client.send(GET)
+        await until(lambda: server.door.accepted and not server.connections)
+        assert server.door.faults == {"write_time": 1}
+
+
 async def test_a_request_that_lives_too_long() -> None:
     """Whatever it does: its handler is cancelled and told why, once; the connection is not the client's fault."""
     told: list[str] = []
@@ -126,7 +170,8 @@ async def test_slow_loris() -> None:
         served = 0
         while loop.time() - began < 0.6:
             for client in crowd:
-                client.send(b"X")
+                if not client.writer.is_closing():
+                    client.send(b"X")
             async with connected(port) as honest:
                 honest.send(GET)
                 assert (await honest.answer())[0] == 200

@@ -36,6 +36,7 @@ class Phase(Enum):
     HEAD = "the end of a head"
     BODY = "a body that is asked for"
     BUSY = "an answer"
+    UNREAD = "the client to read"
     LINGER = "the client to close"
 
 
@@ -95,6 +96,8 @@ class Carriage(asyncio.Protocol):
         self._writable = True
         if self._phase is Phase.BUSY:
             self.deadline = 0.0
+        elif self._phase is Phase.UNREAD:
+            self._next()
         if self._current is not None and self._current.flow is not None:
             self._current.flow.resume()
 
@@ -130,6 +133,11 @@ class Carriage(asyncio.Protocol):
             self._current.cut()
 
     def _next(self) -> None:
+        if not self._writable:
+            # Or one that reads no answers would have as many of them kept here as it can ask for.
+            self._enter(Phase.UNREAD, self._limits.write_time)
+            self._read(False)
+            return
         if self._waiting:
             self._begin(self._waiting.pop(0))
             if self._waiting:
@@ -221,7 +229,7 @@ class Carriage(asyncio.Protocol):
         if self._transport is not None:
             last = b"connection: close\r\n\r\n" if closing else b"\r\n"
             self._transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), last, body))
-        if closing or self._waiting or self._in_head or not exchange.complete:
+        if closing or self._waiting or self._in_head or not (exchange.complete and self._writable):
             self.finished(exchange)
             return
         host.buffered -= exchange.surrender()
@@ -270,8 +278,8 @@ class Carriage(asyncio.Protocol):
                 self._transport.write_eof()
 
     def shut_idle(self) -> None:
-        """Close the connection if nothing is going on."""
-        if self._phase is Phase.IDLE:
+        """Close the connection if nothing is going on; what the client has not read yet is sent all the same."""
+        if self._phase is Phase.IDLE or (self._phase is Phase.UNREAD and not self._waiting):
             self._close()
 
     def overrule(self, fault: PeerFault) -> None:
@@ -312,7 +320,7 @@ class Carriage(asyncio.Protocol):
             self.noted(IdleTimeout(f"no request came for {self._limits.idle_time:g} s"))
             self._close()
         else:
-            if self._phase is Phase.BUSY:
+            if self._phase in (Phase.BUSY, Phase.UNREAD):
                 self.noted(AnswerUnread(f"the answer was not read for {self._limits.write_time:g} s"))
             self._transport.abort()
 
