@@ -23,6 +23,7 @@ from pathlib import Path
 from bench.bench_reports import START
 from bench.ledger.commits import commits, fsyncs, grouped
 from bench.ledger.month import ENDPOINTS, Tell, archived, fill, fill_postgres, reports, timed
+from bench.local import prepare_process
 from tests.exporter.pgserver import serving
 from zerotide.api.scalars import HOUR, SECOND
 from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--writers", type=int, default=32, help="writers at once, each with a record of its own")
     parser.add_argument("--seconds", type=float, default=5, help="seconds of commits")
     given = parser.parse_args()
+    prepare_process()
     result: dict[str, float | int] = {"pods": given.pods, "requests": given.requests, "split": given.split}
     lives = list(pods(given.pods, random.Random(1)))
     process.settle_memory()  # as the exporter does once it has started

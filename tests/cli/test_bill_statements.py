@@ -26,11 +26,13 @@ from zerotide.billing.statements import (
     LineReport,
     TermLine,
 )
+from zerotide.billing.times import TimeRow
 from zerotide.cli.bill_archive import day_lines
 from zerotide.cli.bill_csv import COLUMNS, invoice_rows, line_rows
 from zerotide.cli.bill_invoice import invoice_lines, invoice_of
 from zerotide.cli.bill_period import add_period, period_of
 from zerotide.cli.bill_statements import corrected, explained, print_checks
+from zerotide.cli.bill_time import time_lines
 from zerotide.cli.errors import UsageError
 from zerotide.cli.output import Printer
 
@@ -239,3 +241,26 @@ def test_a_day_of_the_archive_is_a_line_and_a_difference_too() -> None:
     print_checks(Printer(out=out, err=err), [Check(law="a law", checked=3, differences=("it is broken",))])
     assert out.getvalue().splitlines() == ["LAW    CHECKED  BROKEN", "a law        3       1", "a law: it is broken"]
     assert err.getvalue() == "1 difference.\n"
+
+
+def test_time_is_a_line_for_each_slice_and_phase_in_the_zone_that_was_asked_for() -> None:
+    row = TimeRow(
+        from_us=parse_time("2026-11-24T23:00:00Z"),
+        to_us=parse_time("2026-11-25T00:00:00Z"),
+        namespace="demo",
+        endpoint="smollm2",
+        meter="AcceleratorTime",
+        class_name="nvidia-l4",
+        phase="active",
+        seconds="12.500000",
+    )
+    assert time_lines([]) == []
+    assert time_lines([row])[1].split() == [
+        "2026-11-24T23:00:00Z",
+        "demo/smollm2",
+        "active",
+        "nvidia-l4",
+        "12.500000",
+        "device-seconds",
+    ]
+    assert time_lines([row], ZoneInfo("Europe/Rome"))[1].startswith("2026-11-25T00:00:00+01:00  demo/smollm2")

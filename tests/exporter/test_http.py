@@ -23,6 +23,7 @@ from zerotide.billing.reports import ArrivalReport, ColdStartReport, CostReport,
 from zerotide.billing.rollups import DAY, UsageReport
 from zerotide.billing.sealing import bucket_of
 from zerotide.billing.statements import Explanation, InvoiceReport, LineReport, RateReport, Verification
+from zerotide.billing.times import TimeReport
 from zerotide.exporter.access import Access
 from zerotide.exporter.archive.archive import Archive
 from zerotide.exporter.board import Board
@@ -242,7 +243,7 @@ async def test_statements_are_served_and_verified(world: World) -> None:
         verified = Verification.model_validate(await answer.json())
     assert lines.total == explained.total == "0.084000"
     assert explained.pods[0].pod_uid == "u1"
-    assert (verified.differences, len(verified.checks)) == (0, 9)
+    assert (verified.differences, len(verified.checks)) == (0, 10)
 
 
 async def test_arrivals_are_served(world: World) -> None:
@@ -343,3 +344,24 @@ async def test_raw_usage_and_what_is_archived_are_told(world: World, tmp_path: P
 async def test_only_who_may_read_every_bill_is_told_what_is_archived(world: World) -> None:
     async with world.http.get("/api/v1/archive", headers=READER) as answer:
         assert answer.status == 403
+
+
+async def test_time_is_told_by_phase_and_hour(world: World) -> None:
+    world.api.readers.add(("ada", ""))
+    period = f"from={T0}&to={T0 + 60 * SECOND}"
+    async with world.http.get(f"/api/v1/time?{period}", headers=READER) as answer:
+        whole = TimeReport.model_validate_json(await answer.text())
+    assert {row.phase: row.seconds for row in whole.rows if row.meter == "AcceleratorTime"} == {
+        "provisioning": "1.000000",
+        "loading": "1.000000",
+        "idle_cooldown": "58.000000",
+    }
+    async with world.http.get(f"/api/v1/time?{period}&by=hour&timeZone=Asia/Kathmandu", headers=READER) as answer:
+        assert TimeReport.model_validate_json(await answer.text()).rows == whole.rows
+    for query, words in (
+        (f"{period}&by=minute", "ask for one of total, day, hour"),
+        (f"{period}&timeZone=Mars/Base", "Mars/Base"),
+        ("from=0&by=hour", "ask for a shorter one"),
+    ):
+        async with world.http.get(f"/api/v1/time?{query}", headers=READER) as answer:
+            assert (answer.status, words in await answer.text()) == (400, True)

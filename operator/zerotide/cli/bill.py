@@ -7,7 +7,7 @@ import argparse
 from zerotide.api.base import format_time
 from zerotide.billing.reports import ColdStartReport, CostReport, SegmentReport
 from zerotide.billing.statements import LineReport
-from zerotide.cli import bill_archive, bill_invoice, bill_statements
+from zerotide.cli import bill_archive, bill_invoice, bill_statements, bill_time
 from zerotide.cli.bill_csv import line_rows
 from zerotide.cli.bill_period import add_period, query_of
 from zerotide.cli.bill_text import cost_lines, cost_table, money, segment_lines, wake_lines
@@ -48,6 +48,7 @@ def add(commands: Subparsers) -> None:
     bill_invoice.add(bills)
     bill_statements.add(bills)
     bill_archive.add(bills)
+    bill_time.add(bills)
 
 
 async def cost(session: Session, args: argparse.Namespace) -> None:

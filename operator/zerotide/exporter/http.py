@@ -21,6 +21,7 @@ from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import PriceIndex, as_of
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
+from zerotide.billing.times import BY
 from zerotide.billing.whatif import rate_report
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
@@ -39,6 +40,7 @@ from zerotide.exporter.questions import (
     answer_focus,
     answer_invoice,
     answer_raw,
+    answer_time,
     answer_usage,
     answer_verify,
 )
@@ -95,6 +97,7 @@ class Interface:
         app.router.add_get("/api/v1/explain", partial(self._answer, answer_explain))
         app.router.add_get("/api/v1/usage", self._usage)
         app.router.add_get("/api/v1/archive", self._archived)
+        app.router.add_get("/api/v1/time", self._time)
         app.router.add_get("/api/v1/verify", partial(self._answer, answer_verify))
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", partial(self._health, self._alive))
@@ -155,6 +158,14 @@ class Interface:
         """Tell usage from sums; with `raw=true` from the requests themselves."""
         raw = partial(answer_raw, archive=self._archive)
         return await self._answer(raw if request.query.get("raw") == "true" else answer_usage, request)
+
+    async def _time(self, request: web.Request) -> web.Response:
+        """Tell time by phase, `by` total (absent), day or hour of `timeZone` (absent: UTC)."""
+        by = request.query.get("by", BY[0])
+        if by not in BY:
+            raise Refusal(400, "BadRequest", f"by {by!r}: ask for one of {', '.join(BY)}")
+        time_zone = request.query.get("timeZone", "UTC")
+        return await self._answer(partial(answer_time, by=by, time_zone=time_zone), request)
 
     async def _archived(self, request: web.Request) -> web.Response:
         """Tell what is archived of all namespaces; with `check=true` read it all, and compare it with the ledger."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, text
@@ -12,15 +13,25 @@ from sqlalchemy.exc import DBAPIError
 from zerotide.billing.rating import Line, Period
 from zerotide.billing.rollups import DAY
 from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, added, charge_of
+from zerotide.billing.times import TimeKey, added_times
 from zerotide.exporter.errors import SealRefused
 from zerotide.exporter.pgwriting import add_to_series
-from zerotide.exporter.seals import EVER, ROW, SEAL, Late, Result, Run, links, rows_of
+from zerotide.exporter.seals import EVER, ROW, SEAL, Late, Result, Run, exact, links, rows_of, times_of
 from zerotide.exporter.sqliteseals import FIRST
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 _COLUMNS = f"bucket_us, {ROW}"
 _TYPES = ["bigint", "bigint", "text", "text", "text", "text", "text", "text", "text", "text", "text", "text", "text"]
 _NAMES = "(:namespace = '' OR namespace = :namespace) AND (:endpoint = '' OR endpoint = :endpoint)"
+_SUM = text(
+    "SELECT quantity FROM time_sum WHERE span_us = :span AND start_us = :start AND namespace = :namespace"
+    " AND endpoint = :endpoint AND meter = :meter AND class_name = :class_name AND phase = :phase"
+)
+_SUMMED = text(
+    "INSERT INTO time_sum VALUES (:span, :start, :namespace, :endpoint, :meter, :class_name, :phase, :quantity)"
+    " ON CONFLICT (span_us, start_us, namespace, endpoint, meter, class_name, phase)"
+    " DO UPDATE SET quantity = excluded.quantity"
+)
 FENCED = "ZT002"
 """The code of the error that an epoch is over."""
 
@@ -71,6 +82,17 @@ class PostgresSeals:
         with self._reading() as db:
             rows = _select(db, where, namespace, endpoint, period)
             return [Posted(row[0], *charge_of(row[1:])) for row in rows]
+
+    def times(self, namespace: str, endpoint: str, span_us: int, period: Period) -> dict[TimeKey, Fraction]:
+        """Return sealed time within a period of whole days or quarters, from their sums."""
+        query = (
+            "SELECT namespace, endpoint, meter, class_name, phase, quantity FROM time_sum WHERE span_us = :span"
+            f" AND start_us >= :low AND start_us < :high AND {_NAMES}"
+        )
+        values = {"span": span_us, "low": period.start_us, "high": period.end_us}
+        with self._reading() as db:
+            rows = db.execute(text(query), {**values, "namespace": namespace, "endpoint": endpoint})
+            return added_times({TimeKey(*row[:5]): exact(row[5])} for row in rows)
 
     def book(self, digest: str) -> str | None:
         """Return the text of the prices by its digest."""
@@ -137,6 +159,10 @@ def _add(db: Connection, run: Run) -> None:
             ),
             [each._asdict() for each in run.late],
         )
+    for (span_us, start_us, key), quantity in times_of(run).items():
+        place = {"span": span_us, "start": start_us, **key._asdict()}
+        known = db.execute(_SUM, place).scalar()
+        db.execute(_SUMMED, {**place, "quantity": str(quantity + (exact(known) if known else 0))})
     add_to_series(db, run.counters)
 
 

@@ -19,6 +19,7 @@ from zerotide.exporter.archive.archive import Archive
 from zerotide.exporter.archive.checks import archive_report
 from zerotide.exporter.sealchecks import seal_checks
 from zerotide.exporter.store import Store
+from zerotide.exporter.timequestions import times, times_check
 
 Compose = Callable[[list[Ledger], PriceIndex, Period, int], Report]
 
@@ -60,13 +61,20 @@ def answer_archive(
     return archive_report(archive, store, question.period, question.now_us, check=check)
 
 
+def answer_time(store: Store, index: PriceIndex, question: Question, *, by: str, time_zone: str) -> Report:
+    """Return time by phase; raise StoreError and UnknownZone."""
+    where = (question.namespace, question.endpoint)
+    return times(store, index, where, question.period, question.now_us, by, zone(time_zone))
+
+
 def answer_verify(store: Store, index: PriceIndex, question: Question) -> Report:
     """Return the laws as checked on folded ledgers, on sums and on what is sealed; raise StoreError."""
     report = verification(_folded(store, question), index, question.period, question.now_us)
     where = (question.namespace, question.endpoint, question.period)
     check = rollup_check(store.usage(*where), store.usage_raw(*where))
     sealed = seal_checks(store, index, *where, question.now_us)
-    return report.model_copy(update={"checks": (*report.checks, check, *sealed)})
+    timed = times_check(store, where[:2], question.period)
+    return report.model_copy(update={"checks": (*report.checks, check, *sealed, timed)})
 
 
 def answer_explain(store: Store, index: PriceIndex, question: Question) -> Report:

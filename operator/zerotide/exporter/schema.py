@@ -136,6 +136,19 @@ STEPS: tuple[str, ...] = (
                 AND since_us = NEW.from_us);
     END;
     """,
+    # Sums of time by day and quarter of an hour, kept in the transaction that seals it. A sum is written as an exact
+    # fraction, or as several with plus signs between them.
+    """
+    CREATE TABLE time_sum (
+        span_us INTEGER NOT NULL, start_us INTEGER NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
+        meter TEXT NOT NULL, class_name TEXT NOT NULL, phase TEXT NOT NULL, quantity TEXT NOT NULL,
+        PRIMARY KEY (span_us, start_us, namespace, endpoint, meter, class_name, phase)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO time_sum SELECT span.us, of_us / span.us * span.us, namespace, endpoint, meter, class_name, phase,
+            group_concat(quantity, '+')
+        FROM (SELECT 900000000 AS us UNION ALL SELECT 86400000000) AS span, charge
+        WHERE meter IN ('AcceleratorTime', 'CPUTime', 'MemoryTime') GROUP BY 1, 2, 3, 4, 5, 6, 7;
+    """,
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from zerotide.billing.rating import Line, Period
 from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, Sealed, row_of
+from zerotide.billing.times import SumKey, TimeKey, sums_of
 
 Result = TypeVar("Result")
 Counters = Mapping[tuple[str, tuple[str, ...]], Fraction]
@@ -65,6 +66,9 @@ class Seals(Protocol):
     def posted(self, namespace: str, endpoint: str, period: Period) -> list[Posted]:
         """Return what is of an endpoint's (empty: any) buckets within a period, or was posted in them, in order."""
 
+    def times(self, namespace: str, endpoint: str, span_us: int, period: Period) -> dict[TimeKey, Fraction]:
+        """Return sealed time of an endpoint (empty: any) within a period of whole days or quarters, from their sums."""
+
     def book(self, digest: str) -> str | None:
         """Return the text of the prices by its digest."""
 
@@ -89,6 +93,16 @@ ROW = "of_us, namespace, endpoint, consumer, meter, class_name, phase, price, un
 def rows_of(run: Run) -> list[tuple[Any, ...]]:
     """Return the charges of a run as rows, each after the bucket in which it is posted."""
     return [(each.seal.bucket_us, *row_of(*charge)) for each in run.sealed for charge in each.charges.items()]
+
+
+def exact(text: str) -> Fraction:
+    """Return a sum as it is written: a fraction, or several with plus signs between them."""
+    return sum(map(Fraction, text.split("+")), Fraction(0))
+
+
+def times_of(run: Run) -> dict[SumKey, Fraction]:
+    """Return what a run adds to the sums of time."""
+    return sums_of(charge for each in run.sealed for charge in each.charges.items())
 
 
 def links(seals: Iterable[Seal], rows: Iterable[Sequence[Any]]) -> Iterator[Link]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from typing import Any
 
 from zerotide.billing.rating import Line, Period
 from zerotide.billing.rollups import DAY
 from zerotide.billing.sealing import ChargeKey, Link, Posted, Seal, added, charge_of
+from zerotide.billing.times import TimeKey, added_times
 from zerotide.exporter.errors import SealRefused
-from zerotide.exporter.seals import EVER, ROW, SEAL, Counters, Late, Result, Run, links, rows_of
+from zerotide.exporter.seals import EVER, ROW, SEAL, Counters, Late, Result, Run, exact, links, rows_of, times_of
 
 FIRST = (
     "SELECT min(born) FROM (SELECT min(created_us) AS born FROM pod UNION ALL SELECT min(created_us) FROM endpoint)"
     " AS things"
+)
+_PLACE = (
+    "span_us = ? AND start_us = ? AND namespace = ? AND endpoint = ? AND meter = ? AND class_name = ? AND phase = ?"
 )
 Begin = Callable[[], AbstractContextManager[None]]
 
@@ -65,6 +70,16 @@ class SQLiteSeals:
         with self._reading():
             rows = self._select(where, (*period, *period), namespace, endpoint)
             return [Posted(row[0], *charge_of(row[1:])) for row in rows]
+
+    def times(self, namespace: str, endpoint: str, span_us: int, period: Period) -> dict[TimeKey, Fraction]:
+        """Return sealed time within a period of whole days or quarters, from their sums."""
+        query = (
+            "SELECT namespace, endpoint, meter, class_name, phase, quantity FROM time_sum WHERE span_us = ?1"
+            " AND start_us >= ?2 AND start_us < ?3 AND (?4 = '' OR namespace = ?4) AND (?5 = '' OR endpoint = ?5)"
+        )
+        with self._reading():
+            rows = self._db.execute(query, (span_us, *period, namespace, endpoint))
+            return added_times({TimeKey(*row[:5]): exact(row[5])} for row in rows)
 
     def book(self, digest: str) -> str | None:
         """Return the text of the prices by its digest."""
@@ -118,4 +133,9 @@ class SQLiteSeals:
         self._db.executemany(
             "DELETE FROM late WHERE namespace = ? AND endpoint = ? AND since_us = ? AND number = ?", run.late
         )
+        for (span_us, start_us, key), quantity in times_of(run).items():
+            place = (span_us, start_us, *key)
+            known = self._db.execute(f"SELECT quantity FROM time_sum WHERE {_PLACE}", place).fetchone()
+            value = str(quantity + (exact(known[0]) if known else 0))
+            self._db.execute("INSERT OR REPLACE INTO time_sum VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*place, value))
         self._add_to_series(run.counters)
