@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -23,7 +24,8 @@ from pathlib import Path
 from bench.bench_reports import START
 from bench.ledger.commits import commits, fsyncs, grouped
 from bench.ledger.month import ENDPOINTS, Tell, archived, fill, fill_postgres, reports, timed
-from bench.local import prepare_process
+from bench.local import precede, prepare_process
+from bench.wire.processes import tree
 from tests.exporter.pgserver import serving
 from zerotide.api.scalars import HOUR, SECOND
 from zerotide.billing.facts import SOURCE_SPEC, Accelerator, Allocation, Fact, Identity, Kind, encode
@@ -79,6 +81,7 @@ def pods(number: int, chance: random.Random) -> Iterator[tuple[list[Fact], Life]
 
 def fold_all(store: Store, lives: list[tuple[list[Fact], Life]]) -> tuple[float, int]:
     """Return the seconds to write every pod's facts and fold what is read back, and the microseconds of error."""
+    precede(tree(os.getpid()))
     began = time.monotonic()
     for place in range(0, len(lives), BATCH):
         facts = [fact for facts, _ in lives[place : place + BATCH] for fact in facts]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.bench_reports import START, attempt
+from bench.local import precede
+from bench.wire.processes import tree
 from zerotide.api.scalars import SECOND
 from zerotide.exporter.grouping import GroupCommit
 from zerotide.exporter.store import Store
@@ -20,6 +22,7 @@ BLOCK, BLOCKS = 4096, 256
 
 def commits(store: Store, seconds: float) -> float:
     """Return how many records of one request each, every one durable, are taken in a second."""
+    precede(tree(os.getpid()))
     began, number = time.monotonic(), 0
     while time.monotonic() - began < seconds:
         intent, _ = attempt(f"commit-{number}", "pod-0", "demo/team-1", "", START, SECOND)
@@ -33,6 +36,8 @@ def grouped(make: Callable[[], Store], seconds: float, writers: int) -> float:
 
     async def measure() -> float:
         opened: Threaded[Store] = await Threaded.open(make, "writer")
+        # The server has a process for each connection, in a session of its own.
+        precede(tree(os.getpid()))
         group, until, number = GroupCommit(opened, Clock()), time.monotonic() + seconds, 0
 
         async def write(writer: int) -> None:
