@@ -17,56 +17,20 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 
+from tests.activator.records import Exporter, everything, intent, settlement
 from tests.activator.stack import until
 from zerotide.activator.usage.journal import Journal, read
 from zerotide.activator.usage.shipper import Shipper
 from zerotide.activator.usage.tap import Events, Through, Whole, kind_of, split_events, tap_for, tokens_of
 from zerotide.api.protocol import Protocol
-from zerotide.api.usage import MOST_TOKENS, Intent, Outcome, Settlement, Tokens, decode
+from zerotide.api.usage import MOST_TOKENS, Outcome, Settlement, Tokens
 from zerotide.kube import TokenFile
-
-
-def intent(number: int, attempt: int = 1) -> Intent:
-    """Make an intent."""
-    return Intent(
-        request_id=f"r{number}",
-        attempt=attempt,
-        namespace="demo",
-        endpoint="m",
-        endpoint_uid="u",
-        consumer="demo/team-a",
-        pod_uid="p",
-        activator="act-0",
-        model="m",
-        stream=False,
-        cold=False,
-        accepted_us=1,
-        forwarded_us=100 + number,
-        request_bytes=10,
-    )
-
-
-def settlement(number: int, attempt: int = 1) -> Settlement:
-    """Make a settlement."""
-    return Settlement(
-        request_id=f"r{number}",
-        attempt=attempt,
-        ended_us=200 + number,
-        response_bytes=1,
-        outcome=Outcome.COMPLETED,
-        status=200,
-    )
 
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> AsyncIterator[Path]:
     """Have a folder for a log."""
     yield tmp_path / "usage"
-
-
-def everything(folder: Path) -> list[Intent | Settlement]:
-    """Return the records of all segments."""
-    return [record for path in sorted(folder.glob("*.ndjson")) for record in read(path)]
 
 
 async def test_records_are_in_the_file_at_once(folder: Path) -> None:
@@ -132,27 +96,6 @@ async def test_a_disk_that_is_full_does_not_stop_the_traffic(
     journal.append(intent(3))
     assert everything(folder) == [intent(3)]
     await journal.close()
-
-
-class Exporter:
-    """An exporter that takes what it is sent, or not."""
-
-    def __init__(self) -> None:
-        self.taken: list[Intent | Settlement] = []
-        self.batches = 0
-        self.status = 204
-        self.tokens: list[str] = []
-        self.url = ""
-
-    async def take(self, request: web.Request) -> web.Response:
-        """Take a batch."""
-        self.batches += 1
-        self.tokens.append(request.headers.get("Authorization", ""))
-        body = await request.read()
-        assert body.endswith(b"\n")
-        if self.status == 204:
-            self.taken += [decode(line) for line in body.splitlines()]
-        return web.Response(status=self.status, text="" if self.status == 204 else "no")
 
 
 @pytest.fixture

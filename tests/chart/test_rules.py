@@ -14,6 +14,7 @@ import yaml
 from e2e.tools.build import ensure
 from tests.chart.rendering import CHART, find, render
 from zerotide.activator import metrics as activator
+from zerotide.activator.usage import figures
 from zerotide.controller.metrics import Metrics
 from zerotide.exporter.metrics import COUNTERS
 from zerotide.exporter.service import GAUGES
@@ -66,7 +67,8 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     """A rule on a name that nobody gives would be silent for ever."""
     operator = {family.name for family in Metrics().registry.collect()}
     exporter = {stem for stem, _, _ in COUNTERS.values()} | set(GAUGES) | {"zerotide_build_info"}
-    known = operator | exporter | set(re.findall(r"zerotide_[a-z_]+", Path(activator.__file__).read_text()))
+    sources = Path(activator.__file__).read_text() + Path(figures.__file__).read_text()
+    known = operator | exporter | set(re.findall(r"zerotide_[a-z_]+", sources))
     asked = {name for rule in rules() for name in re.findall(r"(?<!:)\bzerotide_[a-z_]+\b(?!:)", rule["expr"])}
     assert {re.sub(r"_(total|bucket)$", "", name) for name in asked} - known == set()
     assert len(asked) > 9

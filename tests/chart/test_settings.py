@@ -10,6 +10,7 @@ import pytest
 from tests.chart.rendering import environment, find, render
 from zerotide.activator import settings as activator
 from zerotide.activator.endpoints.peers import members_of
+from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.wire import Limits
 from zerotide.controller import options as operator
 from zerotide.exporter import settings as exporter
@@ -90,6 +91,17 @@ def test_the_activator_holds_what_the_chart_allows() -> None:
     caps = activator.parse([], environment(container)).hold_caps
     assert (caps.consumer.requests, caps.consumer.bytes) == (7, 8 * 1024 * 1024)
     assert (caps.total.requests, caps.namespace.bytes) == (100_000, 1024**3)
+
+
+def test_the_activator_keeps_as_much_usage_as_the_chart_says() -> None:
+    """The chart's defaults are the process's own, below the space that there is, and each value reaches its bound."""
+    container = find(render(), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
+    told = environment(container)
+    assert activator.parse([], told).usage_bounds == activator.parse([], {}).usage_bounds == Bounds()
+    assert Bounds().bytes + (64 << 20) < 1 << 30
+    objects = render({"activator": {"usage": {"maxBytes": "1Mi", "maxRecords": 3000000, "maxAge": "90s"}}})
+    told = environment(find(objects, "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0])
+    assert activator.parse([], told).usage_bounds == Bounds(1 << 20, 3_000_000, 90_000_000)
 
 
 def test_the_activator_asks_where_the_chart_allows() -> None:

@@ -54,7 +54,7 @@ class Histogram:
 class Series:
     """The figures of one endpoint."""
 
-    __slots__ = ("duration", "ejections", "first_byte", "hold", "last", "rejected", "requests", "retries")
+    __slots__ = ("duration", "ejections", "first_byte", "hold", "last", "rejected", "requests", "retries", "unrecorded")
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -64,6 +64,7 @@ class Series:
         self.first_byte = {"true": Histogram(), "false": Histogram()}
         self.hold = Histogram()
         self.retries = 0
+        self.unrecorded = 0
         self.last = 0.0
 
 
@@ -81,6 +82,12 @@ COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Series], Iterable[tup
         "Requests sent to a second replica.",
         (),
         lambda series: (((), series.retries),),
+    ),
+    (
+        "zerotide_requests_unrecorded",
+        "Attempts that were served and are not billed, since the usage log took no record of them.",
+        (),
+        lambda series: (((), series.unrecorded),),
     ),
     (
         "zerotide_replica_ejections",

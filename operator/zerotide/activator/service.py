@@ -27,6 +27,7 @@ from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.gateway import Gateway
 from zerotide.activator.traffic.holder import Holder
 from zerotide.activator.traffic.replies import answer_to_fault
+from zerotide.activator.usage.figures import UsageFigures
 from zerotide.activator.usage.records import Records
 from zerotide.activator.wire import Certificate, Limits, Network, Server, open_socket
 from zerotide.activator.wire_metrics import WireFigures
@@ -66,8 +67,7 @@ class Service:
         self.links = self._link(client)
         self.loader = Loader(client, settings.egress, settings.egress_ca_file)
         self.registry.tokens.load = self.loader.load
-        folder = settings.usage_dir
-        self._records = Records(folder, settings.exporter_url, settings.exporter_token_file) if folder else None
+        self._records = self._record() if settings.usage_dir is not None else None
         self.journal = self._records.journal if self._records is not None else None
         self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
@@ -188,6 +188,13 @@ class Service:
         port = await links.listen(self.settings.listen, first + number if first else 0)
         self.registry.council_port = first or port
         self._run(links.run())
+
+    def _record(self) -> Records:
+        told, folder = self.settings, self.settings.usage_dir
+        assert folder is not None, "only asked where usage is recorded"
+        records = Records(folder, told.exporter_url, told.exporter_token_file, told.usage_bounds, self.clock.now_us)
+        self.metrics.add(UsageFigures(records.journal))
+        return records
 
     def _link(self, client: Client) -> Links | None:
         file = self.settings.council_token_file

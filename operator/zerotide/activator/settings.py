@@ -11,6 +11,7 @@ from pathlib import Path
 from zerotide.activator import holding, wire_settings
 from zerotide.activator.admission.hall import Caps
 from zerotide.activator.failures import SettingsError
+from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.wire import Limits
 from zerotide.activator.wire_settings import Fronts
 from zerotide.api.egress import Egress
@@ -41,6 +42,7 @@ class Settings:
     exporter_url: str
     exporter_token_file: Path | None
     usage_dir: Path | None
+    usage_bounds: Bounds
     drain_listen: float
     drain_timeout: float
     max_endpoints: int
@@ -73,6 +75,10 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("exporter-url", exporter, "exporter that takes usage records; `none` keeps them in the log")
     flags.add("exporter-token-file", "", "file of the token for the exporter; empty sends none")
     flags.add("usage-dir", "", "folder of the usage log; empty records no usage")
+    flags.add("usage-max-bytes", "768Mi", "most bytes of records that wait for the exporter")
+    flags.add("usage-max-records", "2000000", "most records that wait for the exporter")
+    old = "age of the oldest such record from which on endpoints with billing.onLedgerFailure: Deny refuse requests"
+    flags.add("usage-max-age", "1h", old)
     flags.add("drain-listen", "10s", "time after SIGTERM for which new connections are taken at least")
     flags.add("drain-timeout", "15m", "longest time after SIGTERM for which requests are finished")
     flags.add("max-endpoints", "1000", "endpoints with metrics of their own")
@@ -101,6 +107,11 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         exporter_url=exporter,
         exporter_token_file=given.path("exporter-token-file"),
         usage_dir=given.path("usage-dir"),
+        usage_bounds=Bounds(
+            given.size("usage-max-bytes"),
+            given.number("usage-max-records", 1_000_000_000, least=1),
+            max(given.duration_us("usage-max-age"), 1),
+        ),
         drain_listen=given.duration_us("drain-listen") / SECOND,
         drain_timeout=given.duration_us("drain-timeout") / SECOND,
         max_endpoints=given.number("max-endpoints", 100_000),

@@ -191,3 +191,12 @@ class Billing(Model):
             "their uncached tokens in and tokens out, spread over their time in flight."
         ),
     ] = "Equal"
+    on_ledger_failure: Annotated[
+        Literal["Serve", "Deny"],
+        Field(
+            description="What happens while usage cannot be brought to the ledger. Serve: requests are served, also "
+            "once their usage cannot even be kept for later, which is then lost and not billed. Deny: they are "
+            "refused with 503 ledger_unavailable, and wake nothing, from the time when usage has waited for too long "
+            "or cannot be kept."
+        ),
+    ] = "Serve"

@@ -17,6 +17,7 @@ from tests.activator.clients.situations import (
     revoked,
     spec,
     stuck,
+    unbilled,
     used_up,
 )
 
@@ -45,11 +46,6 @@ class Row(NamedTuple):
 
 BAD, BUSY, COLD, FAILED = "invalid_request_error", "rate_limit_error", "service_unavailable", "server_error"
 
-NOT_YET = {
-    "ledger_unavailable": "nothing asks a ledger before it serves: there is no onLedgerFailure",
-}
-"""Codes that nothing can bring about, each with the reason."""
-
 NO_WAIT = {"Prefer": "wait=0"}
 ELSEWHERE = {"X-Zerotide-Endpoint": "demo/other"}
 ROWS = (
@@ -71,6 +67,7 @@ ROWS = (
     Row("endpoint_cold", 503, COLD, "clamp", "true", spec(hold={"whileCold": "Reject"}), "reject"),
     Row("hold_timeout", 503, COLD, "clamp", "true", spec(hold={"coldTimeout": "1s"})),
     Row("unschedulable", 503, COLD, "clamp", "true", blocked("Unschedulable")),
+    Row("ledger_unavailable", 503, COLD, "clamp", "true", unbilled),
     Row("start_backoff", 503, COLD, "clamp", "true", blocked("StartBackoff", 40), "soon"),
     Row("start_backoff", 500, FAILED, "", "false", blocked("StartBackoff", 400), "later"),
     Row("suspended", 500, FAILED, "", "false", spec(suspend=True)),

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.activator.clients.scene import IMAGE, Scene
+from tests.activator.records import intent
 from tests.activator.replica import reset
+from zerotide.activator.usage.backlog import Bounds
 from zerotide.api.scalars import format_time
 
 Situation = Callable[[Scene], Awaitable[None]]
@@ -114,3 +116,12 @@ def used_up(action: str) -> Situation:
         scene.stack.budget(action)
 
     return bring
+
+
+async def unbilled(scene: Scene) -> None:
+    """The endpoint serves nothing unbilled, and the one record that may wait for the exporter does."""
+    journal = scene.stack.service.journal
+    assert journal is not None
+    journal.bounds = Bounds(records=1)
+    journal.append(intent(1))
+    scene.stack.endpoint(model=IMAGE, billing={"onLedgerFailure": "Deny"})

@@ -70,6 +70,23 @@ def test_pages_add_up(requests: list[int]) -> None:
     assert text.endswith(b"# EOF\n")
 
 
+def test_how_full_usage_logs_are_is_told_of_the_fullest() -> None:
+    """Shares of a bound do not add up; what waits does."""
+    total = Sum()
+    for number, ratio in enumerate((0.25, 0.75, 0.5)):
+        lines = ["# TYPE zerotide_usage_backlog_ratio gauge", f"zerotide_usage_backlog_ratio {ratio}"]
+        lines += ["# TYPE zerotide_usage_backlog_bytes gauge", "zerotide_usage_backlog_bytes 10.0"]
+        total.take(number, "\n".join(lines))
+    assert sample(total.render(), "zerotide_usage_backlog_ratio") == 0.75
+    assert sample(total.render(), "zerotide_usage_backlog_bytes") == 30
+
+
+def test_usage_bounds_are_shared_out() -> None:
+    """What may wait is the pod's; how long is not shared."""
+    whole = parse(["--usage-max-bytes", "1000", "--usage-max-records", "10", "--usage-max-age", "1s"], {})
+    assert Member(1, 4, "/a", 0, 0, None, 0).settings(whole).usage_bounds == (250, 3, 1_000_000)
+
+
 @FEW
 @given(st.lists(st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(1, 9))), max_size=20))
 def test_a_counter_never_falls(events: list[tuple[int, int | None]]) -> None:

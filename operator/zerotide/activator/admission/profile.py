@@ -60,6 +60,8 @@ class Profile:
     web_socket: bool
     grpc: bool
     """Whether its replicas speak gRPC, and nothing else."""
+    denies_unbilled: bool
+    """Whether it serves nothing that cannot be billed."""
     state: str
     blocked: Blocked | None
     asleep: bool
@@ -113,6 +115,7 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         extra_paths=frozenset(spec.request.extra_paths),
         web_socket=spec.request.web_socket == "Enabled",
         grpc=spec.runtime.protocol == "GRPC",
+        denies_unbilled=spec.billing.on_ledger_failure == "Deny",
         state=status.state or "Asleep",
         blocked=blocked(endpoint),
         asleep=not status.desired_replicas,

@@ -10,6 +10,7 @@ from typing import Any
 
 from zerotide.activator.failures import SettingsError
 from zerotide.activator.settings import Settings
+from zerotide.activator.usage.backlog import Bounds
 
 VARIABLE = "ZEROTIDE_MEMBER"
 
@@ -61,7 +62,14 @@ class Member:
             buffered_bytes=max(_part(limits.buffered_bytes, self.of), limits.body_bytes),
         )
         folder = whole.usage_dir / str(self.number) if whole.usage_dir is not None else None
-        return replace(whole, pod_name=name_of(whole.pod_name, self.number), usage_dir=folder, limits=parts)
+        usage = whole.usage_bounds
+        return replace(
+            whole,
+            pod_name=name_of(whole.pod_name, self.number),
+            usage_dir=folder,
+            usage_bounds=Bounds(_part(usage.bytes, self.of), _part(usage.records, self.of), usage.age_us),
+            limits=parts,
+        )
 
 
 def name_of(pod: str, number: int) -> str:

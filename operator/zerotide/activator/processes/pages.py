@@ -11,6 +11,8 @@ from collections.abc import Iterable
 END = "# EOF\n"
 CONSTANT = frozenset(("zerotide_build_info",))
 """Families that say the same in every process."""
+GREATEST = frozenset(("zerotide_usage_backlog_ratio", "zerotide_usage_backlog_age_seconds", "zerotide_usage_closed"))
+"""Families of which the greatest number is the pod's."""
 _KEPT = frozenset(("counter", "histogram"))
 
 
@@ -50,7 +52,10 @@ class Page:
             self._kinds.setdefault(family, other._kinds.get(family, ""))
             mine = self._samples.setdefault(family, {})
             for key, number in samples.items():
-                mine[key] = number if family in CONSTANT else mine.get(key, 0.0) + number
+                if family in GREATEST:
+                    mine[key] = max(mine.get(key, number), number)
+                else:
+                    mine[key] = number if family in CONSTANT else mine.get(key, 0.0) + number
 
     def counts(self) -> Page:
         """Return what stays of a process that died: what it counted."""

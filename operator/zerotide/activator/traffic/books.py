@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from zerotide.activator.admission.ejection import Failure
+from zerotide.activator.admission.profile import Profile
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.dialler import get
 from zerotide.activator.endpoints.endpoint import Endpoint, Replica
@@ -17,12 +18,20 @@ from zerotide.activator.metrics import Metrics
 from zerotide.activator.traffic.intake import name_of
 from zerotide.activator.traffic.relay import Conveyor
 from zerotide.activator.traffic.visit import Visit
+from zerotide.activator.usage.backlog import Cause
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.lines import intent_facts, intent_line, settlement_line
 from zerotide.api.demand import Stamps, Wake
+from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.usage import Outcome
 
 STARTUP_TIME = 2.0
+_WHY = {
+    Cause.UNWRITABLE: "it cannot be written down",
+    Cause.BYTES: "too much of it waits",
+    Cause.RECORDS: "too much of it waits",
+    Cause.AGE: "it has waited for too long",
+}
 
 
 class Books:
@@ -64,7 +73,7 @@ class Books:
             visit.counted = True
             self._tracker.came(profile.key, profile.uid, now_us)
         if self.journal is not None:
-            self.journal.add(
+            visit.entry = self.journal.begin(
                 intent_line(
                     facts,
                     visit.id,
@@ -76,7 +85,8 @@ class Books:
                     visit.accepted_us,
                     now_us,
                     len(visit.payload.body),
-                )
+                ),
+                surely=profile.denies_unbilled,
             )
 
     def first_byte(self, visit: Visit, endpoint: Endpoint, replica: Replica) -> int:
@@ -103,10 +113,26 @@ class Books:
         else:
             self._tracker.in_flight(profile.key, profile.uid, -1)
         if self.journal is not None:
-            self.journal.add(
-                settlement_line(visit.id, attempt, first_us, ended_us, relay.bytes, relay.tokens, outcome, relay.status)
-            )
+            status = relay.status
+            line = settlement_line(visit.id, attempt, first_us, ended_us, relay.bytes, relay.tokens, outcome, status)
+            if not self.journal.settle(line, visit.entry) and not profile.denies_unbilled:
+                self._metrics.of(*name_of(profile)).unrecorded += 1
         return ended_us
+
+    def refusal(self, profile: Profile) -> Rejection | None:
+        """Return the answer to a request that could not be billed and so is not to be served, None to all others."""
+        if not profile.denies_unbilled:
+            return None
+        if self.journal is None:
+            return _unbilled(profile, "this gateway records none")
+        closed = self.journal.closed
+        return _unbilled(profile, _WHY[closed]) if closed is not None else None
+
+    def unwritten(self, visit: Visit, profile: Profile) -> Rejection | None:
+        """Return the same for a request that was admitted and is to be sent: by what became of its record."""
+        if not profile.denies_unbilled or visit.entry.written:
+            return None
+        return _unbilled(profile, _WHY[Cause.UNWRITABLE])
 
     def judge(self, endpoint: Endpoint, replica: Replica, relay: Conveyor) -> None:
         """Draw conclusions about a replica from an answer, or from none."""
@@ -142,6 +168,11 @@ class Books:
                 runtime=runtime,
             )
             self._tracker.woke(wake)
+
+
+def _unbilled(profile: Profile, why: str) -> Rejection:
+    text = f"endpoint {profile.key} serves nothing unbilled, and usage cannot be brought to the ledger now: {why}"
+    return Rejection(ErrorCode.LEDGER_UNAVAILABLE, text)
 
 
 def stages_of(body: bytes) -> dict[str, float] | None:

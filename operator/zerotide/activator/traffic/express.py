@@ -100,8 +100,13 @@ class Run(Conveyor):
         self._send()
 
     def _send(self) -> None:
-        if self._connection is not None and self._outcome is None:
+        if self._connection is None or self._outcome is not None:
+            return
+        unbilled = self._office.books.unwritten(self._visit, self._plan.endpoint.profile)
+        if unbilled is None:
             self._connection.send_quick(self._plan.head + tail_of(self._visit))
+        elif self._stop(Outcome.LOST):
+            self._office.answer(self._visit, self._given_place(), unbilled)
 
     # The answer
 

@@ -107,6 +107,9 @@ class Forwarder:
             self._books.journal.flush()
         outcome = Outcome.CLIENT_GONE
         try:
+            unbilled = self._books.unwritten(visit, endpoint.profile)
+            if unbilled is not None:
+                raise unbilled
             outcome = await self._exchange(visit, replica, way, relay, timeout)
         finally:
             if visit.exchange.overruled is not None:

@@ -81,7 +81,7 @@ class Gateway:
             plan = self._plan(visit, reading, body)
         except Rejection:
             return False
-        if plan is None or plan.verdicts or not self._take(visit, plan):
+        if plan is None or plan.verdicts or self._books.refusal(plan.endpoint.profile) or not self._take(visit, plan):
             return False
         visit.accepted_us = self._now_us()
         self.active += 1
@@ -216,7 +216,7 @@ class Gateway:
     async def _admit(self, visit: Visit, plan: Plan) -> None:
         """Count a request as its consumer's and as demand.
 
-        Raises what blocks the endpoint, or consumer_limit.
+        Raises what blocks the endpoint, budget_exhausted, ledger_unavailable or consumer_limit.
         """
         profile = plan.endpoint.profile
         if profile.blocked is not None:
@@ -224,6 +224,9 @@ class Gateway:
         for verdict in plan.verdicts:
             if verdict.forbids(plan.endpoint.gate.cold, self._now_us()):
                 raise verdict.rejection()
+        unbilled = self._books.refusal(profile)
+        if unbilled is not None:
+            raise unbilled
         # Who waits for nothing while nothing serves is answered here and now: no other activator need be asked.
         for name, limit in () if visit.at_once and plan.endpoint.gate.cold else plan.claims:
             if not (self._pools.take(name, limit) or await self._pool(name, limit)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zerotide.activator.admission.callers import Caller
 from zerotide.activator.admission.payload import Payload
 from zerotide.activator.endpoints.endpoint import Endpoint
+from zerotide.activator.usage.journal import LOST
 from zerotide.activator.wire import Exchange
 from zerotide.api.protocol import Protocol
 
@@ -31,6 +32,7 @@ class Visit:
         "committed",
         "counted",
         "endpoint",
+        "entry",
         "exchange",
         "first_byte",
         "held",
@@ -70,6 +72,8 @@ class Visit:
         """Names under which it is counted as a consumer's."""
         self.accepted_us = 0
         self.attempts = 0
+        self.entry = LOST
+        """What became of the record of its attempt."""
         self.cold = False
         """Whether it came while no replica could serve."""
         self.counted = False

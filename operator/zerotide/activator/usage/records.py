@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.shipper import Shipper
 from zerotide.kube import TokenFile
@@ -24,8 +25,10 @@ LAST = 5.0
 class Records:
     """A journal, and a shipper where there is an exporter."""
 
-    def __init__(self, folder: Path, exporter: str, token_file: Path | None) -> None:
-        self.journal = Journal(folder)
+    def __init__(
+        self, folder: Path, exporter: str, token_file: Path | None, bounds: Bounds, now_us: Callable[[], int]
+    ) -> None:
+        self.journal = Journal(folder, bounds=bounds, now_us=now_us)
         self._exporter = exporter
         self._token: Callable[[], str] | None = TokenFile(token_file) if token_file is not None else None
         self._session: aiohttp.ClientSession | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -19,6 +18,8 @@ log = logging.getLogger(__name__)
 BATCH_BYTES = 256 * 1024
 GATHER = 0.25
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
+MOST_ASIDE = 8
+"""Segments that are kept for people to look at; older ones are given up."""
 _REFUSED = (400, 413, 415, 422)
 
 
@@ -67,6 +68,7 @@ class Shipper:
                     self._set_aside(path)
                     break
                 self._offset += len(batch)
+                self._journal.acknowledged(len(batch), batch.count(b"\n"))
             if path != self._journal.active:
                 path.unlink(missing_ok=True)
 
@@ -87,9 +89,13 @@ class Shipper:
         """Keep a segment that the exporter will never take for people to look at, and go on with the next."""
         if path == self._journal.active:
             self._journal.rotate()
-        with contextlib.suppress(OSError):
-            path.rename(path.with_suffix(".refused"))
+        rest = path.read_bytes()[self._offset :]
+        path.rename(path.with_suffix(".refused"))
+        self._journal.acknowledged(len(rest), rest.count(b"\n"))
         self._path, self._offset = None, 0
+        for old in sorted(path.parent.glob("*.refused"), key=lambda each: int(each.stem))[:-MOST_ASIDE]:
+            log.error("refused usage records are given up, since there are too many", extra={"segment": old.name})
+            old.unlink(missing_ok=True)
 
 
 def _lines(path: Path, offset: int) -> bytes:
