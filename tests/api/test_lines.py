@@ -14,7 +14,8 @@ from zerotide.api.lines import Line
 
 US = st.integers(0, 2**62)
 WORDS = st.text(max_size=20)
-TOKENS = st.builds(usage.Tokens, input=US, cached=US, output=US)
+COUNTS = st.integers(0, usage.MOST_TOKENS)
+TOKENS = st.builds(usage.Tokens, input=COUNTS, cached=COUNTS, output=COUNTS)
 INTENTS = st.builds(
     usage.Intent,
     kind=st.just("intent"),
