@@ -1,4 +1,4 @@
-"""`zerotide plan advise` asks a live exporter: too little history is said, and a patch is one that the API takes."""
+"""`zerotide plan advise` and `forecast` ask a live exporter: too little is said, a patch is one that the API takes."""
 
 from __future__ import annotations
 
@@ -102,6 +102,10 @@ def test_advice_of_a_live_exporter(
     first = said.splitlines()[0]
     assert first.startswith("Take ") and "% less), with " in first and "cold starts instead of" in first
     assert yaml.safe_load(patch)["spec"]["scaling"]["idle"]
+    assert main(["plan", "forecast", "a", "-n", namespace]) == 0
+    table, said = capsys.readouterr()
+    assert table.startswith("WHEN") and "2 of 2" in table.splitlines()[1], table
+    assert " in the coming week: " in said and "(scaling.prewarm.mode is Disabled)" in said
     (tmp_path / "patch.yaml").write_text(patch)
     arguments = ["--type", "merge", "--patch-file", str(tmp_path / "patch.yaml"), "--dry-run=server"]
     assert "patched" in system.kubectl("patch", "iep", "a", "-n", namespace, *arguments)

@@ -43,8 +43,10 @@ def add(plans: Subparsers) -> None:
             zerotide plan advise smollm2 --dedicated-hour 1.99 --api-million 0.6 --json""",
     )
     parser.add_argument("name", help="the endpoint")
-    parser.add_argument("--since", type=_span, default="720h", metavar="TIME", help="the last so long; %(default)s")
-    parser.add_argument("--time-zone", type=_zone, default="UTC", metavar="ZONE", help="of windows; %(default)s")
+    parser.add_argument(
+        "--since", type=span_given, default="720h", metavar="TIME", help="the last so long; %(default)s"
+    )
+    parser.add_argument("--time-zone", type=zone_given, default="UTC", metavar="ZONE", help="of windows; %(default)s")
     parser.add_argument("--gpu-second", type=positive, metavar="USD", help="price of a replica; default: as billed")
     parser.add_argument(
         "--waiting-second",
@@ -57,14 +59,16 @@ def add(plans: Subparsers) -> None:
     parser.add_argument("--api-million", type=positive, metavar="USD", help="what a million tokens cost elsewhere")
 
 
-def _span(text: str) -> int:
+def span_given(text: str) -> int:
+    """Read an option that is a span of time."""
     try:
         return parse_duration(text)
     except InvalidDuration as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _zone(text: str) -> str:
+def zone_given(text: str) -> str:
+    """Read an option that is a time zone."""
     if not Zone().holds(text):
         raise argparse.ArgumentTypeError(f"{text!r} {Zone().message}")
     return text

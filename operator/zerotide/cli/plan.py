@@ -1,4 +1,4 @@
-"""`zerotide plan replay`: what rules for falling asleep would have cost on recorded arrivals."""
+"""`zerotide plan`, and `replay` of it: what rules for falling asleep would have cost on recorded arrivals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zerotide.api.scalars import SECOND, parse_duration
-from zerotide.cli import advise
+from zerotide.cli import advise, forecast
 from zerotide.cli.commands import Subparsers, declare, group, positive
 from zerotide.cli.errors import CliError, UsageError
 from zerotide.cli.output import format_span
@@ -25,6 +25,7 @@ def add(commands: Subparsers) -> None:
     """Declare the commands."""
     plans = group(commands, "plan", "find out what scaling costs, and what would be cheaper")
     advise.add(plans)
+    forecast.add(plans)
     parser = declare(
         plans,
         "replay",

@@ -7,7 +7,7 @@ apart by its place in the week of UTC, so one habit is two where the clocks chan
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from zerotide.api.scalars import HOUR, MINUTE
@@ -99,9 +99,14 @@ class Expected:
 
 def expected(habits: Habits, prices: Prices, now_us: int) -> Expected | None:
     """Return when requests are expected next, or are by now, where being awake then is worth what it costs."""
+    return next((found for found in coming(habits, prices, now_us, _AHEAD) if worth_it(found, prices)), None)
+
+
+def coming(habits: Habits, prices: Prices, now_us: int, hours: int) -> Iterator[Expected]:
+    """Yield when requests are expected within so many hours, or are by now, whether or not that is worth a start."""
     begun = (habits.since_us + _HALF) // HOUR
     here = (now_us + _HALF) // HOUR
-    for number in range(here - 1, here + _AHEAD):
+    for number in range(here - 1, here + hours):
         hour = habits.hours.get(number % HOURS)
         if hour is None or hour.weeks < _LEAST:
             continue
@@ -110,12 +115,12 @@ def expected(habits: Habits, prices: Prices, now_us: int) -> Expected | None:
         most_us = prices.lead_us + max(end_us - start_us, prices.idle_us)
         of = max((number - begun - 1) // HOURS, hour.weeks)
         found = Expected(start_us - prices.lead_us, start_us, end_us, hour.weeks, of, most_us)
-        if now_us < end_us and _worth_it(found, prices):
-            return found
-    return None
+        if now_us < end_us:
+            yield found
 
 
-def _worth_it(found: Expected, prices: Prices) -> bool:
+def worth_it(found: Expected, prices: Prices) -> bool:
+    """Tell whether a start ahead of requests that are expected is worth the time of a replica that it may waste."""
     likely = found.confidence
     idle_us = likely * (found.end_us - found.start_us) / 2 + (1 - likely) * found.most_us
     return likely * prices.worth_us > idle_us
