@@ -188,3 +188,48 @@ async def test_some_changes_do_not_wait_and_those_that_do_do_not_for_ever() -> N
     server.watches = [(200, [modified(8)], True)]
     async with mirror(server, linger=Linger(0.01)) as (_, changes):
         assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "8")]
+
+
+class Following(Server):
+    """A server whose watch tells the second of its changes when it is asked to, and ends if it is to."""
+
+    def __init__(self, ends: bool) -> None:
+        super().__init__()
+        self.ends, self.go = ends, asyncio.Event()
+        self.lists = [([], 5)]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Tell two changes, one after the other."""
+        if "watch" not in request.query or self.watched_from:
+            return await super().handle(request)
+        self.watched_from.append(request.query["resourceVersion"])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(json.dumps(modified(6)).encode() + b"\n")
+        await self.go.wait()
+        await response.write(json.dumps(modified(7)).encode() + b"\n")
+        if not self.ends:
+            await asyncio.Event().wait()
+        return response
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_what_follows_a_change_is_left_to_the_kernel_for_a_while(ends: bool) -> None:
+    """The first comes at once, the next not before that; it is not lost where the watch ends meanwhile."""
+    server, rest = Following(ends), 0.2
+    server.watches = [(200, [modified(8)], True)]
+    came: list[float] = []
+    async with mirror(server, rest=rest) as (reflector, changes):
+
+        def note(change: Change) -> None:
+            came.append(asyncio.get_running_loop().time())
+            changes.put_nowait(change)
+
+        reflector._on_change = note
+        assert await take(changes, 1) == [("set", "x", "6")]
+        server.go.set()
+        assert await take(changes, 1) == [("set", "x", "7")]
+        assert came[1] - came[0] > rest * 0.9
+        if ends:
+            assert await take(changes, 1) == [("set", "x", "8")]
+            assert server.watched_from == ["5", "7"]

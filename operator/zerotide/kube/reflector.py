@@ -6,7 +6,8 @@ them, so each stream is short (`stream` seconds, ended by the server): one that 
 Every `relist` seconds the store is compared all the same.
 
 A process for which nobody waits may take changes in later and many at once (`linger`): while a pod starts, each wake-up
-of a process is taken from the pod. Nothing is skipped, and the order stays.
+of a process is taken from the pod. Nothing is skipped, and the order stays. Where changes are many and nobody waits
+for the second of them, the connection is read only every `rest` seconds: each read costs more than what it brings.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Reflector:
         on_change: Callable[[Change], None] | None = None,
         linger: Linger | None = None,
         store: MutableMapping[Key, Object] | None = None,
+        rest: float = 0.0,
         stream: float = 60.0,
         stall: float = 75.0,
         relist: float = 300.0,
@@ -98,7 +100,7 @@ class Reflector:
         self.synced = asyncio.Event()
         self._client, self._namespace = client, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
-        self._trim, self._on_change, self._linger = trim, on_change, linger
+        self._trim, self._on_change, self._linger, self._rest = trim, on_change, linger, rest
         self._calm = asyncio.Event()
         self._calm.set()
         self._stream, self._stall, self._relist = stream, stall, relist
@@ -174,6 +176,8 @@ class Reflector:
                 for line in lines:
                     if line:
                         self._take(decode(line))
+                if self._rest:
+                    await _unread(response, self._rest)
 
     async def _gathered(self, response: aiohttp.ClientResponse, chunk: bytes) -> bytes:
         """Let changes wait, and return what came meanwhile."""
@@ -241,6 +245,19 @@ async def _chunk(response: aiohttp.ClientResponse, stall: float) -> bytes:
         raise ConnectionFailed(f"no sign of life for {stall:.0f} s") from None
     except aiohttp.ClientError as error:
         raise _broken(error) from error
+
+
+async def _unread(response: aiohttp.ClientResponse, seconds: float) -> None:
+    """Leave to the kernel what comes within some seconds."""
+    connection = response.connection
+    if connection is None or connection.protocol is None:
+        return  # the stream is at its end, and all of it is here
+    protocol = connection.protocol
+    protocol.pause_reading()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        protocol.resume_reading()
 
 
 def _arrived(response: aiohttp.ClientResponse) -> bytes:
