@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -116,3 +117,13 @@ def test_a_signal_asks_to_stop_on_the_loop_that_was_chosen(number: signal.Signal
     factory = uvloop.new_event_loop
     assert process.run("zerotide.example", Settings, serve, refused=Refused, loop_factory=factory) == 7
     assert process.run("zerotide.example", Settings, serve, refused=Refused) == 8
+
+
+def test_what_start_up_made_is_left_to_itself() -> None:
+    before = gc.get_threshold()
+    try:
+        process.settle_memory(young=50_000)
+        assert gc.get_threshold()[0] == 50_000 and gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -37,7 +37,7 @@ async def run(chosen: options.Options) -> int:
     async with Client(credentials) as client:
         operator = Operator(client, chosen)
         # To look through all that kopf and others made when they were imported takes longer than a decision may.
-        process.settle_memory()
+        process.settle_memory(young=100_000)
         port = await operator.admin.start()
         log.info("started", extra={"port": port, "identity": chosen.identity, "api": API_VERSION})
         stop, ready = asyncio.Event(), asyncio.Event()

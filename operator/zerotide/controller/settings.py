@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import kopf
 
@@ -22,6 +23,27 @@ class Forgetful(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
+class Idle(kopf.ProgressStorage):
+    """Remember no progress: event handlers make none, and looking for it copies what there is of each object."""
+
+    def fetch(self, *, key: str, body: kopf.Body) -> Any:
+        """Return nothing."""
+        return None
+
+    def store(self, *, key: str, record: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Keep nothing."""
+
+    def purge(self, *, key: str, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Have nothing to forget."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Touch nothing."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Return what there is: nothing of it is ours."""
+        return essence
+
+
 def settings() -> kopf.OperatorSettings:
     """Return kopf's settings.
 
@@ -30,6 +52,7 @@ def settings() -> kopf.OperatorSettings:
     """
     chosen = kopf.OperatorSettings()
     chosen.persistence.diffbase_storage = Forgetful()
+    chosen.persistence.progress_storage = Idle()
     chosen.posting.enabled = False
     chosen.scanning.disabled = True
     chosen.peering.standalone = True

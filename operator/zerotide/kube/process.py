@@ -58,11 +58,14 @@ def run(
     return 1 if failed else status
 
 
-def settle_memory() -> None:
-    """Leave what start-up made to itself, and look for circles seldom: what is done all day leaves none behind."""
+def settle_memory(young: int = 20_000) -> None:
+    """Leave what start-up made to itself, and look for circles seldom: what is done all day leaves none behind.
+
+    `young` is by how many objects those that live must have grown: more than are alive for a moment.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(young, 20, 20)
 
 
 def set_on_signals(stopping: asyncio.Event) -> None:
