@@ -117,10 +117,17 @@ class Stack:
         name: str = "act-0",
         api: FakeApi | None = None,
         token: Path | None = None,
+        exporter: tuple[str, Path] | None = None,
     ) -> None:
-        """`token` is the file of the token that it shows to other activators; without it talks to none."""
+        """`token` is the file of the token that it shows to other activators; without it talks to none.
+
+        `exporter` is an exporter's address and the file of the token for it.
+        """
         self.api = api or FakeApi()
         environment = {"POD_NAME": name, "ZEROTIDE_EXPORTER_URL": "none"}
+        if exporter is not None:
+            environment["ZEROTIDE_EXPORTER_URL"] = exporter[0]
+            environment["ZEROTIDE_EXPORTER_TOKEN_FILE"] = str(exporter[1])
         if token is not None:
             environment["ZEROTIDE_COUNCIL_TOKEN_FILE"] = str(token)
         if usage is not None:
@@ -140,8 +147,10 @@ class Stack:
             self.registry.council_port = await service.links.listen("127.0.0.1", 0)
             service._run(service.links.run())
         service._run(service.gateway.run())
-        if service.journal is not None:
-            service._run(service.journal.run())
+        for work in service._records.work() if service._records is not None else ():
+            service._run(work)
+        if service.quota is not None:
+            service._run(service.quota.office.run())
         self.url = f"http://127.0.0.1:{service.port}"
         self.session = aiohttp.ClientSession(auto_decompress=False)
         return self

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from tests.api.server import Server
-from zerotide.api.budget import Budget, BudgetAction, LimitType
+from zerotide.api.budget import Budget, BudgetAction, InFlight, LimitType
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "budget.yaml"
 BUDGETS = "/apis/zerotide.dev/v1alpha1/namespaces/default/budgets"
@@ -47,6 +47,11 @@ CASES: list[dict[str, Any]] = [
     {"limit": COST, "window": {"timeZone": "Mars/Olympus"}},
     {"limit": COST, "thresholds": [{"percent": 80, "action": "DenyWake"}]},
     {"limit": COST, "thresholds": []},
+    {"limit": COST, "inFlight": "Finish"},
+    {"limit": COST, "inFlight": "End"},
+    {"limit": {"type": "AcceleratorSeconds", "acceleratorSeconds": 5}, "inFlight": "End"},
+    {"limit": {"type": "Tokens", "tokens": 5}, "inFlight": "End"},
+    {"limit": {"type": "Tokens", "tokens": 5}, "inFlight": "Stop"},
     {"limit": COST, "thresholds": [{"percent": 0, "action": "Block"}]},
     {"limit": COST, "thresholds": [{"percent": 101, "action": "Notify"}]},
     {"limit": COST, "thresholds": [{"percent": 80, "action": "Panic"}]},
@@ -64,10 +69,11 @@ def accepted(spec: dict[str, Any]) -> bool:
 
 
 def test_the_examples_are_budgets() -> None:
-    month, team = (Budget.model_validate(each) for each in yaml.safe_load_all(EXAMPLE.read_text()))
+    month, team, hard = (Budget.model_validate(each) for each in yaml.safe_load_all(EXAMPLE.read_text()))
     assert (month.spec.limit.value, month.spec.limit.unit) == (Fraction(250), "USD")
     assert [each.action for each in month.spec.thresholds] == list(BudgetAction)
     assert (team.spec.limit.type, team.spec.limit.value) == (LimitType.TOKENS, Fraction(5_000_000))
+    assert (hard.spec.in_flight, month.spec.in_flight) == (InFlight.END, InFlight.FINISH)
     assert team.spec.thresholds[-1].action is BudgetAction.BLOCK
 
 

@@ -20,6 +20,7 @@
     │   ├── TooManyFromAddress  open ones, from one address
     │   ├── MalformedProxyHeader   a trusted proxy that does not begin with its header
     │   └── HandshakeFailed     no TLS
+    ├── LedgerSilent            an exporter that does not answer what it is asked
     ├── MalformedTalk           another activator's message that makes no sense
     ├── TokenRefused            a token that opens nothing; `reason` is its word in the metrics
     │   ├── TokenMalformed      no signed token, or larger than any that is taken
@@ -61,6 +62,10 @@ class SettingsError(ActivatorError):
 
 class CertificateUnusable(ActivatorError):
     """Files that are no certificate with its key."""
+
+
+class LedgerSilent(ActivatorError):
+    """An exporter that does not answer, or refuses; the message says what came instead."""
 
 
 class ChildSilent(ActivatorError):

@@ -21,6 +21,9 @@ from zerotide.activator.endpoints.waker import Waker
 from zerotide.activator.failures import ShuttingDown
 from zerotide.activator.metrics import Load, Metrics
 from zerotide.activator.processes.member import Member
+from zerotide.activator.quota.client import QuotaClient
+from zerotide.activator.quota.office import Process
+from zerotide.activator.quota.quota import Quota
 from zerotide.activator.settings import Settings
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.forwarder import Forwarder
@@ -69,6 +72,7 @@ class Service:
         self.registry.tokens.load = self.loader.load
         self._records = self._record() if settings.usage_dir is not None else None
         self.journal = self._records.journal if self._records is not None else None
+        self.quota = self._open_quota(self._records) if self._records is not None and settings.exporter_url else None
         self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
         books = Books(
@@ -91,6 +95,7 @@ class Service:
             clock.monotonic,
             clock.now_us,
             body_bytes=limits.body_bytes,
+            lender=self.quota.office if self.quota is not None else None,
         )
         self.server = Server(self.gateway.handle, answer_to_fault, limits, clock.monotonic, self.gateway.express)
         tls = settings.fronts.tls_dir
@@ -128,6 +133,8 @@ class Service:
             self._run(self.certificate.run())
         for work in self._records.work() if self._records is not None else ():
             self._run(work)
+        if self.quota is not None:
+            self._run(self.quota.office.run())
         for reflector in self.reflectors:
             await reflector.synced.wait()
         await self._listen(settings.fronts.proxies)
@@ -181,6 +188,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._records is not None:
             await self._records.close()
+        if self.quota is not None:
+            await self.quota.close()
 
     async def _open_council(self, links: Links) -> None:
         first = self.settings.council_port
@@ -195,6 +204,12 @@ class Service:
         records = Records(folder, told.exporter_url, told.exporter_token_file, told.usage_bounds, self.clock.now_us)
         self.metrics.add(UsageFigures(records.journal))
         return records
+
+    def _open_quota(self, records: Records) -> Quota:
+        settings, member = self.settings, self._member
+        pod, process = settings.pod_name.partition("/")[0], str(member.number if member is not None else 0)
+        exporter = QuotaClient(settings.exporter_url, settings.exporter_token_file)
+        return Quota(records, exporter, Process(pod, process, self.started_us), self.clock.monotonic, self.clock.now_us)
 
     def _link(self, client: Client) -> Links | None:
         file = self.settings.council_token_file

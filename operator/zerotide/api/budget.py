@@ -40,6 +40,13 @@ class BudgetAction(StrEnum):
     BLOCK = "Block"
 
 
+class InFlight(StrEnum):
+    """What becomes of what has begun when the limit is reached."""
+
+    FINISH = "Finish"
+    END = "End"
+
+
 class BudgetScope(Model):
     """What counts towards a budget and is bound by it; both must fit."""
 
@@ -138,6 +145,13 @@ class Threshold(Model):
 class BudgetSpec(Model):
     """What may be used up, when, by whom, and what happens then."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.inFlight != 'End' || self.limit.type == 'Tokens'",
+            "limit.type must be Tokens where inFlight is End: what a replica costs goes on without any request",
+            lambda spec: spec.in_flight is not InFlight.END or spec.limit.type is LimitType.TOKENS,
+        ),
+    )
     scope: Annotated[BudgetScope, Field(description="What counts, and is bound. Absent: the namespace.")] = (
         BudgetScope()
     )
@@ -157,6 +171,14 @@ class BudgetSpec(Model):
         Threshold(percent=90, action=BudgetAction.NOTIFY),
         Threshold(percent=100, action=BudgetAction.BLOCK),
     )
+    in_flight: Annotated[
+        InFlight,
+        Field(
+            description="Finish: what has begun when the limit is reached is finished, beyond it. End: tokens are "
+            "reserved before a request is sent, so that the limit is never passed; a request that does not fit is "
+            "refused, a stream that goes beyond is ended with an error. Needs a limit of tokens."
+        ),
+    ] = InFlight.FINISH
 
 
 class BudgetStatus(Model):

@@ -28,6 +28,8 @@ class Outcome(StrEnum):
     """The connection to the replica broke."""
     TIMED_OUT = "timed_out"
     """The answer took longer than request.timeout."""
+    OVER_BUDGET = "over_budget"
+    """What was reserved of a budget for its answer was used up, and nothing was left."""
     ABANDONED = "abandoned"
     """The activator died; settled when its log was found."""
 

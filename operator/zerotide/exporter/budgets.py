@@ -91,6 +91,10 @@ class BudgetTask:
             except TimeoutError:
                 pass
 
+    def known(self, key: Key) -> Budget | None:
+        """Return a budget as it was last seen."""
+        return self._budgets.get(key)
+
     def _changed(self, change: Change) -> None:
         key = (change.object["metadata"]["namespace"], change.object["metadata"]["name"])
         if change.type == "deleted":

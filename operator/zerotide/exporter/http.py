@@ -8,8 +8,9 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import exposition
 from prometheus_client.registry import CollectorRegistry
+from pydantic import ValidationError
 
-from zerotide.api import cost
+from zerotide.api import cost, quota
 from zerotide.api.failures import InvalidTime
 from zerotide.api.scalars import parse_time
 from zerotide.billing.arrivals import arrival_report
@@ -44,6 +45,7 @@ from zerotide.exporter.questions import (
     answer_usage,
     answer_verify,
 )
+from zerotide.exporter.quotas import QuotaDesk
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube.clock import Clock
@@ -78,16 +80,18 @@ class Interface:
         alive: Callable[[], str],
         ready: Callable[[], str],
         archive: Archive | None = None,
+        quotas: QuotaDesk | None = None,
     ) -> None:
         self._writer, self._reader, self._prices, self._access = writer, reader, prices, access
         self._board, self._clock, self._registry = board, clock, registry
         self._group = GroupCommit(writer, clock)
-        self._alive, self._ready, self._archive = alive, ready, archive
+        self._alive, self._ready, self._archive, self._quotas = alive, ready, archive, quotas
 
     def application(self) -> web.Application:
         """Return the application with all routes."""
         app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)
         app.router.add_post("/internal/usage", self._take_usage)
+        app.router.add_post(quota.PATH, self._give_quota)
         app.router.add_get(cost.PATH, self._costs)
         for name, compose in REPORTS.items():
             app.router.add_get(f"/api/v1/{name}", partial(self._report, compose))
@@ -122,6 +126,18 @@ class Interface:
                 "message": "refused lines are kept in the ledger's table `refused`: do not send them again",
             }
         )
+
+    async def _give_quota(self, request: web.Request) -> web.Response:
+        """Reserve tokens of budgets for an activator."""
+        await self._access.check_delivery(request)
+        if self._quotas is None:
+            raise Refusal(503, "ServiceUnavailable", "budgets are not read yet")
+        try:
+            ask = quota.Ask.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise Refusal(400, "BadRequest", f"this is no ask for quota: {error.errors(include_url=False)}") from error
+        grants = await self._quotas.answer(ask)
+        return web.Response(body=grants.encode(), content_type="application/json")
 
     async def _costs(self, request: web.Request) -> web.Response:
         """Tell the operator what has changed `after` a version of an `epoch`; all, where it has seen nothing yet."""

@@ -28,6 +28,8 @@ from zerotide.exporter import pgreading
 from zerotide.exporter.consumers import OTHER
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.holds import Holds
+from zerotide.exporter.pgholds import PostgresHolds
 from zerotide.exporter.pgschema import LOCK, migrate
 from zerotide.exporter.pgseals import PostgresSeals
 from zerotide.exporter.pgwriting import (
@@ -62,6 +64,7 @@ class PostgresStore:
             self._engine.dispose()
             raise
         self.seals: Seals = PostgresSeals(partial(self._transaction, locked=True), self._snapshot)
+        self.holds: Holds = PostgresHolds(partial(self._transaction, locked=True))
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""

@@ -149,6 +149,14 @@ STEPS: tuple[str, ...] = (
         FROM (SELECT 900000000 AS us UNION ALL SELECT 86400000000) AS span, charge
         WHERE meter IN ('AcceleratorTime', 'CPUTime', 'MemoryTime') GROUP BY 1, 2, 3, 4, 5, 6, 7;
     """,
+    # Quota slices: what activators have reserved of budgets.
+    """
+    CREATE TABLE hold (
+        namespace TEXT NOT NULL, budget TEXT NOT NULL, pod TEXT NOT NULL, process TEXT NOT NULL,
+        born_us INTEGER NOT NULL, number INTEGER NOT NULL, amount INTEGER NOT NULL, until_us INTEGER NOT NULL,
+        PRIMARY KEY (namespace, budget, pod, process, born_us)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

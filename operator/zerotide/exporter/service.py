@@ -27,6 +27,7 @@ from zerotide.exporter.otlp import Pusher
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.pricewatch import PriceWatch
+from zerotide.exporter.quotas import QuotaDesk
 from zerotide.exporter.sealtask import SealTask
 from zerotide.exporter.settings import Settings
 from zerotide.exporter.settle import Increments, due, settle
@@ -80,6 +81,7 @@ class Service:
         self._archive = Archive(self._settings.archive) if self._settings.archive else None
         self._recorder = Recorder(self._client, MANAGER_EXPORTER, MANAGER_EXPORTER)
         self._budgets = BudgetTask(self._client, self._keeper, self._prices.current, self._recorder, self._clock)
+        self._quotas = QuotaDesk(self._client, self._writer, self._budgets.known, self._settings.namespace, self._clock)
         self._nodes = NodeWatch(self._client, self._settings.cluster)
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
         self._seals = SealTask(
@@ -116,6 +118,7 @@ class Service:
             ("seal", self._seals.run()),
             ("budgets", self._budgets.reflector.run()),
             ("budget looks", self._keep_budgets()),
+            ("quota slices", self._quotas.run()),
             ("events", self._recorder.run()),
         ):
             self._tasks.append(asyncio.create_task(run, name=name))
@@ -165,6 +168,7 @@ class Service:
             alive=self._dead,
             ready=self._unready,
             archive=self._archive,
+            quotas=self._quotas,
         )
         runner = web.AppRunner(interface.application(), access_log=None, shutdown_timeout=10)
         await runner.setup()

@@ -22,8 +22,10 @@ from zerotide.billing.usage import Attempt
 from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.holds import Holds
 from zerotide.exporter.schema import migrate
 from zerotide.exporter.seals import Result, Seals
+from zerotide.exporter.sqliteholds import SQLiteHolds
 from zerotide.exporter.sqliteseals import SQLiteSeals
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
 
@@ -49,6 +51,7 @@ class SQLiteStore:
             self._db.execute("PRAGMA cache_size = -16000")
             migrate(self._db)
         self.seals: Seals = SQLiteSeals(self._db, self._transaction, self._snapshot, self._add_to_series)
+        self.holds: Holds = SQLiteHolds(self._db, self._transaction)
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""

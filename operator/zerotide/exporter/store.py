@@ -16,6 +16,7 @@ from zerotide.billing.fold import Segment
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
+from zerotide.exporter.holds import Holds
 from zerotide.exporter.seals import Result, Seals
 
 Series = tuple[str, tuple[str, ...]]
@@ -85,6 +86,8 @@ class Store(Protocol):
 
     seals: Seals
     """What of it is sealed."""
+    holds: Holds
+    """What is reserved of budgets."""
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zerotide.activator.admission.naming import Name
-from zerotide.api.budget import Budget, BudgetAction, BudgetScope
+from zerotide.api.budget import Budget, BudgetAction, BudgetScope, InFlight
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.scalars import parse_time
 
@@ -39,18 +39,34 @@ class Verdict(NamedTuple):
 
 
 class Budgets:
-    """The verdicts of all budgets, by namespace."""
+    """The verdicts of all budgets, by namespace, and the scopes of those that are never passed."""
 
     def __init__(self) -> None:
         self._verdicts: dict[str, dict[str, Verdict]] = {}
+        self._hard: dict[Name, BudgetScope] = {}
 
     def set(self, budget: Budget) -> bool:
-        """Take in a budget; tell whether what it forbids has changed in any way that a request may notice."""
-        return self._put(Name(budget.metadata.namespace, budget.metadata.name), verdict_of(budget))
+        """Take in a budget; tell whether what it asks for has changed in any way that a request may notice."""
+        name, spec = Name(budget.metadata.namespace, budget.metadata.name), budget.spec
+        changed = self._bind(name, spec.scope if spec.in_flight is InFlight.END else None)
+        return self._put(name, verdict_of(budget)) or changed
 
     def remove(self, name: Name) -> bool:
-        """Forget a budget; tell whether it forbade anything."""
-        return self._put(name, None)
+        """Forget a budget; tell whether it forbade anything, or asked for anything."""
+        changed = self._bind(name, None)
+        return self._put(name, None) or changed
+
+    def reserving(self, namespace: str, endpoint: str, consumer: str) -> tuple[Name, ...]:
+        """Return the budgets of which a consumer's requests to an endpoint must reserve tokens before they are sent."""
+        if not self._hard:
+            return ()
+        return tuple(
+            sorted(
+                name
+                for name, scope in self._hard.items()
+                if name.namespace == namespace and scope.holds(namespace, endpoint, consumer)
+            )
+        )
 
     def bearing(self, namespace: str, endpoint: str, consumer: str) -> tuple[Verdict, ...]:
         """Return the verdicts that bear on a consumer's requests to an endpoint; `consumer` is `namespace/name`."""
@@ -58,6 +74,12 @@ class Budgets:
         if not found:
             return ()
         return tuple(each for each in found.values() if each.scope.holds(namespace, endpoint, consumer))
+
+    def _bind(self, name: Name, scope: BudgetScope | None) -> bool:
+        known = self._hard.pop(name, None)
+        if scope is not None:
+            self._hard[name] = scope
+        return known != scope
 
     def _put(self, name: Name, verdict: Verdict | None) -> bool:
         mine = self._verdicts.setdefault(name.namespace, {})

@@ -12,6 +12,7 @@ from zerotide.activator.metrics import Metrics
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.holder import Holder, Place
 from zerotide.activator.traffic.intake import name_of
+from zerotide.activator.traffic.metered import Metered
 from zerotide.activator.traffic.readings import Plan, tail_of
 from zerotide.activator.traffic.relay import Relay
 from zerotide.activator.traffic.visit import Visit
@@ -40,7 +41,8 @@ class Plain:
 
     def relay(self, on_first: Callable[[], None]) -> Relay:
         """Return what takes the answer."""
-        return Relay(self._visit, on_first)
+        hold = self._visit.hold
+        return Relay(self._visit, on_first) if hold is None or hold.whole else Metered(self._visit, on_first, hold)
 
     def repeatable(self) -> bool:
         """The body is kept."""
@@ -111,10 +113,16 @@ class Forwarder:
             if unbilled is not None:
                 raise unbilled
             outcome = await self._exchange(visit, replica, way, relay, timeout)
+        except Rejection:
+            outcome = Outcome.OVER_BUDGET
+            raise
         finally:
+            relay.close()
             if visit.exchange.overruled is not None:
                 outcome = Outcome.TIMED_OUT
             ended_us = self._books.ended(visit, endpoint, attempt, relay, first_us, outcome)
+            if visit.hold is not None and outcome is not Outcome.LOST and relay.tokens is not None:
+                visit.hold.used += relay.tokens.input + relay.tokens.output
         if outcome in (Outcome.COMPLETED, Outcome.LOST):
             self._books.judge(endpoint, replica, relay)
         if outcome is Outcome.COMPLETED:

@@ -17,6 +17,7 @@ from zerotide.activator.endpoints.endpoint import Endpoint
 from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.failures import PeerFault
 from zerotide.activator.metrics import Metrics
+from zerotide.activator.quota.hold import Lender
 from zerotide.activator.traffic import local
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.express import Express
@@ -24,6 +25,7 @@ from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.intake import Care, Intake, is_json, name_of
 from zerotide.activator.traffic.readings import Plan, Reading, head_of
 from zerotide.activator.traffic.replies import is_call, rejection_of, send_rejection
+from zerotide.activator.traffic.reserving import reserve
 from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.wire import Exchange, Limits
 from zerotide.api.errors import ErrorCode, Rejection
@@ -54,13 +56,15 @@ class Gateway:
         rng: random.Random | None = None,
         *,
         body_bytes: int = Limits().body_bytes,
+        lender: Lender | None = None,
     ) -> None:
+        """`lender` reserves tokens of budgets, `body_bytes` is the largest body that is read."""
         self._registry, self._forwarder, self._tracker, self._metrics = registry, forwarder, tracker, metrics
         self._now, self._now_us = now, now_us
         self._rng = rng or random.Random()
         self._intake = Intake(registry, now_us, body_bytes)
         self._pools = registry.council.pools
-        self._books = books
+        self._books, self._lender = books, lender
         self._office = Express(books, forwarder, forwarder.holder, now, now_us, self._leave, self._answered)
         self.active = 0
         """Requests that are being worked on."""
@@ -81,7 +85,9 @@ class Gateway:
             plan = self._plan(visit, reading, body)
         except Rejection:
             return False
-        if plan is None or plan.verdicts or self._books.refusal(plan.endpoint.profile) or not self._take(visit, plan):
+        if plan is None or plan.verdicts or plan.quotas or self._books.refusal(plan.endpoint.profile):
+            return False
+        if not self._take(visit, plan):
             return False
         visit.accepted_us = self._now_us()
         self.active += 1
@@ -204,8 +210,9 @@ class Gateway:
         names = tuple(name for name, _ in claims)
         head = head_of(visit, endpoint.profile) if visit.way is None else b""
         profile = endpoint.profile
-        verdicts = self._registry.budgets.bearing(profile.namespace, profile.name, visit.consumer)
-        return Plan(endpoint, tuple(claims), names, head, verdicts, self._books.facts(visit, endpoint))
+        whom, budgets = (profile.namespace, profile.name, visit.consumer), self._registry.budgets
+        facts = self._books.facts(visit, endpoint)
+        return Plan(endpoint, tuple(claims), names, head, budgets.bearing(*whom), budgets.reserving(*whom), facts)
 
     def _lead(self, visit: Visit, endpoint: Endpoint) -> None:
         """Let a visit know its endpoint, and what draws it to one of the replicas."""
@@ -216,7 +223,7 @@ class Gateway:
     async def _admit(self, visit: Visit, plan: Plan) -> None:
         """Count a request as its consumer's and as demand.
 
-        Raises what blocks the endpoint, budget_exhausted, ledger_unavailable or consumer_limit.
+        Raises what blocks the endpoint, budget_exhausted, ledger_unavailable, consumer_limit, or what `reserve` does.
         """
         profile = plan.endpoint.profile
         if profile.blocked is not None:
@@ -234,6 +241,8 @@ class Gateway:
                     ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
                 )
             visit.claims = (*visit.claims, name)
+        if plan.quotas:
+            await reserve(visit, plan.quotas, self._lender)
         visit.accepted_us = self._now_us()
         self._books.arrived(visit, plan.endpoint)
 
@@ -280,6 +289,8 @@ class Gateway:
         self.active -= 1
         for name in visit.claims:
             self._pools.leave(name)
+        if visit.hold is not None:
+            visit.hold.end()
         endpoint = visit.endpoint
         if endpoint is None:
             return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from zerotide.activator.admission.budgets import Verdict
 from zerotide.activator.admission.callers import Caller
+from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.endpoints.endpoint import Endpoint
 from zerotide.activator.traffic.outgoing import kept_headers
@@ -65,6 +66,8 @@ class Plan:
     """What the replica gets to see of the head, up to what differs from request to request."""
     verdicts: tuple[Verdict, ...]
     """What budgets forbid of them."""
+    quotas: tuple[Name, ...]
+    """Budgets of which they reserve tokens."""
     facts: bytes
     """What their usage records have in common."""
 

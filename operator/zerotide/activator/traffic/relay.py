@@ -129,6 +129,9 @@ class Relay(Conveyor):
         self._on_first = on_first
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def close(self) -> None:
+        """Nobody waits any more."""
+
     def _began(self) -> None:
         super()._began()
         self._on_first()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zerotide.activator.admission.callers import Caller
 from zerotide.activator.admission.payload import Payload
 from zerotide.activator.endpoints.endpoint import Endpoint
+from zerotide.activator.quota.hold import Hold
 from zerotide.activator.usage.journal import LOST
 from zerotide.activator.wire import Exchange
 from zerotide.api.protocol import Protocol
@@ -36,6 +37,7 @@ class Visit:
         "exchange",
         "first_byte",
         "held",
+        "hold",
         "id",
         "longest",
         "payload",
@@ -87,6 +89,8 @@ class Visit:
         self.queued_ms = 0
         self.first_byte = 0.0
         self.status = 0
+        self.hold: Hold | None = None
+        """What it has reserved of budgets, None where none asks for it."""
         self.way: Way | None = None
         """What is particular about it, None for a body that goes out over HTTP/1.1."""
 

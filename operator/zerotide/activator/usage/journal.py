@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zerotide.activator.usage.backlog import Backlog, Bounds, Cause, Waiting, closed_by
+from zerotide.activator.usage.lines import Mark
 from zerotide.api.failures import InvalidRecord
 from zerotide.api.usage import Intent, Outcome, Settlement, decode
 
@@ -94,6 +95,17 @@ class Journal:
     def active_size(self) -> int:
         """Return the bytes in the active segment."""
         return self._size
+
+    @property
+    def inherited(self) -> bool:
+        """Tell whether there is still something to ship that an earlier process left behind."""
+        self._left = [path for path in self._left if path.exists()]
+        return bool(self._left)
+
+    def mark(self) -> Mark:
+        """Write what was added, and return the place after it; none that is reached where the disk took not all."""
+        self.flush()
+        return Mark(self._number, self._size) if not self._owed else Mark(2**62, 0)
 
     def segments(self) -> list[Path]:
         """Return all segments, oldest first."""

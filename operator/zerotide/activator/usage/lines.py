@@ -6,12 +6,20 @@ The lines are those that `Intent.encode` and `Settlement.encode` would give, mem
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from zerotide.activator.admission.profile import Profile
 from zerotide.api.usage import Outcome, Tokens
 
 _OUTCOMES = {outcome: b'"%b"' % outcome.value.encode() for outcome in Outcome}
 _JSON_BOOL = (b"false", b"true")
+
+
+class Mark(NamedTuple):
+    """A place in the log: a segment by its number, and the bytes of it that lie before."""
+
+    segment: int
+    offset: int
 
 
 def quoted(text: str) -> bytes:

@@ -12,6 +12,7 @@ import aiohttp
 
 from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.usage.journal import Journal
+from zerotide.activator.usage.lines import Mark
 from zerotide.activator.usage.shipper import Shipper
 from zerotide.kube import TokenFile
 
@@ -32,6 +33,8 @@ class Records:
         self._exporter = exporter
         self._token: Callable[[], str] | None = TokenFile(token_file) if token_file is not None else None
         self._session: aiohttp.ClientSession | None = None
+        self.shipped: list[Callable[[Mark], None]] = []
+        """Called with the place up to which the exporter has the log, as it moves on."""
 
     def work(self) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield what has to run for ever."""
@@ -52,4 +55,6 @@ class Records:
         await self.journal.close()
 
     def _shipper(self, session: aiohttp.ClientSession) -> Shipper:
-        return Shipper(self.journal, session, self._exporter + PATH, self._token)
+        shipper = Shipper(self.journal, session, self._exporter + PATH, self._token)
+        shipper.shipped = self.shipped
+        return shipper

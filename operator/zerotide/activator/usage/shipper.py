@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from zerotide.activator.usage.journal import Journal
+from zerotide.activator.usage.lines import Mark
 from zerotide.kube import CredentialsError
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Shipper:
         self._rng = rng or random.Random()
         self._path: Path | None = None
         self._offset = 0
+        self.shipped: list[Callable[[Mark], None]] = []
+        """Called with the place up to which the exporter has the log, as it moves on."""
 
     async def run(self) -> None:
         """Ship for ever; wait longer and longer while the exporter does not answer."""
@@ -69,8 +72,15 @@ class Shipper:
                     break
                 self._offset += len(batch)
                 self._journal.acknowledged(len(batch), batch.count(b"\n"))
+                self._tell(Mark(int(path.stem), self._offset))
             if path != self._journal.active:
                 path.unlink(missing_ok=True)
+                # What was written up to the end of a segment is marked as the beginning of the next.
+                self._tell(Mark(int(path.stem) + 1, 0))
+
+    def _tell(self, mark: Mark) -> None:
+        for each in self.shipped:
+            each(mark)
 
     async def _post(self, batch: bytes) -> bool:
         headers = {"Content-Type": "application/x-ndjson"}

@@ -105,7 +105,7 @@ class Events:
     def feed(self, data: bytes) -> bytes:
         """Return the events that are complete."""
         whole = self._rest + data if self._rest else data
-        cut = _last_end(whole)
+        cut = last_end(whole)
         self._rest = whole[cut:]
         if len(self._rest) > LONGEST_EVENT:
             cut, self._rest = len(whole), b""
@@ -306,7 +306,8 @@ def _count(source: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
-def _last_end(data: bytes) -> int:
+def last_end(data: bytes) -> int:
+    """Return where the last whole event ends, 0 where there is none."""
     if data.endswith((b"\n\n", b"\r\n\r\n")):
         return len(data)
     ends = ((data.rfind(mark), len(mark)) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r"))

@@ -1,0 +1,213 @@
+"""Keep this process's slices: ask the exporter for them, once for all who wait, and give back what nobody takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from zerotide.activator.admission.naming import Name
+from zerotide.activator.failures import LedgerSilent
+from zerotide.activator.quota.slices import Slice
+from zerotide.activator.usage.lines import Mark
+from zerotide.api.errors import ErrorCode, Rejection
+from zerotide.api.quota import MOST_ASKS, MOST_NEEDS, TTL_S, Ask, Grant, Grants, Wish
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between two asks where nobody waits, so that what is idle goes back."""
+GOOD_S = 0.8 * TTL_S
+"""Seconds for which a slice may be taken from that is not renewed: less than the exporter thinks."""
+AHEAD = 4
+"""How many times as much as the largest request is wished to spare."""
+
+
+class Waiter(NamedTuple):
+    """Who waits for tokens."""
+
+    tokens: int
+    done: asyncio.Future[None]
+
+
+class Log(NamedTuple):
+    """What of the usage log matters here."""
+
+    mark: Callable[[], Mark]
+    """Write down what was recorded, and return the place after it."""
+    inherited: Callable[[], bool]
+    """Tell whether the ledger has all that earlier processes left behind."""
+    found: bool
+    """Whether an earlier process left anything behind."""
+
+
+class Process(NamedTuple):
+    """Who asks: one of a pod's processes, told apart by its birth from those that died before it."""
+
+    pod: str
+    number: str
+    born_us: int
+
+
+class Office:
+    """The slices of one process; `post` asks the exporter and raises LedgerSilent."""
+
+    def __init__(
+        self,
+        me: Process,
+        usage: Log,
+        post: Callable[[Ask], Awaitable[Grants]],
+        now: Callable[[], float],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._me, self._usage, self._post, self._now, self._now_us = me, usage, post, now, now_us
+        self._slices: dict[Name, Slice] = {}
+        self._waiting: dict[Name, list[Waiter]] = {}
+        self._wanted = asyncio.Event()
+        self._number = 0
+        self._told = not usage.found
+        """Whether the exporter knows that all usage of earlier processes is in the ledger."""
+
+    @property
+    def slices(self) -> dict[Name, Slice]:
+        """Return the slices, by budget."""
+        return self._slices
+
+    def take(self, name: Name, tokens: int) -> bool:
+        """Reserve what is at hand, unless somebody waits for it; False where it is not."""
+        found = self._slices.get(name)
+        return found is not None and name not in self._waiting and found.take(tokens, self._now())
+
+    async def borrow(self, name: Name, tokens: int) -> None:
+        """Reserve what may have to be asked for. Raises budget_exhausted or ledger_unavailable."""
+        if self.take(name, tokens):
+            return
+        waiter = Waiter(tokens, asyncio.get_running_loop().create_future())
+        self._slices.setdefault(name, Slice())
+        self._waiting.setdefault(name, []).append(waiter)
+        self._wanted.set()
+        try:
+            await waiter.done
+        except asyncio.CancelledError:
+            if waiter.done.done() and not waiter.done.cancelled() and waiter.done.exception() is None:
+                self._slices[name].settle(tokens, 0, Mark(0, 0))
+            raise
+
+    def settle(self, name: Name, reserved: int, used: int) -> None:
+        """End a reservation, of which so much was used that the usage log has."""
+        self._slices[name].settle(reserved, used, self._usage.mark() if used else Mark(0, 0))
+
+    def shipped(self, mark: Mark) -> None:
+        """The ledger has everything of the log before a mark."""
+        for each in self._slices.values():
+            each.shipped(mark)
+
+    async def run(self) -> None:
+        """Ask for ever: at once where somebody waits, else now and then while anything is reserved."""
+        while True:
+            try:
+                async with asyncio.timeout(TICK if self._slices or not self._told else None):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            await self.ask()
+
+    async def close(self) -> None:
+        """Give everything back that is not used."""
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.done.cancel()
+        self._waiting.clear()
+        for each in self._slices.values():
+            each.taken = 0
+        await self.ask()
+
+    async def ask(self) -> None:
+        """Ask once, for everybody who waits now."""
+        names = sorted(self._slices, key=lambda name: name not in self._waiting)[:MOST_ASKS]
+        asked = {name: tuple(self._waiting.get(name, ())[:MOST_NEEDS]) for name in names}
+        wishes = tuple(self._wish(name, waiters) for name, waiters in asked.items())
+        inherited = not self._told and self._usage.inherited()
+        if not (wishes or inherited):
+            return
+        self._number = max(self._number + 1, self._now_us())
+        ask = Ask(
+            pod=self._me.pod,
+            process=self._me.number,
+            born_us=self._me.born_us,
+            number=self._number,
+            inherited=inherited,
+            wishes=wishes,
+        )
+        sent = self._now()
+        try:
+            grants = (await self._post(ask)).grants
+            if grants is None or len(grants) != len(wishes):
+                raise LedgerSilent("the exporter has answered a later ask before this one")
+        except LedgerSilent as error:
+            log.warning("no tokens can be reserved", extra={"error": str(error)})
+            for name, waiters in asked.items():
+                self._dismiss(name, waiters)
+            return
+        self._told = self._told or ask.inherited
+        for (name, waiters), grant in zip(asked.items(), grants, strict=True):
+            self._deal(name, waiters, grant, sent + GOOD_S)
+
+    def _wish(self, name: Name, waiters: tuple[Waiter, ...]) -> Wish:
+        found = self._slices[name]
+        needs = tuple(waiter.tokens for waiter in waiters)
+        # What was taken since it was renewed will be taken again: so much may stay.
+        keep, spare = found.ask(max(found.taken, AHEAD * max(needs, default=0)))
+        return Wish(namespace=name.namespace, budget=name.name, keep=keep, needs=needs, spare=spare)
+
+    def _deal(self, name: Name, waiters: tuple[Waiter, ...], grant: Grant, good_until: float) -> None:
+        """Serve those who waited with what was granted, in their order."""
+        found = self._slices[name]
+        found.renew(grant.amount or 0, good_until)
+        refused: list[Waiter] = []
+        for waiter in waiters:
+            if waiter.done.done():
+                continue
+            if found.take(waiter.tokens, self._now()):
+                waiter.done.set_result(None)
+            else:
+                refused.append(waiter)
+        for waiter in refused:
+            unknown = grant.amount is None
+            waiter.done.set_exception(_silent(name) if unknown else _spent(name, grant, found.free, waiter.tokens))
+        self._leave(name, waiters)
+        if not (grant.amount or found.kept or name in self._waiting):
+            del self._slices[name]
+
+    def _dismiss(self, name: Name, waiters: tuple[Waiter, ...]) -> None:
+        """Refuse what the slice in hand has no room for, since more cannot be asked for."""
+        found = self._slices[name]
+        for waiter in waiters:
+            if not waiter.done.done():
+                if found.take(waiter.tokens, self._now()):
+                    waiter.done.set_result(None)
+                else:
+                    waiter.done.set_exception(_silent(name))
+        self._leave(name, waiters)
+
+    def _leave(self, name: Name, waiters: tuple[Waiter, ...]) -> None:
+        """Drop those who wait no more; ask again at once for those who came meanwhile."""
+        rest = [waiter for waiter in self._waiting.get(name, ()) if waiter not in waiters]
+        if rest:
+            self._waiting[name] = rest
+            self._wanted.set()
+        else:
+            self._waiting.pop(name, None)
+
+
+def _silent(name: Name) -> Rejection:
+    text = f"budget {name.name} of namespace {name.namespace} is never passed, and its ledger cannot be asked now"
+    return Rejection(ErrorCode.LEDGER_UNAVAILABLE, f"{text}: try again")
+
+
+def _spent(name: Name, grant: Grant, free: int, tokens: int) -> Rejection:
+    until = f"it begins anew at {grant.resets}" if grant.resets else "it never begins anew, only a raise helps"
+    text = f"budget {name.name} of namespace {name.namespace}: {grant.left + free} of {grant.limit} tokens are left"
+    return Rejection(ErrorCode.BUDGET_EXHAUSTED, f"{text}, and {tokens} would have to be reserved; {until}")

@@ -1,0 +1,67 @@
+"""What activators and the exporter say to each other of quota slices: parts of budgets that are reserved ahead.
+
+An activator posts an `Ask` to `/internal/quota`: of each budget, what it keeps, what requests wait for, and what it
+would like to spare. The exporter answers with a `Grant` for each, in the order of the asks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from zerotide.api.lines import Count, Line, Us
+
+PATH = "/internal/quota"
+MOST_ASKS = 256
+"""Budgets that one ask may be about."""
+MOST_NEEDS = 256
+"""Requests that wait for one budget that one ask may name."""
+TTL_S = 10.0
+"""Seconds for which a slice is good that is not renewed."""
+
+_Name = Annotated[str, Field(max_length=63)]
+
+
+class Wish(Line):
+    """What an activator wants of a budget, in tokens."""
+
+    namespace: _Name
+    budget: Annotated[str, Field(max_length=253)]
+    keep: Count
+    """What it has and goes on to need: reserved for requests, or used and not in the ledger for all it knows."""
+    needs: Annotated[tuple[Count, ...], Field(max_length=MOST_NEEDS)] = ()
+    """What waiting requests need more, each all of it or nothing."""
+    spare: Count = 0
+    """What it would like to have beyond that, for requests that come."""
+
+
+class Ask(Line):
+    """What an activator wants of budgets; of two asks of a process the one with the higher number holds."""
+
+    pod: Annotated[str, Field(max_length=253)]
+    process: Annotated[str, Field(max_length=16)]
+    """Which of the pod's processes."""
+    born_us: Us
+    """When the process began, by which it is told apart from those that died before it."""
+    number: Us
+    inherited: bool
+    """Whether all usage that earlier processes left behind is in the ledger by now, so that their slices are over."""
+    wishes: Annotated[tuple[Wish, ...], Field(max_length=MOST_ASKS)]
+
+
+class Grant(Line):
+    """What an activator has of a budget from now on, in tokens, None where no such budget is known."""
+
+    amount: Count | None
+    left: Count = 0
+    """What nobody has used or reserved."""
+    limit: Count = 0
+    resets: Annotated[str, Field(max_length=64)] = ""
+    """When the budget begins anew, empty for never."""
+
+
+class Grants(Line):
+    """The answer to an ask, in its order; None for one that a later ask has overtaken."""
+
+    grants: tuple[Grant, ...] | None
