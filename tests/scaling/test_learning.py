@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotide.scaling.learning.base import OTHERS, WEIGHT, base_of
-from zerotide.scaling.learning.choice import APART, Belief, choose, expect
+from zerotide.scaling.learning.choice import APART, FIRM, PATIENT, Belief, choose, expect
 from zerotide.scaling.learning.gaps import EDGES, MOST, Gaps
 from zerotide.scaling.learning.learner import SHORTEST_S, Learner
 from zerotide.scaling.learning.prior import Prior, fit
@@ -65,6 +65,38 @@ def test_no_silence_costs_more_than_twice_its_price(lengths: list[float], prior:
             assert paid <= 2 * max(known, break_even)
         else:
             assert paid <= max(known, break_even) + 1e-9
+
+
+@given(
+    often=st.lists(st.tuples(st.floats(0, 200_000), st.integers(1, 200)), max_size=8),
+    kind=st.none() | silences,
+    prior=priors,
+    break_even=break_evens,
+)
+def test_patience_is_earned(
+    often: list[tuple[float, int]], kind: list[float] | None, prior: Prior, break_even: float
+) -> None:
+    """A timeout outlives break-even only where enough silences of its kind did, and never two of them."""
+    gaps = learned([length for length, count in often for _ in range(count)])
+    believed = belief(gaps, prior, None if kind is None else learned(kind))
+    choice = choose(believed, break_even)
+    patience = believed.patience(break_even)
+    assert 1 <= patience <= PATIENT
+    assert choice.timeout_s <= break_even * patience and choice.cost_s <= break_even
+    ours = [length for length, count in often for _ in range(count)] if kind is None else kind
+    if sum(length > break_even for length in ours) <= FIRM:
+        assert choice.timeout_s <= break_even
+    for edge in EDGES:
+        if edge <= break_even * patience:
+            assert choice.cost_s <= expect(believed, break_even, edge).cost_s * (1 + 1e-9)
+
+
+def test_who_comes_without_memory_but_often_enough_is_waited_for() -> None:
+    """At break-even the next request is as near as ever: to sleep just then is to have waited for nothing."""
+    source = random.Random(7)
+    gaps = learned([source.expovariate(1 / 100) for _ in range(1_000)])
+    patient, firm = choose(belief(gaps, Prior()), 150), expect(belief(gaps, Prior()), 150, 150)
+    assert 250 < patient.timeout_s <= 2 * 150 and patient.cost_s < 0.95 * firm.cost_s
 
 
 @given(lengths=silences)

@@ -19,6 +19,10 @@ APART = 100.0
 """How many silences of one kind the belief about all is worth; chosen as the weights of the base were."""
 
 
+FIRM, PATIENT = 64.0, 2.0
+"""How many silences must have outlived break-even before a timeout may too, and how many break-evens it may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A timeout in seconds, and what is expected of each silence under it: the numbers that explain it."""
@@ -31,7 +35,7 @@ class Choice:
     cost_s: float
     """Both together, in seconds of an idle replica."""
     break_even_s: float
-    """Idle seconds that one cold start is worth; no timeout is longer."""
+    """Idle seconds that one cold start is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class Belief:
     base: Base
     gaps: Gaps
     kind: Gaps | None = None
+
+    def patience(self, break_even_s: float) -> float:
+        """Return how many break-evens a timeout may be: one, until enough silences were longer to tell how they end."""
+        longer = (self.gaps if self.kind is None else self.kind).longer_than(break_even_s)
+        return min(max(longer / FIRM, 1.0), PATIENT)
 
     def at_edges(self) -> Iterator[tuple[float, float, float]]:
         """Yield for the end of each bin: it, the share of silences that outlives it, and their mean length up to it."""
@@ -66,11 +75,13 @@ class Belief:
 def choose(belief: Belief, break_even_s: float) -> Choice:
     """Return the best timeout where a cold start costs as much as `break_even_s` seconds of an idle replica.
 
-    Never longer than that, so that no silence costs more than twice what one who knew its length would pay.
+    Never longer than that, so that no silence costs more than twice what one who knew its length would pay. But who
+    comes without memory, and oftener than once in a break-even, is worth more patience: where enough silences outlived
+    it to tell how they end, no silence costs more than three times as much, and all together cost less.
     """
-    best = Choice(0.0, 1.0, 0.0, break_even_s, break_even_s)
+    best, longest_s = Choice(0.0, 1.0, 0.0, break_even_s, break_even_s), break_even_s * belief.patience(break_even_s)
     for timeout, cold, idle in belief.at_edges():
-        if timeout > break_even_s:
+        if timeout > longest_s:
             break
         cost = idle + break_even_s * cold
         if cost < best.cost_s:
