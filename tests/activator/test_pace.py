@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -15,21 +16,24 @@ from zerotide.activator.wire.upstream import UpstreamConnection
 
 
 async def test_a_few_in_each_turn_and_in_order() -> None:
-    """Everyone goes, in order, a burst at a time."""
+    """Everyone goes, in order: one alone, then twice as many in each turn, at last a burst at a time."""
     pace = Pace()
     gone: list[int] = []
-    for number in range(3 * BURST):
+    for number in range(4 * BURST):
         pace.release(partial(gone.append, number))
-    seen = []
-    while len(gone) < 3 * BURST:
+    seen = [0]
+    while seen[-1] < 4 * BURST:
         seen.append(len(gone))
         await asyncio.sleep(0)
-    assert gone == list(range(3 * BURST))
-    assert seen[0] == BURST
-    assert len(seen) >= 2
+    assert gone == list(range(4 * BURST))
+    steps = [after - before for before, after in pairwise(seen)]
+    assert steps[:5] == [1, 2, 4, 8, BURST] and max(steps) == BURST
     await asyncio.sleep(0.01)
-    pace.release(partial(gone.append, -1))
-    assert gone[-1] == -1, "nobody waits before it"
+    for number in (-1, -2):
+        pace.release(partial(gone.append, number))
+    assert gone[-1] == -1, "nobody waits before the first, and one goes alone again"
+    await asyncio.sleep(0.01)
+    assert gone[-1] == -2
 
 
 async def test_few_connections_at_once(stack: Stack, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

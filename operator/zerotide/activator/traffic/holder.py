@@ -20,7 +20,7 @@ from zerotide.api.errors import Rejection
 
 TICK = 0.1
 BURST = 16
-"""Requests that go on at once of those that may."""
+"""Requests that go on in one turn of those that may, at most."""
 
 
 class Place(Ticket[Replica]):
@@ -87,17 +87,21 @@ class Place(Ticket[Replica]):
 
 
 class Pace:
-    """Let a few go on in each turn of the loop, in order: the first answers are read while others still wait."""
+    """Let a few go on in each turn of the loop, in order: the first answers are read while others still wait.
+
+    One goes first, by the connection that found the replica, and then twice as many in each turn.
+    """
 
     def __init__(self) -> None:
         self._late: deque[Callable[[], None]] = deque()
         self._let_go = 0
+        self._most = 1
 
     def release(self, decided: Callable[[], None]) -> None:
         """Let one go on, in this turn or in one of the next."""
         if not self._let_go:
             asyncio.get_running_loop().call_soon(self._turn)
-        if self._let_go < BURST:
+        if self._let_go < self._most:
             self._let_go += 1
             decided()
         else:
@@ -105,7 +109,8 @@ class Pace:
 
     def _turn(self) -> None:
         self._let_go = 0
-        while self._late and self._let_go < BURST:
+        self._most = min(2 * self._most, BURST) if self._late else 1
+        while self._late and self._let_go < self._most:
             self._let_go += 1
             self._late.popleft()()
         if self._let_go:

@@ -222,22 +222,6 @@ class Carriage(asyncio.Protocol):
         """Tell whether the client reads fast enough."""
         return self._writable
 
-    def send_last(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """Write a whole answer, whose head wants its length and its end, and go on as `finished` does."""
-        host, keeps = self._host, exchange.request.keep_alive
-        closing = host.draining or not keeps or (self._broken and not self._waiting)
-        if self._transport is not None:
-            last = b"connection: close\r\n\r\n" if closing else b"\r\n"
-            self._transport.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), last, body))
-        if closing or self._waiting or self._in_head or not (exchange.complete and self._writable):
-            self.finished(exchange)
-            return
-        host.buffered -= exchange.surrender()
-        self._current = self._task = None
-        self._phase, self.deadline = Phase.IDLE, host.now() + self._limits.idle_time
-        if not self._reading:
-            self._read(True)
-
     def finished(self, exchange: Exchange) -> None:
         """Go on with the next request; close where the head of the answer said so."""
         closing = self.must_close()

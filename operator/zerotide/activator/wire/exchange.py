@@ -71,9 +71,6 @@ class Carrier(Protocol):
     def writable(self) -> bool:
         """Tell whether the client reads fast enough."""
 
-    def send_last(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """Send a whole answer whose head is rendered, its length and its end aside; go on as `finished` does."""
-
     def finished(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
 
@@ -213,8 +210,11 @@ class Exchange:
     def send_rendered(self, status_and_headers: bytes, body: bytes) -> None:
         """Send a whole answer whose head is rendered already, its length and its end aside; not for HEAD."""
         self.started = self.ended = True
-        if self._carrier is not None:
-            self._carrier.send_last(self, status_and_headers, body)
+        carrier = self._carrier
+        if carrier is not None:
+            last = b"connection: close\r\n\r\n" if carrier.must_close() or not self._complete else b"\r\n"
+            carrier.send(b"%bcontent-length: %d\r\n%b%b" % (status_and_headers, len(body), last, body))
+            carrier.finished(self)
 
     def tunnel(self, receiver: Callable[[bytes], None]) -> Tunnel | None:
         """Pass on as it is what the client sends after an upgrade; return what makes it wait, None if it is gone."""
