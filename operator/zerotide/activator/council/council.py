@@ -14,6 +14,7 @@ from typing import Any
 from zerotide.activator.admission.gate import Bounds, Gate
 from zerotide.activator.admission.shares import share, share_of_limit
 from zerotide.activator.council.desk import Desk
+from zerotide.activator.council.epoch import Epoch
 from zerotide.activator.council.membership import Member, owner_of
 from zerotide.activator.council.messages import (
     Ask,
@@ -67,7 +68,7 @@ class Council:
         now: Callable[[], float],
         now_us: Callable[[], int],
     ) -> None:
-        self.me, self.send, self._now, self._now_us = me, send, now, now_us
+        self.me, self.send, self._now, self._epoch = me, send, now, Epoch(now, now_us)
         self.members: dict[str, Member] = {}
         """The others."""
         self.linked: set[str] = set()
@@ -240,7 +241,7 @@ class Council:
                 self._unsettled.add(part.key)
 
     def _keeper(self, part: _Part, awaited: Iterable[str]) -> Owner:
-        return Owner(part.key, part.gate, self._say, self._now_us, awaited)
+        return Owner(part.key, part.gate, self._say, self._epoch, awaited)
 
     def _say(self, name: str, message: Message) -> None:
         if name in self.linked and self.send is not None:
@@ -248,7 +249,7 @@ class Council:
 
     def _sit_down(self, part: _Part) -> None:
         owner = part.owner
-        part.desk = Desk(part.key, part.gate, lambda message: self._say(owner, message), self._epoch_of_us)
+        part.desk = Desk(part.key, part.gate, lambda message: self._say(owner, message), self._epoch.of)
         self._unsettled.add(part.key)
         if owner in self.linked:
             self._report(part)
@@ -320,6 +321,3 @@ class Council:
         for part in self._parts.values():
             if part.keeper is not None:
                 part.keeper.gone(name)
-
-    def _epoch_of_us(self, at: float) -> int:
-        return self._now_us() + round((at - self._now()) * 1e6)

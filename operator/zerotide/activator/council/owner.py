@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from zerotide.activator.admission.gate import Gate
 from zerotide.activator.admission.seats import Seat, Seats
 from zerotide.activator.admission.tickets import Ticket, Turn
+from zerotide.activator.council.epoch import Epoch
 from zerotide.activator.council.messages import (
     Ask,
     Back,
@@ -85,10 +86,10 @@ class Owner:
         key: str,
         gate: Gate[Any],
         send: Callable[[str, Message], None],
-        epoch_us: Callable[[], int],
+        epoch: Epoch,
         awaited: Iterable[str],
     ) -> None:
-        self.key, self.gate, self.send, self._epoch_us = key, gate, send, epoch_us
+        self.key, self.gate, self.send, self._epoch = key, gate, send, epoch
         self.awaited = set(awaited)
         self.parties: dict[str, Party] = {}
         gate.host = self._somebody_waits
@@ -190,7 +191,7 @@ class Owner:
             self.gate.pump()
 
     def _ask(self, party: Party, ask: Ask, now: float) -> None:
-        arrived = now - max(self._epoch_us() - ask.arrived_us, 0) / 1e6
+        arrived = min(self._epoch.at(ask.arrived_us), now)
         longest = float("inf") if ask.limit_us is None else (ask.limit_us - ask.arrived_us) / 1e6
         proxy = Proxy(self, party, ask, arrived, longest)
         party.asks[ask.number] = proxy
