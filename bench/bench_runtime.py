@@ -3,6 +3,7 @@
 SmolLM2-135M in float32 everywhere, one thread. Starts are wall time, interleaved; their medians count. Engines are
 measured in tokens per second of processor time, which is what one core alone would give, so that other work on the
 machine does not decide; each in a process of its own, in turn, round after round, and the best of each counts.
+Where there is a GPU, a large model follows on it (`bench/runtime/gpu.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bench.local import prepare_process
+from bench.runtime import gpu
 from bench.runtime.starts import Start, cold, warm
 from bench.runtime.work import STREAMS
 from bench.wire.programs import say
@@ -91,7 +94,8 @@ def main() -> None:
     for name in ("runtime", "peers"):
         make(name)
     prepare_process()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(everywhere)})
     files = ask(RUNTIME, "files")
     os.environ["PYTHONPATH"] = str(ROOT / "runtime-image")
     began = starts(files["published"], options.starts)
@@ -109,6 +113,12 @@ def main() -> None:
         "transformers_tok_s_32": round(max(reference["generate_32"], reference["continuous_32"]), 1),
         "prefill_tok_s": round(own["prefill"], 1),
     }
+    if any(Path(device).exists() for device in gpu.DEVICES):
+        os.sched_setaffinity(0, everywhere)
+        with tempfile.TemporaryDirectory() as folder:
+            result.update(gpu.measure(RUNTIME, Path(folder) / "model"))
+    else:
+        print("no GPU here")
     print("RESULT " + json.dumps(result))
 
 

@@ -15,15 +15,17 @@ from bench.runtime.own import Watch, run
 from bench.runtime.work import GPU_DECODED, GPU_PREFILLED, GPU_STREAMS, gpu_prompt
 from zerotide_runtime.assets import Assets, load_assets
 from zerotide_runtime.engine.engine import Engine
-from zerotide_runtime.gpu import upload as upload_module
+from zerotide_runtime.engine.request import Sampling
 from zerotide_runtime.gpu.driver import Driver
 from zerotide_runtime.gpu.loading import kernels, open_gpu
 from zerotide_runtime.gpu.runner import GpuRunner
-from zerotide_runtime.gpu.upload import BUFFERS, PIECE, THREADS, upload
+from zerotide_runtime.gpu.upload import THREADS, upload
 from zerotide_runtime.gpu.warm import warm_up
 from zerotide_runtime.weights.mapped import MappedWeights
 
 KEPT = 1 << 18  # tokens of cache
+DRAWN_STREAMS = 32
+DRAWN = {"drawn": Sampling(temperature=0.8, seed=1), "top_p": Sampling(temperature=0.8, top_p=0.95, seed=1)}
 
 
 def busiest(engine: Engine, assets: Assets, watch: Watch, streams: int) -> dict[str, float]:
@@ -54,19 +56,14 @@ def busiest(engine: Engine, assets: Assets, watch: Watch, streams: int) -> dict[
 
 
 def loads(driver: Driver, folder: Path) -> dict[str, float]:
-    """Return GB/s from the page cache, by threads and the size of a piece."""
+    """Return GB/s from the page cache, by the number of threads."""
     found = {}
     weights = MappedWeights(folder)
-    for threads, piece in ((4, 8), (8, 8), (12, 8), (8, 4), (8, 16), (8, 8)):
-        upload_module.PIECE, upload_module.THREADS = piece << 20, threads
+    for threads in (1, 2, 4, THREADS):
         began = time.monotonic()
         files = upload(driver, weights.files, threads)
-        found[f"load_gb_s_{threads}x{piece}"] = weights.nbytes / (time.monotonic() - began) / 1e9
+        found[f"load_gb_s_{threads}"] = weights.nbytes / (time.monotonic() - began) / 1e9
         del files
-    upload_module.PIECE, upload_module.THREADS = PIECE, THREADS
-    began = time.monotonic()
-    driver.unpin(driver.pin(THREADS * BUFFERS * PIECE))
-    found["pin_s"] = time.monotonic() - began
     return found
 
 
@@ -104,6 +101,12 @@ def main(folder: Path, *flags: str) -> None:
         found[f"decode_{streams}"] = streams * (len(stamps) - 1) / (stamps[-1] - stamps[0])
         if "profile" in flags:
             found.update(busiest(engine, assets, watch, streams))
+    for name, setting in DRAWN.items():
+        prompts = [gpu_prompt(number) for number in range(DRAWN_STREAMS)]
+        watch.steps.clear()
+        run(engine, assets, prompts, GPU_DECODED + 1, setting)
+        stamps = [at for kind, tokens, at in watch.steps if kind == "decode" and tokens == DRAWN_STREAMS]
+        found[f"{name}_{DRAWN_STREAMS}"] = DRAWN_STREAMS * (len(stamps) - 1) / (stamps[-1] - stamps[0])
     for _ in range(2):
         began = time.monotonic()
         run(engine, assets, [list(range(GPU_PREFILLED))], 1)

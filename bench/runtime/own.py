@@ -50,7 +50,9 @@ class Watch:
         self.steps.append((kind, tokens, self._clock()))
 
 
-def run(engine: Engine, assets: Assets, prompts: list[list[int]], tokens: int) -> None:
+def run(
+    engine: Engine, assets: Assets, prompts: list[list[int]], tokens: int, sampling: Sampling | None = None
+) -> None:
     """Generate for all prompts at once, to the end."""
     left = threading.Semaphore(0)
     answers: list[Sequence] = []
@@ -62,7 +64,7 @@ def run(engine: Engine, assets: Assets, prompts: list[list[int]], tokens: int) -
 
     for prompt in prompts:
         text = Detokeniser(assets.codec)
-        answers.append(Sequence(prompt, tokens, frozenset(), Sampling(), StopStrings(), text, sink))
+        answers.append(Sequence(prompt, tokens, frozenset(), sampling or Sampling(), StopStrings(), text, sink))
     for sequence in answers:
         engine.submit(sequence)
     for _ in answers:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.runtime.device_memory import HostMemory
-from zerotide_runtime.errors import InvalidModel, OutOfMemory
+from zerotide_runtime.commands import as_start_error
+from zerotide_runtime.errors import DeviceFailed, InvalidModel, OutOfMemory
 from zerotide_runtime.gpu import driver, upload
-from zerotide_runtime.gpu.loading import computed_here
+from zerotide_runtime.gpu import kernels as compiler
+from zerotide_runtime.gpu.loading import computed_here, kernels
 from zerotide_runtime.gpu.upload import ALIGNMENT
 from zerotide_runtime.weights.mapped import MappedWeights
 
@@ -85,3 +89,34 @@ def test_a_device_without_a_torch_for_it_is_none(tmp_path: Path, monkeypatch: py
     import torch
 
     assert driver.has_gpu() == (torch.version.cuda is not None)
+
+
+def test_a_gpu_without_its_drivers_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "LIBRARY", "libnothing.so.1")
+    with pytest.raises(DeviceFailed, match="no driver library"):
+        driver.Driver()
+
+
+class Modern:
+    """A driver as far as compiling needs one."""
+
+    halves = True
+    architecture = "sm_90"
+
+    def load(self, code: bytes, names: tuple[str, ...]) -> None:
+        raise AssertionError("there is nothing to load")
+
+
+def test_without_a_compiler_torchs_own_operations_have_to_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiler, "SYSTEM", ())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    made: Any = Modern()
+    assert kernels(made) is None
+    assert "no run-time compiler" in caplog.text
+
+
+def test_a_model_that_does_not_fit_into_the_gpu_is_told_so() -> None:
+    error = as_start_error(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert isinstance(error, OutOfMemory) and "take a larger GPU" in str(error)

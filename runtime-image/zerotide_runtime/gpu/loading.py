@@ -64,6 +64,7 @@ class GpuLoading(Loading):
 
     def __init__(self, settings: Settings, startup: Startup) -> None:
         self._files: Future[list[DeviceFile]] | None = None
+        self._warm = False
         super().__init__(settings, startup)
         assert self._weights is not None
         self._kernels: Future[Kernels | None] = self._pool.submit(lambda: kernels(self._gpu.result().driver))
@@ -105,18 +106,21 @@ class GpuLoading(Loading):
         if self._files is None:
             assert self._weights is not None
             self._begin_to_read(self._weights)
-        config = self.assets.result().config
-        if config.foreign:
-            return self._foreign(), None
+        # First of all, since nothing takes as long.
         import torch
 
         from zerotide_runtime.gpu.runner import GpuRunner
         from zerotide_runtime.gpu.warm import warm_up
 
+        config = self.assets.result().config
+        if config.foreign:
+            return self._foreign(), None
         self._startup.mark("import")
         torch.set_num_threads(self.threads)
         fused = self._kernels.result()
-        warm_up(config, fused)
+        if not self._warm:
+            warm_up(config, fused)
+            self._warm = True
         assert self._files is not None
         files, self._files = self._files.result(), None  # the tensors alone hold them from now on
         runner = GpuRunner.load(config, weights, files, self.cache_tokens(), self._settings.max_batch, fused)
