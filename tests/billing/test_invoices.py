@@ -104,12 +104,19 @@ def test_time_is_rounded_up_once_for_each_line_of_an_invoice_not_for_each_bucket
     assert Decimal(report.total) == Decimal(round(sum(line.amount for line in whole.values()) * 10**6)) / 10**6
 
 
-def test_charges_in_another_currency_are_on_no_invoice_of_this_one() -> None:
-    made = lived(40_000)
+def test_charges_in_another_currency_are_named_and_on_no_invoice_of_this_one() -> None:
+    """With what they come to; of the period alone, and not where they have taken each other away."""
+    made = lived(40_000, (700, 900))
     part = SealedPart(END, posted((made, END)))
     euros = index(gpu("0.001"), currency="EUR")
     report = invoice_report([made], euros, Period(START, END), part, END)
     assert (report.currency, report.total, report.lines) == ("EUR", "0", ())
+    assert [(each.consumer, each.currency, each.amount) for each in report.elsewhere] == [
+        ("demo/0", "USD", "0.200000"),
+        ("demo/smollm2", "USD", "39.200000"),
+    ]
+    assert invoice_report([made], PRICES, Period(START, END), part, END).elsewhere == ()
+    assert invoice_report([made], euros, Period(END - DAY, END), part, END).elsewhere == ()
 
 
 def test_corrections_are_such_in_focus_too() -> None:

@@ -24,6 +24,7 @@ from zerotide.billing.statements import (
     FactView,
     InvoiceReport,
     LineReport,
+    OtherCurrency,
     TermLine,
 )
 from zerotide.billing.times import TimeRow
@@ -124,6 +125,20 @@ def test_terms_are_lines_of_the_invoice() -> None:
     assert "welcome" not in "".join(invoice_lines(made, "demo/b"))
     (row,) = csv.DictReader(io.StringIO("\n".join(invoice_rows(made, [credit]))))
     assert (row["meter"], row["price"], row["amount"], row["consumer"]) == ("Credit", "welcome", "-0.020000", "demo/a")
+
+
+def test_what_was_charged_in_another_currency_is_named() -> None:
+    """Also to a consumer who owes nothing else; it is no part of what is payable."""
+    euros = OtherCurrency(consumer="demo/a", currency="EUR", amount="1.500000")
+    made = invoiced(line(), line("demo/b")).model_copy(update={"elsewhere": (euros,)})
+    text = invoice_lines(made, "demo/a")
+    assert text[-2:] == [
+        "Payable: USD 0.02 (rounded by -0.001000).",
+        "Not on it: EUR 1.500000, charged by a price book in that currency.",
+    ]
+    assert invoice_of(made, "demo/a")["otherCurrencies"] == [euros.dump()]
+    assert invoice_of(made, "demo/b")["otherCurrencies"] == []
+    assert "EUR" not in "".join(invoice_lines(made, "demo/b"))
 
 
 def test_corrections_are_explained() -> None:

@@ -134,6 +134,21 @@ def _term(line: TermLine, index: PriceIndex, period: Period) -> Row:
         "ChargePeriodEnd": format_time(min(month_of(line.month_us).end_us, period.end_us)),
         "ListCost": line.amount,
         "ContractedCost": line.amount,
+        **(_purchase(line) if fee else {}),
+    }
+
+
+def _purchase(line: TermLine) -> Row:
+    """Return what a purchase has beyond what an adjustment has: a SKU and a price, here those of a whole month."""
+    return {
+        "PricingCategory": "Standard",
+        "PricingQuantity": "1.0",
+        "PricingUnit": "Months",
+        "ListUnitPrice": line.amount,
+        "ContractedUnitPrice": line.amount,
+        "SkuId": f"{line.type}/{line.name}",
+        "SkuMeter": line.type,
+        "SkuPriceId": line.name,
     }
 
 

@@ -23,7 +23,14 @@ from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Line, LineKey, Period, add_line, round_lines, round_money
 from zerotide.billing.rollups import QUARTER
 from zerotide.billing.sealing import ChargeKey, Charges, Posted, added, bucket_of, charges
-from zerotide.billing.statements import BilledLine, CorrectionLine, CorrectionView, InvoiceReport, TermLine
+from zerotide.billing.statements import (
+    BilledLine,
+    CorrectionLine,
+    CorrectionView,
+    InvoiceReport,
+    OtherCurrency,
+    TermLine,
+)
 from zerotide.billing.terms import Applied, Month, applied
 
 
@@ -52,8 +59,7 @@ def statements(
 ) -> list[Statement]:
     """Return what each endpoint is to be invoiced for within a period; raise InvalidPeriod."""
     period = period.up_to(as_of_us)
-    start = -(-period.start_us // QUARTER) * QUARTER
-    sealed = Period(start, max(min(period.end_us, part.until_us) // QUARTER * QUARTER, start))
+    sealed = _sealed(period, part)
     own: dict[tuple[str, str], list[Charges]] = {}
     earlier: dict[tuple[str, str], list[Charges]] = {}
     for bucket_us, key, line in part.posted:
@@ -70,6 +76,12 @@ def statements(
         Statement(*where, owners.get(where, "/".join(where)), added(own.get(where, ())), added(earlier.get(where, ())))
         for where in sorted({*own, *earlier})
     ]
+
+
+def _sealed(period: Period, part: SealedPart) -> Period:
+    """Return the whole quarters of a period that are sealed."""
+    start = -(-period.start_us // QUARTER) * QUARTER
+    return Period(start, max(min(period.end_us, part.until_us) // QUARTER * QUARTER, start))
 
 
 def invoice_report(
@@ -99,8 +111,22 @@ def invoice_report(
         lines=lines,
         corrections=corrections,
         terms=terms,
+        elsewhere=tuple(in_other_currencies(index, period, part, as_of_us)),
         total=f"{sum(map(Decimal, amounts), Decimal(0)):f}",
     )
+
+
+def in_other_currencies(index: PriceIndex, period: Period, part: SealedPart, as_of_us: int) -> Iterator[OtherCurrency]:
+    """Yield what was charged within a period in another currency than the book's, by consumer; raise InvalidPeriod."""
+    sealed = _sealed(period.up_to(as_of_us), part)
+    found: dict[tuple[str, str], Fraction] = {}
+    for bucket_us, key, line in part.posted:
+        if sealed.start_us <= bucket_us < sealed.end_us and key.currency != index.book.currency:
+            place = (key.line.consumer, key.currency)
+            found[place] = found.get(place, Fraction(0)) + line.amount
+    for (consumer, currency), amount in sorted(found.items()):
+        if amount:
+            yield OtherCurrency(consumer=consumer, currency=currency, amount=f"{round_money(amount):f}")
 
 
 def needed(index: PriceIndex, period: Period, where: tzinfo = UTC) -> Period:

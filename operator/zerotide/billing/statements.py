@@ -63,9 +63,18 @@ class TermLine(Report):
     amount: Amount
 
 
+class OtherCurrency(Report):
+    """What a consumer was charged in a currency that the price book had before."""
+
+    consumer: str
+    currency: str
+    amount: Amount
+
+
 class InvoiceReport(Report):
     """What is to be paid for a period: its lines, corrections of earlier months, and terms; the total is their sum.
 
+    What was charged in another currency is told `elsewhere`, and is no part of it: nobody has said at which rate.
     Up to `sealed_until_us` lines are sealed and stay as they are; what comes after it may still change.
     """
 
@@ -77,6 +86,7 @@ class InvoiceReport(Report):
     lines: tuple[BilledLine, ...]
     corrections: tuple[CorrectionLine, ...]
     terms: tuple[TermLine, ...] = ()
+    elsewhere: tuple[OtherCurrency, ...] = ()
     total: Amount
 
 

@@ -56,7 +56,8 @@ async def invoice(session: Session, args: argparse.Namespace) -> None:
 
 
 def _all(report: InvoiceReport) -> set[str]:
-    return {line.consumer for line in _lines(report)} | {line.consumer for line in report.terms}
+    named = {line.consumer for line in report.terms} | {each.consumer for each in report.elsewhere}
+    return {line.consumer for line in _lines(report)} | named
 
 
 def _lines(report: InvoiceReport) -> tuple[BilledLine, ...]:
@@ -90,6 +91,7 @@ def invoice_of(report: InvoiceReport, consumer: str) -> dict[str, object]:
         "lines": [line.dump() for line in report.lines if line.consumer == consumer],
         "corrections": [line.dump() for line in report.corrections if line.consumer == consumer],
         "terms": [line.dump() for line in terms],
+        "otherCurrencies": [each.dump() for each in report.elsewhere if each.consumer == consumer],
         "sum": f"{total:f}",
         "rounding": f"{due - total:f}",
         "payable": f"{due:f}",
@@ -138,6 +140,11 @@ def invoice_lines(report: InvoiceReport, consumer: str, where: tzinfo = UTC) -> 
         *format_table([*header, *(["CORRECTS"] if corrects else [])], body, right=["QUANTITY", report.currency]),
         "",
         f"Payable: {report.currency} {due} (rounded by {due - total:f}).",
+        *(
+            f"Not on it: {each.currency} {each.amount}, charged by a price book in that currency."
+            for each in report.elsewhere
+            if each.consumer == consumer
+        ),
         *_unsealed(report),
     ]
 
