@@ -87,7 +87,7 @@ class Pod:
         self.born += 1
         self.inherited = len(self.log)
         world, born = self.world, self.born
-        log = Log(lambda: Mark(1, len(self.log)), lambda: self.shipped >= self.inherited, born > 1)
+        log = Log(lambda: Mark(1, len(self.log)), lambda: self.shipped >= self.inherited, born > 1, lambda: False)
         self.office = Office(Process(self.name, "0", born), log, self.post, lambda: world.now, lambda: born)
         self.holds: list[Hold] = []
         self.tasks: set[asyncio.Task[None]] = set()

@@ -40,6 +40,8 @@ class Log(NamedTuple):
     """Tell whether the ledger has all that earlier processes left behind."""
     found: bool
     """Whether an earlier process left anything behind."""
+    closed: Callable[[], bool]
+    """Tell whether it takes no more, so that what is used would not come to the ledger."""
 
 
 class Process(NamedTuple):
@@ -81,6 +83,8 @@ class Office:
 
     async def borrow(self, name: Name, tokens: int) -> None:
         """Reserve what may have to be asked for. Raises budget_exhausted or ledger_unavailable."""
+        if self._usage.closed():
+            raise _silent(name)
         if self.take(name, tokens):
             return
         waiter = Waiter(tokens, asyncio.get_running_loop().create_future())

@@ -22,7 +22,8 @@ class Quota:
     ) -> None:
         journal = records.journal
         self._exporter = exporter
-        log = Log(journal.mark, lambda: not journal.inherited, journal.inherited)
+        inherited, closed = (lambda: not journal.inherited), (lambda: journal.closed is not None)
+        log = Log(journal.mark, inherited, journal.inherited, closed)
         self.office = Office(me, log, exporter.post, now, now_us)
         records.shipped.append(self.office.shipped)
 

@@ -86,7 +86,7 @@ class Books:
                     now_us,
                     len(visit.payload.body),
                 ),
-                surely=profile.denies_unbilled,
+                surely=profile.denies_unbilled or visit.hold is not None,
             )
 
     def first_byte(self, visit: Visit, endpoint: Endpoint, replica: Replica) -> int:
@@ -130,7 +130,7 @@ class Books:
 
     def unwritten(self, visit: Visit, profile: Profile) -> Rejection | None:
         """Return the same for a request that was admitted and is to be sent: by what became of its record."""
-        if not profile.denies_unbilled or visit.entry.written:
+        if not (profile.denies_unbilled or visit.hold is not None) or visit.entry.written:
             return None
         return _unbilled(profile, _WHY[Cause.UNWRITABLE])
 
