@@ -39,10 +39,7 @@ def _trigger(table: str, name: str, source: str, when: str = "INSERT", tables: s
     )
 
 
-def upgrade() -> None:
-    """Make them."""
-    op.execute(
-        f"""
+_TABLES = """
         CREATE TABLE seal (
             number bigint PRIMARY KEY, bucket_us bigint NOT NULL UNIQUE, sealed_us bigint NOT NULL,
             epoch bigint NOT NULL, book text NOT NULL, previous text NOT NULL UNIQUE, hash text NOT NULL UNIQUE
@@ -66,6 +63,8 @@ def upgrade() -> None:
         );
         CREATE INDEX intent_of_wake ON intent (wake_id) WHERE wake_id <> '';
 
+"""
+_GUARDS = """\
         CREATE FUNCTION sealed_stays() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'what is sealed never changes' USING ERRCODE = 'ZT001'; END $$;
         CREATE TRIGGER seal_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON seal
@@ -82,6 +81,8 @@ def upgrade() -> None:
         END $$;
         CREATE TRIGGER seal_fenced BEFORE INSERT ON seal FOR EACH ROW EXECUTE FUNCTION seal_fenced();
 
+"""
+_REACH = f"""\
         CREATE VIEW reach AS
             SELECT request_id, attempt, namespace, endpoint, forwarded_us AS since_us FROM intent
             UNION ALL
@@ -93,7 +94,12 @@ def upgrade() -> None:
                 JOIN pod ON pod.pod_uid = {_UUID.format("same")}
                 WHERE {_RULE.format("i")} AND e.cold_start = 'Trigger');
         """
-        + _trigger(
+
+
+def _of_replicas() -> str:
+    """Return the triggers of what is known of replicas and of the requests that they served."""
+    return (
+        _trigger(
             "fact", "late_fact", "SELECT namespace, endpoint, created_us FROM pod JOIN fresh USING (pod_uid, cluster)"
         )
         + _trigger("pod", "late_pod", "SELECT namespace, endpoint, created_us FROM fresh")
@@ -106,7 +112,13 @@ def upgrade() -> None:
             )
             for table in ("intent", "settlement")
         )
-        + _trigger("endpoint", "late_endpoint", "SELECT namespace, name, CAST(0 AS bigint) FROM fresh")
+    )
+
+
+def _of_rules() -> str:
+    """Return the triggers of the rules by which endpoints are billed."""
+    return (
+        _trigger("endpoint", "late_endpoint", "SELECT namespace, name, CAST(0 AS bigint) FROM fresh")
         + _trigger(
             "endpoint",
             "late_rule",
@@ -129,14 +141,23 @@ def upgrade() -> None:
             "UPDATE",
             "OLD TABLE AS was NEW TABLE AS fresh",
         )
-        + _trigger(
-            "wake",
-            "late_wake",
-            # API stamps are whole seconds, so a pod may seem older than its wake by one.
-            f"SELECT w.namespace, w.endpoint, w.time_us - 1000000 FROM fresh AS w WHERE {_RULE.format('w')}"
-            " AND e.cold_start = 'Trigger')"
-            " UNION SELECT w.namespace, w.endpoint, pod.created_us FROM fresh AS w"
-            " JOIN intent AS i ON i.wake_id = w.wake_id AND i.wake_id <> ''"
-            f" JOIN pod ON pod.pod_uid = {_UUID.format('i')} WHERE {_RULE.format('w')} AND e.cold_start = 'Trigger')",
-        )
     )
+
+
+def _of_wakes() -> str:
+    """Return the trigger of wakes, which may say who pays for a start."""
+    return _trigger(
+        "wake",
+        "late_wake",
+        # API stamps are whole seconds, so a pod may seem older than its wake by one.
+        f"SELECT w.namespace, w.endpoint, w.time_us - 1000000 FROM fresh AS w WHERE {_RULE.format('w')}"
+        " AND e.cold_start = 'Trigger')"
+        " UNION SELECT w.namespace, w.endpoint, pod.created_us FROM fresh AS w"
+        " JOIN intent AS i ON i.wake_id = w.wake_id AND i.wake_id <> ''"
+        f" JOIN pod ON pod.pod_uid = {_UUID.format('i')} WHERE {_RULE.format('w')} AND e.cold_start = 'Trigger')",
+    )
+
+
+def upgrade() -> None:
+    """Make them."""
+    op.execute(_TABLES + _GUARDS + _REACH + _of_replicas() + _of_rules() + _of_wakes())
