@@ -53,7 +53,7 @@ class Watch:
 def run(
     engine: Engine, assets: Assets, prompts: list[list[int]], tokens: int, sampling: Sampling | None = None
 ) -> None:
-    """Generate for all prompts at once, to the end."""
+    """Generate for all prompts at once, to the end; nothing is taken from what earlier ones began with."""
     left = threading.Semaphore(0)
     answers: list[Sequence] = []
 
@@ -64,7 +64,8 @@ def run(
 
     for prompt in prompts:
         text = Detokeniser(assets.codec)
-        answers.append(Sequence(prompt, tokens, frozenset(), sampling or Sampling(), StopStrings(), text, sink))
+        drawn = sampling or Sampling()
+        answers.append(Sequence(prompt, tokens, frozenset(), drawn, StopStrings(), text, sink, salt=None))
     for sequence in answers:
         engine.submit(sequence)
     for _ in answers:

@@ -11,6 +11,7 @@ from zerotide_runtime.chat_template import ChatTemplate
 from zerotide_runtime.codec import Codec
 from zerotide_runtime.engine.config import ModelConfig, parse_config
 from zerotide_runtime.errors import InvalidModel, ModelNotFound, UnsupportedModel
+from zerotide_runtime.weights.folder import check_folder
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Assets:
 
 def load_assets(folder: Path) -> Assets:
     """Read a model folder's small files; raise a StartError that names what is wrong."""
-    if not folder.is_dir():
-        raise ModelNotFound(f"there is no model folder at {folder}")
+    check_folder(folder)
     if not (folder / "config.json").is_file():
         raise ModelNotFound(
             f"{folder} has no config.json; publish the model first (python -m zerotide_runtime publish)"

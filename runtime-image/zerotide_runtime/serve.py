@@ -170,6 +170,8 @@ class Process:
         """Note that the engine is awake, or asleep at a level."""
         if level == 0 and self._loading is not None:
             self._service.start_answering(self._loading.device)
+            # Not before it is true: whoever reads it asks at once.
+            log.info("ready after %.0f ms", self._startup.stages()["ready"])
         self._asleep = level
         async with self._changed:
             self._changed.notify_all()
@@ -179,7 +181,6 @@ class Process:
     def loaded(self) -> None:
         """Tell the world that requests run now."""
         self._startup.mark("ready")
-        log.info("ready after %.0f ms", self._startup.stages()["ready"])
         self._loop.call_soon_threadsafe(lambda: self._start_task(self._now(0)))
 
     def slept(self, level: int) -> None:

@@ -45,6 +45,7 @@ class Settings:
     max_top_n_tokens: int
     prefill_logprobs: bool
     grammars: bool
+    prefix_caching: bool
     api_key: str | None
     admin_token: str | None
     admin_socket: str | None
@@ -82,6 +83,7 @@ OPTIONS = (
     _Option("max-top-n-tokens", "MAX_TOP_N_TOKENS", "5", "most alternatives told of each token, on TGI's routes"),
     _Option("prefill-logprobs", "ENABLE_PREFILL_LOGPROBS", "false", "tell a prompt's odds in `prefill`, as TGI may"),
     _Option("grammars", "ZEROTIDE_GRAMMARS", "true", "hold answers to grammars and schemas on request"),
+    _Option("prefix-caching", "ZEROTIDE_PREFIX_CACHING", "true", "compute what prompts begin with alike only once"),
     _Option("api-key", "API_KEY", "", "what every POST must bring as a bearer token, but /chat_tokenize"),
     _Option("standby", "ZEROTIDE_STANDBY", "false", "start without a model, and wait for POST /admin/load"),
     _Option("admin-token", "ZEROTIDE_ADMIN_TOKEN", "", "bearer token of /sleep, /wake_up and /admin/load"),
@@ -145,6 +147,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         max_top_n_tokens=_number(values, "max-top-n-tokens", 0, 128),
         prefill_logprobs=_truth(values, "prefill-logprobs"),
         grammars=_truth(values, "grammars"),
+        prefix_caching=_truth(values, "prefix-caching"),
         api_key=values["api-key"] or None,
         admin_token=values["admin-token"] or None,
         admin_socket=values["admin-socket"] or None,

@@ -67,6 +67,26 @@ def test_the_newest_price_that_holds_is_taken() -> None:
     assert index.at(Meter.MEMORY_TIME, "", T0) is None
 
 
+def test_cached_tokens_cost_as_others_do_unless_the_book_says_less() -> None:
+    plain = PriceIndex(book(price("in", meter="InputTokens", amount="0.50", per="Million")))
+    found = plain.at(Meter.CACHED_INPUT_TOKENS, "", T0)
+    assert found is not None and found.name == "in" and plain.priced(Meter.CACHED_INPUT_TOKENS)
+    assert [piece.price for piece in plain.pieces(Meter.CACHED_INPUT_TOKENS, "", T0, T0 + HOUR)] == [found]
+    cheaper = PriceIndex(
+        book(
+            price("in", meter="InputTokens", amount="0.50", per="Million"),
+            price("again", meter="CachedInputTokens", amount="0.05", per="Million"),
+        )
+    )
+    assert [
+        getattr(cheaper.at(meter, "", T0), "name", None) for meter in (Meter.CACHED_INPUT_TOKENS, Meter.INPUT_TOKENS)
+    ] == [
+        "again",
+        "in",
+    ]
+    assert not PriceIndex(book(price())).priced(Meter.CACHED_INPUT_TOKENS)
+
+
 @given(st.lists(st.tuples(instants, instants), max_size=5, unique_by=lambda each: each[0]), instants, instants)
 def test_pieces_partition_a_span_and_each_has_one_price(valid: list[tuple[int, int]], one: int, other: int) -> None:
     entries = [

@@ -81,10 +81,16 @@ class PriceIndex:
                         "instant: give one of them another validFrom"
                     )
 
+    def _entries(self, meter: Meter, class_name: str) -> list[tuple[int, int | None, Price]]:
+        entries = self._by_meter.get((meter, class_name), [])
+        if not entries and meter is Meter.CACHED_INPUT_TOKENS:
+            # They cost as others do where nobody has said that they cost less.
+            return self._by_meter.get((Meter.INPUT_TOKENS, class_name), [])
+        return entries
+
     def at(self, meter: Meter, class_name: str, t_us: int) -> Price | None:
         """Return the price at an instant, None where the book has none."""
-        entries = self._by_meter.get((meter, class_name), ())
-        for begin, until, price in reversed(entries):
+        for begin, until, price in reversed(self._entries(meter, class_name)):
             if begin <= t_us and (until is None or t_us < until):
                 return price
         return None
@@ -99,7 +105,7 @@ class PriceIndex:
 
     def priced(self, meter: Meter) -> bool:
         """Tell whether the book has any price of a meter that has no classes."""
-        return (meter, "") in self._by_meter
+        return bool(self._entries(meter, ""))
 
     def rate(self, name: str) -> Fraction:
         """Return the exact price of one microsecond or piece under the price of that name; 0 for the empty name."""
@@ -111,7 +117,7 @@ class PriceIndex:
 
     def pieces(self, meter: Meter, class_name: str, start_us: int, end_us: int) -> list[Piece]:
         """Cut [start, end) at every instant at which the price changes; the pieces partition it."""
-        entries = self._by_meter.get((meter, class_name), ())
+        entries = self._entries(meter, class_name)
         inner = {t for begin, until, _ in entries for t in (begin, until) if t is not None and start_us < t < end_us}
         edges = [start_us, *sorted(inner), end_us]
         cut: list[Piece] = []

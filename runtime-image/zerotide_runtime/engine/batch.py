@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from zerotide_runtime.engine.kv import Alike
+from zerotide_runtime.engine.prefixes import shared
 from zerotide_runtime.engine.request import Sequence
 
 
@@ -64,6 +66,15 @@ class Batch:
                 parts.append(Part(row, sequence, min(missing, budget)))
                 budget -= missing
         return parts
+
+    def alike(self, sequence: Sequence, wanted: list[int]) -> Alike:
+        """Return the running row, of the same salt, whose cache begins for the longest like the `wanted` tokens."""
+        best = Alike(0, 0)
+        for row, other in enumerate(self.running):
+            if other is not sequence and other.salt == sequence.salt and other.cached > best.length:
+                length = shared(other.tokens[: other.cached], wanted)
+                best = max(best, Alike(row, length), key=lambda each: each.length)
+        return best
 
     def remove(self, sequence: Sequence) -> Move | None:
         """Take a running sequence out; return the row to move into the gap, if there is one."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from zerotide_runtime.engine.batch import Batch, Move
+from zerotide_runtime.engine.batch import Batch, Move, Part
 from zerotide_runtime.engine.request import Choice, FailureEvent, Sequence
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class Engine:
 
     def _prefill(self, runner: Execution) -> None:
         budget, most = runner.prefill_tokens, runner.prefill_rows
-        while budget > 0 and (parts := self._batch.prompts(budget, most)):
+        while budget > 0 and (parts := self._prompts(runner, budget, most)):
             sequences, started = [part.sequence for part in parts], self._clock()
             before = sum(sequence.cached for sequence in sequences)
             try:
@@ -256,6 +256,24 @@ class Engine:
             self._observer.stepped("prefill", len(parts), complete, self._clock() - started)
             budget -= sum(sequence.cached for sequence in sequences) - before
             self._accept(runner, "prefill", list(zip(sequences, choices, strict=True)))
+
+    def _prompts(self, runner: Execution, budget: int, most: int) -> list[Part]:
+        """Return what to compute of prompts, after what is there of their beginnings has been taken from there."""
+        parts = self._batch.prompts(budget, most)
+        while [part for part in parts if self._recalled(runner, part)]:
+            parts = self._batch.prompts(budget, most)
+        return parts
+
+    def _recalled(self, runner: Execution, part: Part) -> bool:
+        sequence = part.sequence
+        if sequence.cached or sequence.salt is None or sequence.report.prompt:  # whose odds can only be computed
+            return False
+        # Two tokens remain to be computed, so that it stays a prompt to whoever computes it.
+        wanted = sequence.tokens[:-2]
+        sequence.cached = runner.cache.recall(part.row, wanted, sequence.salt, self._batch.alike(sequence, wanted))
+        if sequence.recalled is None:
+            sequence.recalled = sequence.cached
+        return sequence.cached > 0
 
     def _decode(self, runner: Execution) -> None:
         running = list(self._batch.running)
@@ -279,6 +297,9 @@ class Engine:
             if choice is not None:
                 event = sequence.accept(choice)
                 if isinstance(event, FailureEvent) or event.finish is not None:
+                    if sequence.salt is not None:
+                        row = self._batch.running.index(sequence)
+                        runner.cache.keep(row, sequence.tokens[: sequence.cached], sequence.salt)
                     self._leave(runner, sequence)
                 sequence.sink(event)
         self._observer.told(kind, self._clock() - started)

@@ -10,6 +10,7 @@ from typing import Any
 
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.execution import OneByOne
+from zerotide_runtime.engine.kv import Alike
 from zerotide_runtime.engine.request import Choice, Sequence
 from zerotide_runtime.errors import InvalidModel, UnsupportedModel
 
@@ -65,6 +66,13 @@ class ForeignCache:
         """Give one row's cache to another."""
         if source in self.rows:  # not so where the sequence has not begun
             self.rows[target] = self.rows.pop(source)
+
+    def keep(self, row: int, tokens: list[int], salt: str) -> None:
+        """Keep nothing: not every model's cache can be cut to a beginning."""
+
+    def recall(self, row: int, tokens: list[int], salt: str, alike: Alike) -> int:
+        """Return that nothing is there."""
+        return 0
 
     def clear(self) -> None:
         """Give the memory back."""

@@ -8,13 +8,22 @@ on plain slices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.prefixes import FEWEST, Prefixes
 
 STEP = 256
+KEPT_SHARE = 16  # one part in so many of the budget is for what nobody runs any more
 
 Array = Any
+
+
+class Alike(NamedTuple):
+    """A running row that begins with as many tokens of a prompt."""
+
+    row: int
+    length: int
 
 
 class Cache(Protocol):
@@ -28,8 +37,16 @@ class Cache(Protocol):
         """Copy the first `length` positions of one row over another."""
         ...
 
+    def keep(self, row: int, tokens: list[int], salt: str) -> None:
+        """Keep a copy of a row's `tokens` for prompts that begin alike, if there is room."""
+        ...
+
+    def recall(self, row: int, tokens: list[int], salt: str, alike: Alike) -> int:
+        """Fill a row with what is there of `tokens`, kept or in a running row; return how many they are."""
+        ...
+
     def clear(self) -> None:
-        """Give the memory back."""
+        """Give the memory of the running sequences back."""
         ...
 
 
@@ -43,6 +60,7 @@ class KVCache:
         self._config = config
         self._zeros = zeros
         self._budget = budget_tokens
+        self._prefixes = Prefixes(budget_tokens // KEPT_SHARE)
         self.rows = 0
         self.positions = 0
         self.keys: list[Array] = []
@@ -57,7 +75,14 @@ class KVCache:
         shapes = [(max(rows, self.rows), max(stepped, self.positions)), (rows, stepped), (rows, positions)]
         for shape in shapes:
             if shape[0] * shape[1] <= self._budget:
-                self._resize(*shape)
+                self._prefixes.shrink(self._budget - shape[0] * shape[1])
+                try:
+                    self._resize(*shape)
+                except (MemoryError, RuntimeError):  # torch's own class is of the latter kind
+                    if not self._prefixes.tokens:
+                        raise
+                    self._prefixes.shrink(0)
+                    self._resize(*shape)
                 return True
         return False
 
@@ -82,11 +107,37 @@ class KVCache:
             for tensor in tensors:
                 tensor[target, :, :length] = tensor[source, :, :length]
 
+    def keep(self, row: int, tokens: list[int], salt: str) -> None:
+        """Keep a copy of a row's `tokens` for prompts that begin alike, if there is room."""
+        room = self._budget - self.rows * self.positions - len(tokens)
+        if room >= 0:
+            self._prefixes.shrink(room)
+            self._prefixes.keep(tokens, salt, lambda: self._copy(row, len(tokens)))
+
+    def _copy(self, row: int, length: int) -> Array:
+        copy = self._zeros((2 * self._config.layers, self._config.kv_heads, length, self._config.head_dim))
+        for place, tensor in enumerate((*self.keys, *self.values)):
+            copy[place] = tensor[row, :, :length]
+        return copy
+
+    def recall(self, row: int, tokens: list[int], salt: str, alike: Alike) -> int:
+        """Fill a row with what is there of `tokens`, kept or in a running row; return how many they are."""
+        kept, length = self._prefixes.find(tokens, salt)
+        if max(length, alike.length) < FEWEST:
+            return 0
+        if kept is None or alike.length >= length:
+            self.move(alike.row, row, alike.length)
+            return alike.length
+        for place, tensor in enumerate((*self.keys, *self.values)):
+            tensor[row, :, :length] = kept.content[place, :, :length]
+        return length
+
     def adopt(self, other: KVCache, change: Callable[[Array], Array]) -> None:
         """Take over what another cache holds, its arrays changed into this one's kind."""
+        self._prefixes.adopt(other._prefixes, change)
         self.rows, self.positions = other.rows, other.positions
         self.keys, self.values = [change(a) for a in other.keys], [change(a) for a in other.values]
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Give the memory of the running sequences back."""
         self.keys, self.values, self.rows, self.positions = [], [], 0, 0

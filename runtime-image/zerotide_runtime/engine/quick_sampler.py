@@ -21,8 +21,8 @@ SAMPLING = (
     *("temperature", "top_k", "top_p", "bias", "seed"),
     *("repetition_penalty", "frequency_penalty", "presence_penalty"),
 )
-GIVEN = ("prompt", "max_new_tokens", "end_tokens", "sampling", "stops", "text", "sink", "report", "constraint")
-STATE = ("cancelled", "number", "started", "answer", "cached", "rng", "prompt_odds")
+GIVEN = ("prompt", "max_new_tokens", "end_tokens", "sampling", "stops", "text", "sink", "report", "constraint", "salt")
+STATE = ("cancelled", "number", "started", "answer", "cached", "rng", "prompt_odds", "recalled")
 
 
 def understands(sequence: Sequence) -> bool:

@@ -108,7 +108,9 @@ class Sequence:
 
     `cached` counts the tokens whose keys and values are in the cache, `number` is its place in the
     order of submission, `started` the engine's clock when it first left the queue. `prompt_odds` is complete
-    before the first event where the report asks for it: all of the prompt's tokens but the first.
+    before the first event where the report asks for it: all of the prompt's tokens but the first. `recalled` counts
+    the prompt's tokens whose keys and values were there already, None while nobody has looked; only what sequences of
+    the same `salt` left is recalled, and nothing where it is None.
     """
 
     prompt: list[int]
@@ -120,6 +122,8 @@ class Sequence:
     sink: Callable[[Event], None]
     report: Report = Report()
     constraint: Constraint | None = None
+    salt: str | None = ""
+    recalled: int | None = None
     prompt_odds: list[Choice] = field(default_factory=list)
     cancelled: bool = False
     number: int = 0
@@ -136,12 +140,17 @@ class Sequence:
         """Count all tokens so far."""
         return len(self.prompt) + len(self.answer)
 
+    @property
+    def tokens(self) -> list[int]:
+        """Return all tokens so far."""
+        return self.prompt + self.answer
+
     def uncached(self, limit: int) -> list[int]:
         """Return the next tokens that are not in the cache yet, at most `limit`."""
         start = self.cached - len(self.prompt)
         if start >= 0:
             return self.answer[start : start + limit]
-        return (self.prompt + self.answer)[self.cached : self.cached + limit]
+        return self.tokens[self.cached : self.cached + limit]
 
     def accept(self, choice: Choice) -> Event:
         """Append a token; return what to tell the client."""

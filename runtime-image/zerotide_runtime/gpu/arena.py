@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.kv import KEPT_SHARE, Alike
+from zerotide_runtime.engine.prefixes import FEWEST, Prefixes
 
 STEP = 256
 
@@ -22,6 +24,7 @@ class Arena:
     def __init__(self, config: ModelConfig, tokens: int, most: int, zeros: Callable[[tuple[int, ...]], Tensor]) -> None:
         shape = (tokens + 1, config.kv_heads, config.head_dim)
         self.tokens = tokens
+        self._prefixes = Prefixes(tokens // KEPT_SHARE)
         self.keys = [zeros(shape) for _ in range(config.layers)]
         self.values = [zeros(shape) for _ in range(config.layers)]
         self.positions = 0
@@ -73,6 +76,29 @@ class Arena:
     def move(self, source: int, target: int, length: int) -> None:
         """Give one row's tokens to another, and the other's place to it."""
         self._slots[source], self._slots[target] = self._slots[target], self._slots[source]
+
+    def keep(self, row: int, tokens: list[int], salt: str) -> None:
+        """Keep a copy of a row's `tokens` for prompts that begin alike, if there is room."""
+        self._prefixes.keep(tokens, salt, lambda: self._copy(row, len(tokens)))
+
+    def _copy(self, row: int, length: int) -> Tensor:
+        part = slice(start := self.start(row), start + length)
+        return torch.stack([tensor[part] for tensor in (*self.keys, *self.values)])
+
+    def recall(self, row: int, tokens: list[int], salt: str, alike: Alike) -> int:
+        """Fill a row with what is there of `tokens`, kept or in a running row; return how many they are."""
+        kept, length = self._prefixes.find(tokens, salt)
+        if max(length, alike.length) < FEWEST:
+            return 0
+        start = self.start(row)
+        if kept is None or alike.length >= length:
+            length, source = alike.length, self.start(alike.row)
+            for tensor in (*self.keys, *self.values):
+                tensor[start : start + length] = tensor[source : source + length]
+            return length
+        for place, tensor in enumerate((*self.keys, *self.values)):
+            tensor[start : start + length] = kept.content[place, :length]
+        return length
 
     def clear(self) -> None:
         """Forget all rows; the memory stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zerotide_runtime.engine.kv import KEPT_SHARE
 from zerotide_runtime.engine.limits import FEWEST_TOKENS
 from zerotide_runtime.errors import OutOfMemory
 
@@ -19,8 +20,8 @@ def gpu_cache_tokens(
     """
     others = weights + WORKING + ODDS * vocabulary * rows
     room = min(wanted or free, max(0, free - others))
-    # Laying the cache out anew takes one layer's keys once more.
-    tokens = room * 2 * layers // (per_token * (2 * layers + 1))
+    # Laying the cache out anew takes one layer's keys once more, and kept beginnings have a share of their own.
+    tokens = room * 2 * layers // (per_token * (2 * layers + 1)) * KEPT_SHARE // (KEPT_SHARE + 1)
     if tokens < FEWEST_TOKENS:
         need = (others + 2 * FEWEST_TOKENS * per_token) >> 20
         raise OutOfMemory(

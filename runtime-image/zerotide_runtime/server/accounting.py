@@ -45,7 +45,6 @@ class Account:
         self._telemetry.validation.observe(self._validated - self._began)
         for prompt in prompts:
             self._telemetry.input_length.observe(len(prompt))
-            self._telemetry.skipped.observe(0)  # no prompt's beginning is taken from an earlier one's
         self._telemetry.max_new.observe(max_new_tokens)
 
     def failed(self, error: RequestError) -> None:
@@ -71,4 +70,6 @@ class Account:
         self._telemetry.inference.observe(timings.inference)
         self._telemetry.per_token.observe(timings.per_token)
         self._telemetry.generated.observe(tokens)
+        for sequence in sequences:
+            self._telemetry.skipped.observe(sequence.recalled or 0)
         return timings

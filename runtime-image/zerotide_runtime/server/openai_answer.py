@@ -111,9 +111,17 @@ class Answer:
     def _usage(self) -> Object:
         sequences = self._generation.sequences
         # A prompt is read once, however many answers it gets.
-        prompt = sum(len(sequence.prompt) for sequence in sequences[:: self.options.best_of])
+        every = self.options.best_of
+        prompt = sum(len(sequence.prompt) for sequence in sequences[::every])
+        groups = (sequences[first : first + every] for first in range(0, len(sequences), every))
+        cached = sum(min(sequence.recalled or 0 for sequence in group) for group in groups)
         completion = 0 if self.options.max_tokens == 0 else sum(len(sequence.answer) for sequence in sequences)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
 
 
 def best(answers: list[list[TokenEvent]], count: int, best_of: int) -> list[int]:

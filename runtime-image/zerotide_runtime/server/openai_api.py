@@ -132,7 +132,7 @@ def _tasks(options: Options, prompts: list[list[int]], model: Loaded) -> list[Ta
         length = answer_length(prompt, options.max_tokens, model.max_total_tokens)
         for number in range(options.best_of):
             sampling = replace(options.sampling, seed=options.sampling.seed + number)
-            tasks.append(Task(prompt, length, sampling, options.stops, report=report))
+            tasks.append(Task(prompt, length, sampling, options.stops, report=report, salt=options.salt))
     return tasks
 
 

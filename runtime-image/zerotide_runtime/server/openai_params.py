@@ -40,8 +40,9 @@ UNSUPPORTED_IN_COMPLETIONS: dict[str, tuple[Any, ...]] = {
 class Options:
     """What a request wants of its answers.
 
-    `report` is None where it wants no log-probabilities. The last fields are for one of the two routes only:
-    `best_of` and `echo` for plain completions, `grammar` and `tools` for chats.
+    `report` is None where it wants no log-probabilities; only requests of the same `salt` share what is computed. The
+    last fields are for one of the two routes only: `best_of` and `echo` for plain completions, `grammar` and `tools`
+    for chats.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Options:
     count: int
     stream: bool
     include_usage: bool
+    salt: str = ""
     report: Report | None = None
     best_of: int = 1
     echo: bool = False
@@ -120,6 +122,7 @@ def _read_common(
         count=_bounded_integer(source, "n", 1, max_count),
         stream=stream,
         include_usage=boolean(options or {}, "include_usage"),
+        salt=text(source, "cache_salt") or "",
     )
 
 

@@ -38,6 +38,7 @@ class Task:
     keep_stop: bool = False
     report: Report = field(default_factory=Report)
     constraint: Constraint | None = None
+    salt: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Service:
                 sink=sink,
                 report=task.report,
                 constraint=task.constraint,
+                salt=task.salt if self.settings.prefix_caching else None,
             )
 
         generation = Generation(self._engine, make, len(tasks))

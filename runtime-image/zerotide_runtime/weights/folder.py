@@ -10,8 +10,15 @@ from zerotide_runtime.errors import InvalidModel, ModelNotFound
 SINGLE, SHARDS = "model.safetensors", "model.safetensors.index.json"
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ModelNotFound where there is no folder; several threads look into it, and whoever is first must say so."""
+    if not folder.is_dir():
+        raise ModelNotFound(f"there is no model folder at {folder}")
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that make up a model, in order; raise InvalidModel where one is missing."""
+    check_folder(folder)
     if (folder / SHARDS).is_file():
         try:
             shards: dict[str, str] = json.loads((folder / SHARDS).read_text())["weight_map"]
