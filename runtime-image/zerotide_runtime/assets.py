@@ -11,18 +11,23 @@ from zerotide_runtime.chat_template import ChatTemplate
 from zerotide_runtime.codec import Codec
 from zerotide_runtime.engine.config import ModelConfig, parse_config
 from zerotide_runtime.errors import InvalidModel, ModelNotFound, UnsupportedModel
+from zerotide_runtime.pooling import Pooling, read_pooling
 from zerotide_runtime.weights.folder import check_folder
 
 
 @dataclass(frozen=True)
 class Assets:
-    """A model as the protocols see it; `template` is None for models that are not made for chat."""
+    """A model as the protocols see it; `template` is None for models that are not made for chat.
+
+    `pooling` is None for those that make no embeddings.
+    """
 
     config: ModelConfig
     codec: Codec
     end_tokens: frozenset[int]
     template: ChatTemplate | None
     digest: str | None
+    pooling: Pooling | None = None
 
 
 def load_assets(folder: Path) -> Assets:
@@ -36,12 +41,14 @@ def load_assets(folder: Path) -> Assets:
         raise UnsupportedModel(f"{folder} has no tokenizer.json; save its tokenizer in the fast form first")
     config, generation = _read(folder / "config.json"), _read(folder / "generation_config.json")
     tokenizer = _read(folder / "tokenizer_config.json")
+    shapes = _model_config(folder, config)
     return Assets(
-        config=_model_config(folder, config),
+        config=shapes,
         codec=Codec(folder / "tokenizer.json"),
         end_tokens=_end_tokens(generation, config),
         template=_template(folder, tokenizer),
         digest=_read(folder / "index.json").get("digest"),
+        pooling=None if shapes.foreign else read_pooling(folder, config),
     )
 
 

@@ -10,7 +10,8 @@ from zerotide_runtime.errors import CredentialsMissing, ModelDownloadFailed, Mod
 
 # Weights in other formats may run code when they are opened, so they are not even fetched.
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
-HUB_EXCLUDED = ["*/*", "consolidated*"]
+# Of folders only those that sentence-transformers numbers, for how a model embeds.
+HUB_EXCLUDED = ["[!0-9]*/*", "*/*.safetensors", "consolidated*"]
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,12 @@ HUGE = 10**30
 USAGE = b'"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}'
 
 
+EMBEDDED = (
+    b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":[%s]}],' % b",".join([b"0.03125"] * 4096)
+    + b'"model":"m","usage":{"prompt_tokens":9,"total_tokens":9}}'
+)
+
+
 @pytest.mark.parametrize(
     ("dialect", "body", "tokens"),
     [
@@ -204,6 +210,7 @@ USAGE = b'"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_d
         (Protocol.TGI, b'{"details":{"generated_tokens":%d}}' % HUGE, None),
         (Protocol.OPENAI, b'{"usage":{"prompt_', None),
         (Protocol.OPENAI, b'{"usage":null}', None),
+        (Protocol.OPENAI, EMBEDDED, Tokens(input=9, output=0)),
         (Protocol.OPENAI, b"", None),
         (Protocol.TGI, b'[{"details":{"generated_tokens":7,"prefill":[1,2]}}]', Tokens(input=2, output=7)),
         (Protocol.TGI, b'{"generated_text":"x"}', None),

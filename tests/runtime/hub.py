@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote
 
 COMMIT = "a" * 40
 
@@ -71,10 +72,11 @@ class Hub:
         elif path.startswith("/api/models/"):
             self._send(request, 200, {"Content-Type": "application/json"}, self._listing(path, repository), body)
         else:
-            self._file(request, path.rsplit("/", 1)[-1], body)
+            self._file(request, unquote(path.split("/resolve/", 1)[1].split("/", 1)[1]), body)
 
     def _listing(self, path: str, repository: str) -> bytes:
-        names = sorted(item.name for item in self.folder.iterdir())
+        files = (item for item in self.folder.rglob("*") if item.is_file())
+        names = sorted(item.relative_to(self.folder).as_posix() for item in files)
         if "/tree/" in path:
             sizes = {name: (self.folder / name).stat().st_size for name in names}
             return json.dumps(

@@ -11,6 +11,11 @@ from zerotide_runtime.errors import InvalidModel, UnsupportedModel
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma")
 # What the gate of a block may be, by the names that configs use; gemma's "gelu" has always meant the approximation.
 SILU, GELU = "silu", "gelu_pytorch_tanh"
+# What else changes the arithmetic, and the values with which it does not.
+HARMLESS = (
+    *(("use_bidirectional_attention", None), ("is_causal", True)),
+    *(("mlp_bias", False), ("quantization_config", None)),
+)
 # Where it does not follow from the other sizes, and a config may leave it out.
 HEAD_DIMS = {"qwen3": 128, "gemma": 256}
 
@@ -63,7 +68,7 @@ def parse_config(raw: dict[str, Any]) -> ModelConfig:
     activation = GELU if gemma else SILU
     if raw.get("hidden_act", activation) not in ((GELU, "gelu") if gemma else (SILU,)):
         raise UnsupportedModel(f"config.json has hidden_act={raw['hidden_act']!r}, which this engine does not know")
-    for key, harmless in (("use_bidirectional_attention", None), ("mlp_bias", False), ("quantization_config", None)):
+    for key, harmless in HARMLESS:
         if raw.get(key, harmless) != harmless:
             raise UnsupportedModel(f"config.json has {key}={raw[key]!r}, which this engine does not know")
     if kind != "qwen2" and raw.get("attention_bias"):

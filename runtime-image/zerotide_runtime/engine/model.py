@@ -59,6 +59,15 @@ class Llama:
 
         With `every`, of all tokens: [batch, tokens, vocabulary].
         """
+        hidden = self._run(tokens, step, cache)
+        return self._head(self._norm(hidden if every else hidden[:, -1], self.weights.norm)).float()
+
+    @torch.inference_mode()
+    def states(self, tokens: Tensor, step: Step, cache: KVCache) -> Tensor:
+        """Run [batch, tokens] ids, filling the cache; return float32 hidden states, [batch, tokens, hidden]."""
+        return self._norm(self._run(tokens, step, cache), self.weights.norm).float()
+
+    def _run(self, tokens: Tensor, step: Step, cache: KVCache) -> Tensor:
         hidden = F.embedding(tokens, self.weights.embedding)
         if self.config.embedding_scale != 1.0:
             hidden = hidden * self.config.embedding_scale
@@ -69,8 +78,7 @@ class Llama:
             hidden = hidden + self._attend(normed, linears, number, cos, sin, mask, step, cache)
             gate, up = linears.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, dim=-1)
             hidden = hidden + linears.down(self._activate(gate) * up)
-        last = self._norm(hidden if every else hidden[:, -1], self.weights.norm)
-        return self._head(last).float()
+        return hidden
 
     def linears(self) -> list[Linear]:
         """Return all products, in the order of a pass."""

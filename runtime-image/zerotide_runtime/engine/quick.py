@@ -12,6 +12,7 @@ import numpy as np
 
 from zerotide_runtime.engine.arrays import ArrayReader, Floats
 from zerotide_runtime.engine.config import SILU, ModelConfig
+from zerotide_runtime.engine.embedding import Embedding
 from zerotide_runtime.engine.execution import OneByOne
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, build_weights
@@ -46,13 +47,16 @@ class QuickRunner(OneByOne):
 
     def takes(self, sequence: Sequence) -> bool:
         """Tell whether a sequence asks for nothing that this path does not know."""
-        return understands(sequence)
+        return isinstance(sequence, Embedding) or understands(sequence)
 
     def prefill_one(self, row: int, sequence: Sequence, limit: int) -> Choice | None:
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
         tokens = sequence.uncached(limit)
         end = sequence.cached + len(tokens)
-        (logits,) = self._forward(tokens, [Span(row, sequence.cached, end)])
+        span = Span(row, sequence.cached, end)
+        if isinstance(sequence, Embedding):
+            return sequence.take(self._normalise(self._states(tokens, [span])))
+        (logits,) = self._forward(tokens, [span])
         sequence.cached = end
         return choose(logits, sequence) if end == sequence.length else None
 
@@ -62,12 +66,23 @@ class QuickRunner(OneByOne):
         spans = [Span(row, sequence.cached, sequence.cached + 1) for row, sequence in enumerate(running)]
         choices: list[Choice | None] = []
         for sequence, logits in zip(running, self._forward(tokens, spans), strict=True):
+            if isinstance(sequence, Embedding):
+                choices.append(None)  # its hidden state is for `prefill`, which computes it again
+                continue
             sequence.cached += 1
             choices.append(choose(logits, sequence) if sequence.cached == sequence.length else None)
         return choices
 
     def _forward(self, tokens: list[int], spans: list[Span]) -> Floats:
         """Run the spans' tokens, filling the cache; return the logits of each span's last token."""
+        last = np.cumsum([span.end - span.start for span in spans]) - 1
+        return np.asarray(self._normalise(self._states(tokens, spans)[last]) @ self.weights.head.T)
+
+    def _normalise(self, states: Floats) -> Floats:
+        return normalise(states, self.weights.norm, np.float32(self.config.norm_epsilon))
+
+    def _states(self, tokens: list[int], spans: list[Span]) -> Floats:
+        """Run the spans' tokens, filling the cache; return what the last layer makes of each."""
         epsilon, weights = np.float32(self.config.norm_epsilon), self.weights
         positions = np.concatenate([np.arange(span.start, span.end, dtype=np.float32) for span in spans])
         angles = (positions[:, None] * self._frequencies)[:, None]
@@ -78,8 +93,7 @@ class QuickRunner(OneByOne):
             hidden += self._attend(normalise(hidden, layer.attention_norm, epsilon), layer, number, turn, spans)
             gate, up = np.split(normalise(hidden, layer.mlp_norm, epsilon) @ layer.gate_up.T, 2, axis=-1)
             hidden += (activate(gate) * up) @ layer.down.T
-        last = np.cumsum([span.end - span.start for span in spans]) - 1
-        return np.asarray(normalise(hidden[last], weights.norm, epsilon) @ weights.head.T)
+        return hidden
 
     def _attend(
         self, hidden: Floats, layer: Layer[Floats], number: int, turn: tuple[Floats, Floats], spans: list[Span]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.embedding import Embedding
 from zerotide_runtime.engine.execution import OneByOne
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Weights, build_weights
@@ -61,8 +62,10 @@ class Runner(OneByOne):
         tokens = sequence.uncached(min(limit, PROMPT_ODDS_TOKENS) if every else limit)
         start, end = sequence.cached, sequence.cached + len(tokens)
         ids = torch.tensor([tokens], device=self.device)
-        positions = torch.arange(start, end, device=self.device)[None]
-        logits = self.model.forward(ids, Step(row, positions, end), self.cache, every=every)
+        step = Step(row, torch.arange(start, end, device=self.device)[None], end)
+        if isinstance(sequence, Embedding):
+            return sequence.take(self.model.states(ids, step, self.cache)[0].numpy())
+        logits = self.model.forward(ids, step, self.cache, every=every)
         sequence.cached = end
         if every:
             note_odds(sequence, start, logits[0])
@@ -80,7 +83,8 @@ class Runner(OneByOne):
         keys = max(sequence.cached for sequence in running) + 1
         logits = self.model.forward(ids, Step(0, positions, keys), self.cache)
         for sequence in running:
-            sequence.cached += 1
+            if not isinstance(sequence, Embedding):  # its hidden state is for `prefill`, which computes it again
+                sequence.cached += 1
         due = [row for row, sequence in enumerate(running) if sequence.cached == sequence.length]
         choices: list[Choice | None] = [None] * len(running)
         if due:

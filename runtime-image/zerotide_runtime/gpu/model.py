@@ -32,6 +32,11 @@ class PackedLlama:
     @torch.inference_mode()
     def run(self, pack: Pack, arena: Arena) -> Tensor:
         """Run a pack, filling the arena; return logits, [sequences or tokens, vocabulary]."""
+        return self._head(self.run_states(pack, arena))
+
+    @torch.inference_mode()
+    def run_states(self, pack: Pack, arena: Arena) -> Tensor:
+        """Run a pack, filling the arena; return normalised hidden states, [sequences or tokens, hidden]."""
         layers, ops = self.weights.layers, self.ops
         following = [layer.attention_norm for layer in layers[1:]] + [self.weights.norm]
         hidden = F.embedding(pack.tokens, self.weights.embedding)
@@ -43,7 +48,7 @@ class PackedLlama:
             hidden, normed = ops.norm(hidden, mixed, layer.mlp_norm)
             changed = linears.down(ops.gate(linears.gate_up(normed)))
             hidden, normed = ops.norm(hidden, changed, following[number])
-        return self._head(normed if pack.last is None else normed[pack.last])
+        return normed if pack.last is None else normed[pack.last]
 
     def _mix(self, linears: LayerLinears, normed: Tensor, keys: Tensor, values: Tensor, pack: Pack) -> Tensor:
         config = self.config

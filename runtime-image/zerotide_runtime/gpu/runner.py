@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zerotide_runtime.engine.batch import Part
 from zerotide_runtime.engine.config import ModelConfig
+from zerotide_runtime.engine.embedding import Embedding
 from zerotide_runtime.engine.layers import Weights, build_weights
 from zerotide_runtime.engine.request import Choice, Sequence
 from zerotide_runtime.engine.runner import PROMPT_ODDS_TOKENS, note_odds
@@ -82,10 +83,12 @@ class GpuRunner:
         """Compute parts of prompts; return the next token of each that is complete then."""
         for part in parts:
             self._flight.pop(part.sequence, None)  # it was preempted, and starts over
-        together = [part for part in parts if not part.sequence.report.prompt]
+        together = [part for part in parts if not (part.sequence.report.prompt or isinstance(part.sequence, Embedding))]
         found = dict(zip(map(id, together), self._prompts(together), strict=True))
         for part in parts:
-            if part.sequence.report.prompt:
+            if isinstance(part.sequence, Embedding):
+                found[id(part)] = self._embed(part, part.sequence)
+            elif part.sequence.report.prompt:
                 found[id(part)] = self._with_odds(part)
         return [found[id(part)] for part in parts]
 
@@ -104,6 +107,11 @@ class GpuRunner:
         for part, end in zip(parts, ends, strict=True):
             part.sequence.cached = end
         return choices
+
+    def _embed(self, part: Part, sequence: Embedding) -> Choice | None:
+        """Compute a part of an input whose hidden states are wanted."""
+        states = self.model.run_states(self._pack([part], [sequence.uncached(part.limit)], every=True), self.cache)
+        return sequence.take(states.float().cpu().numpy())
 
     def _with_odds(self, part: Part) -> Choice | None:
         """Compute a part of a prompt whose tokens' odds are asked for; their logits are a vocabulary wide each."""

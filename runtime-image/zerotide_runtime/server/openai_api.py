@@ -1,4 +1,4 @@
-"""OpenAI's routes: chat completions, plain completions, embeddings and the list of models."""
+"""OpenAI's routes: chat completions, plain completions and the list of models."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from zerotide_runtime.engine.request import Report
-from zerotide_runtime.errors import GrammarInvalid, GrammarUnsupported, InvalidRequest, RequestError
+from zerotide_runtime.errors import GrammarInvalid, GrammarUnsupported, RequestError
 from zerotide_runtime.server import sse
 from zerotide_runtime.server.accounting import Account
-from zerotide_runtime.server.fields import Object, parse_object, text
+from zerotide_runtime.server.fields import Object, parse_object
 from zerotide_runtime.server.message import Request, Response, StreamResponse, json_response
 from zerotide_runtime.server.openai_answer import CHAT, PLAIN, Answer
 from zerotide_runtime.server.openai_choice import ChatChoice, PlainChoice
-from zerotide_runtime.server.openai_errors import EmbeddingsUnsupported, ModelUnknown, error_response
+from zerotide_runtime.server.openai_errors import ModelUnknown, error_response
 from zerotide_runtime.server.openai_limits import answer_length, check_biases, check_count
 from zerotide_runtime.server.openai_messages import read_messages, render
 from zerotide_runtime.server.openai_params import Options, read_chat_options, read_plain_options
@@ -38,18 +38,6 @@ class OpenAI:
     async def completions(self, request: Request) -> Response | StreamResponse:
         """Answer POST /v1/completions."""
         return await self._complete(request, self._begin_plain)
-
-    async def embeddings(self, request: Request) -> Response:
-        """Answer POST /v1/embeddings: this engine's models generate only."""
-        try:
-            model = text(parse_object(request.body), "model")
-            if model is None:
-                raise InvalidRequest("you must provide a `model`", "model")
-            if not self._service.names(model):
-                raise ModelUnknown(model)
-            raise EmbeddingsUnsupported(model)
-        except RequestError as error:
-            return error_response(error)
 
     async def text(self, request: Request, source: Object, account: Account) -> str:
         """Return the text that answers a conversation; raise a RequestError where there is none."""

@@ -21,6 +21,17 @@ class EmbeddingsUnsupported(InvalidRequest):
         super().__init__(f"The model `{model}` generates text; it does not support embeddings.", "model")
 
 
+class DimensionsUnsupported(InvalidRequest):
+    """The model's embeddings cannot be cut to the size that is asked for."""
+
+    def __init__(self, asked: int, whole: int, allowed: tuple[int, ...] | None) -> None:
+        sizes = [f"1 to {whole}"] if allowed is None else [str(size) for size in (*allowed, whole)]
+        super().__init__(
+            f"`dimensions` is {asked}, but this model's embeddings have {' or '.join(dict.fromkeys(sizes))} numbers",
+            "dimensions",
+        )
+
+
 # Status, type, code; the first class that fits counts.
 KINDS: tuple[tuple[type[RequestError], int, str, str | None], ...] = (
     (ModelUnknown, 404, "invalid_request_error", "model_not_found"),

@@ -9,6 +9,7 @@ from zerotide_runtime.server.admin import Admin
 from zerotide_runtime.server.api_key import ApiKey, unauthorised
 from zerotide_runtime.server.message import Handler, Request, Response, StreamResponse, json_response
 from zerotide_runtime.server.openai_api import OpenAI
+from zerotide_runtime.server.openai_embeddings import Embeddings
 from zerotide_runtime.server.service import Service
 from zerotide_runtime.server.tgi_api import TGI
 from zerotide_runtime.server.tgi_clouds import Clouds
@@ -32,7 +33,7 @@ class Routes:
         self._table: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {"POST": openai.chat},
             "/v1/completions": {"POST": openai.completions},
-            "/v1/embeddings": {"POST": openai.embeddings},
+            "/v1/embeddings": {"POST": Embeddings(service).create},
             "/v1/models": {"GET": openai.models},
             "/generate": {"POST": tgi.generate},
             "/generate_stream": {"POST": tgi.generate_stream},

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerotide_runtime.engine.constraint import Constraint
+from zerotide_runtime.engine.embedding import Embedding
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.request import Event, Report, Sampling, Sequence
 from zerotide_runtime.engine.text import Detokeniser, StopStrings
 from zerotide_runtime.errors import NotReady, Overloaded
-from zerotide_runtime.server.generation import Generation
+from zerotide_runtime.pooling import Pooling
+from zerotide_runtime.server.generation import Generation, MakeSequence
 from zerotide_runtime.server.grammar import Grammars
 from zerotide_runtime.server.message import Request
 from zerotide_runtime.server.telemetry import Telemetry
@@ -94,6 +96,12 @@ class Service:
     def _leave(self) -> None:
         self._in_hand -= 1
 
+    def longest_input(self, model: Loaded, pooling: Pooling) -> int:
+        """Return how many tokens an input to embed may have."""
+        # One position of the cache stays free, as it does behind every prompt.
+        most = min(model.max_total_tokens, self._cache_tokens - 1)
+        return min(most, pooling.most_tokens or most)
+
     async def model(self) -> Loaded:
         """Return the model, waiting for it where the process has only just begun."""
         return await asyncio.shield(self._loaded)
@@ -124,7 +132,27 @@ class Service:
                 salt=task.salt if self.settings.prefix_caching else None,
             )
 
-        generation = Generation(self._engine, make, len(tasks))
+        return self._start(request, make, len(tasks))
+
+    def embed(self, request: Request, model: Loaded, prompts: list[list[int]], pooling: Pooling) -> Generation:
+        """Start to embed; the sequences' vectors are there when all have finished."""
+
+        def make(index: int, sink: Callable[[Event], None]) -> Embedding:
+            return Embedding(
+                prompt=prompts[index],
+                max_new_tokens=1,
+                end_tokens=model.assets.end_tokens,
+                sampling=Sampling(),
+                stops=StopStrings(()),
+                text=Detokeniser(model.assets.codec),
+                sink=sink,
+                pooling=pooling,
+            )
+
+        return self._start(request, make, len(prompts))
+
+    def _start(self, request: Request, make: MakeSequence, count: int) -> Generation:
+        generation = Generation(self._engine, make, count)
 
         def close() -> None:
             if generation.cancel():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zerotide_runtime.weights.folder import weight_files
+from zerotide_runtime.weights.order import whole_name
 from zerotide_runtime.weights.safetensors_file import read_header
 
 MADV_POPULATE_READ = 22  # Linux 5.14
@@ -49,7 +50,7 @@ class MappedWeights:
                 buffer = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
             self.buffers.append(buffer)
             for name, entry in entries.items():
-                self.tensors[name] = MappedTensor(buffer, entry.dtype, entry.shape, entry.begin, entry.end)
+                self.tensors[whole_name(name)] = MappedTensor(buffer, entry.dtype, entry.shape, entry.begin, entry.end)
 
     @property
     def nbytes(self) -> int:

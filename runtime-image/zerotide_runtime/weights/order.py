@@ -27,6 +27,13 @@ WITHIN_LAYER = (
     "mlp.down_proj.weight",
 )
 
+BARE = re.compile(r"^(embed_tokens|layers|norm)\.")
+
+
+def whole_name(name: str) -> str:
+    """Return a tensor's name in a model with a head: models that embed are often saved without that part."""
+    return f"model.{name}" if BARE.match(name) else name
+
 
 def execution_order(names: Iterable[str]) -> list[str]:
     """Sort tensor names by first use; names this engine does not know come last."""

@@ -37,6 +37,7 @@ def publish(source_path: Path, target: Path, dtype: str = "float32") -> dict[str
     try:
         write_weights(source, partial / SINGLE, DTYPES[dtype])
         for name, text in source.files.items():
+            (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_text(text)
         (partial / "config.json").write_text(json.dumps({**source.config, "dtype": dtype}, indent=2) + "\n")
         index = make_index(partial)
@@ -60,10 +61,11 @@ def write_weights(source: Source, path: Path, dtype: str) -> None:
 def make_index(folder: Path) -> dict[str, Any]:
     """Return the digests of a folder's files."""
     files: dict[str, Any] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != INDEX:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != INDEX:
             digests = [hashlib.sha256(chunk).hexdigest() for chunk in _chunks(path)]
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": digests}
+            files[name] = {"bytes": path.stat().st_size, "sha256": digests}
     canonical = json.dumps(files, sort_keys=True, separators=(",", ":")).encode()
     return {
         "format": 1,

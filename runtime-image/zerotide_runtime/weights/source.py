@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zerotide_runtime.errors import InvalidModel, ModelNotFound, UnsupportedModel
+from zerotide_runtime.pooling import module_files
 from zerotide_runtime.weights.dequantise import dequantise
 from zerotide_runtime.weights.folder import weight_files
 from zerotide_runtime.weights.gguf import GGUFFile
 from zerotide_runtime.weights.gguf_tokenizer import build_tokenizer
 from zerotide_runtime.weights.numeric import to_float32
+from zerotide_runtime.weights.order import whole_name
 from zerotide_runtime.weights.safetensors_file import read_header
 
 SMALL_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
@@ -37,7 +39,7 @@ class SourceTensor:
 
 @dataclass(frozen=True)
 class Source:
-    """A model to publish: its config, its tensors by name, its small files by name."""
+    """A model to publish: its config, its tensors by name, its small files by their paths within it."""
 
     config: dict[str, Any]
     tensors: dict[str, SourceTensor]
@@ -64,8 +66,10 @@ def from_folder(folder: Path) -> Source:
     tensors = {}
     for path in weight_files(folder):
         for name, entry in read_header(path).items():
-            tensors[name] = SourceTensor(entry.shape, _reader(path, entry.begin, entry.end, entry.dtype, entry.shape))
-    files = {name: (folder / name).read_text() for name in SMALL_FILES if (folder / name).is_file()}
+            read = _reader(path, entry.begin, entry.end, entry.dtype, entry.shape)
+            tensors[whole_name(name)] = SourceTensor(entry.shape, read)
+    small = [*(name for name in SMALL_FILES if (folder / name).is_file()), *module_files(folder)]
+    files = {name: (folder / name).read_text() for name in small}
     if "tokenizer.json" not in files:
         raise UnsupportedModel(f"{folder} has no tokenizer.json; save its tokenizer in the fast form first")
     return Source(config, tensors, files)
