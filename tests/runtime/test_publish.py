@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +123,21 @@ def test_the_command_prints_the_digest(tiny: Path, tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.startswith("sha256:")
     assert command([str(tmp_path / "nothing"), str(tmp_path / "out2")]) == 1
     assert "ModelNotFound" in capsys.readouterr().err
+
+
+def test_the_image_publishes_with_what_it_copies() -> None:
+    """The stage that publishes has a few files of the code only, so that changes of others make no new layer."""
+    root = Path(__file__).parents[2] / "runtime-image"
+    stage = re.search(
+        r"AS weights\n(.*?)\nRUN python3 -m zerotide_runtime publish", (root / "Dockerfile").read_text(), re.S
+    )
+    assert stage is not None
+    copied = set(re.findall(r"zerotide_runtime/\S+", stage[1]))
+    script = (
+        "import sys, zerotide_runtime.__main__, zerotide_runtime.commands, zerotide_runtime.weights.publish\n"
+        "print(*(module.__file__ for name, module in sys.modules.items() if name.startswith('zerotide_runtime')))"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    needed = {str(Path(file).relative_to(root)) for file in told.split()}
+    assert "zerotide_runtime/weights/publish.py" in needed
+    assert {file for file in needed if not file.startswith("zerotide_runtime/weights/")} <= copied
