@@ -188,13 +188,13 @@ async def test_uninstall_releases_what_would_wait_for_ever(cli: Cli) -> None:
     await cli.client.create(DEPLOYMENTS, workload(cli.namespace, ["metering.zerotide.dev/ledger"]))
     await until_pods(cli, 1)
     released = 0
-    async with asyncio.timeout(60):
+    async with _Here(cli) as here, asyncio.timeout(60):
         # An exporter that happens to run here may be faster than we are.
-        released += await uninstall.run(_Here(cli), "no-such-system", 0.0, poll=0.1)
+        released += await uninstall.run(here, "no-such-system", 0.0, poll=0.1)
         await until_pods(cli, 0)
-    assert released <= 1
-    assert (await cli.client.get(DEPLOYMENTS, "m", cli.namespace))["spec"]["replicas"] == 0
-    assert await uninstall.run(_Here(cli), "no-such-system", 0.0, poll=0.1) == 0
+        assert released <= 1
+        assert (await cli.client.get(DEPLOYMENTS, "m", cli.namespace))["spec"]["replicas"] == 0
+        assert await uninstall.run(here, "no-such-system", 0.0, poll=0.1) == 0
 
 
 class _Here(Client):
@@ -202,7 +202,7 @@ class _Here(Client):
 
     def __init__(self, cli: Cli) -> None:
         super().__init__(cli.client.credentials)
-        self._session, self._only = cli.client._session, cli.namespace
+        self._only = cli.namespace
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
