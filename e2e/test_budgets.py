@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+
+import aiohttp
 
 from e2e import traffic
 from e2e.harness import Json, System, chat, trivial, wait_until
@@ -53,3 +56,59 @@ async def test_a_budget_denies_and_is_raised(system: System) -> None:
     system.apply(budget(namespace, "1000"))
     await until("Ok")
     assert (await traffic.once(url, key, chat(), timeout=60)).status == 200
+
+
+PROXY = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1"
+TOKENS = 3000
+EVENTS = 4000  # of a stream, which therefore never comes to its end
+
+
+async def stream(url: str, key: str) -> tuple[int, str]:
+    """Ask for a long stream; return its status and what came of it, up to its end or to where it was cut."""
+    body = {"model": "told", "messages": [{"role": "user", "content": "hello"}], "max_tokens": EVENTS, "stream": True}
+    read = bytearray()
+    limits = aiohttp.ClientTimeout(total=60)
+    sent = {"Authorization": f"Bearer {key}"}
+    async with (
+        aiohttp.ClientSession(timeout=limits) as session,
+        session.post(url, json=body, headers=sent) as answer,
+    ):
+        with suppress(aiohttp.ClientPayloadError):
+            async for piece in answer.content.iter_any():
+                read += piece
+        return answer.status, read.decode()
+
+
+async def test_streams_end_where_a_budget_of_tokens_does(system: System) -> None:
+    """Over all activators, not a token beyond: streams that do not fit are refused, those that go on are ended."""
+    namespace = system.namespace()
+    key = system.key(namespace, "k")
+    hard = {
+        **budget(namespace, "0"),
+        "spec": {"limit": {"type": "Tokens", "tokens": TOKENS}, "inFlight": "End"},
+    }
+    system.apply(hard)
+    system.endpoint(namespace, "told", trivial(idle="5m", env={"EVENTS": str(EVENTS)}))
+    url = system.url(namespace, "told", "/v1/chat/completions")
+    first = await traffic.once(url, key, chat(model="told"), timeout=60)
+    assert first.status == 200, first
+    answers = await asyncio.gather(*(stream(url, key) for _ in range(4)))
+    ended = [text for status, text in answers if status == 200 and '"code":"budget_exhausted"' in text]
+    assert ended, [(status, text[-300:]) for status, text in answers]
+    for text in ended:
+        assert '"content"' in text and "[DONE]" not in text and "budget month of namespace" in text
+    assert 402 in {status for status, _ in answers}
+
+    # The ledger has all of them once it has as many requests as there were.
+    served = 1 + sum(status == 200 for status, _ in answers)
+    token = system.kubectl("create", "token", "zerotide-reader", "-n", "zerotide-system").strip()
+
+    def settled() -> list[Json] | None:
+        rows: list[Json] = system.report(f"{PROXY}/usage?namespace={namespace}", token)["rows"]
+        return rows if sum(row["requests"] for row in rows) == served else None
+
+    rows = await asyncio.to_thread(wait_until, "the ledger has all requests", settled, 60, 0.5)
+    assert 0 < sum(row["inputTokens"] + row["outputTokens"] for row in rows) <= TOKENS, rows
+    # What was reserved and not used is there again.
+    small = await traffic.once(url, key, chat(model="told", max_tokens=8), timeout=60)
+    assert small.status == 200, small
