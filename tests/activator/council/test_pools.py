@@ -7,7 +7,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.activator.council.world import World
-from zerotide.activator.council.council import GRACE, YOUNG
+from zerotide.activator.council.council import GRACE, PATIENCE, YOUNG
+from zerotide.activator.council.membership import owner_of
+from zerotide.activator.council.messages import Deny, Give, Message, Return, Told, Want
+from zerotide.activator.council.pools import Pools
 
 NAMES = ("a", "b", "c", "d")
 PICK = st.integers(0, 1000)
@@ -148,3 +151,49 @@ def test_shares_while_the_keeper_cannot_be_reached() -> None:
         world.nodes["b"].council.pools.enter("z", 6, told["b"].append)
     world.settle()
     assert told["b"][4:] == [True, True, True, False]
+
+
+def test_a_keeper_that_sees_members_disagree_lends_each_its_share() -> None:
+    """Who asks may see no disagreement, and must not refuse while its own share has room."""
+    said: list[tuple[str, Message]] = []
+    leaders = ("a", "b", "c")
+    name = next(f"x{number}" for number in range(100) if owner_of(f"pool x{number}", leaders) == "a")
+    pools = Pools("a", lambda member, message: said.append((member, message)))
+    pools.set_members(leaders, leaders, True)
+    for member, known in (("b", leaders), ("c", ("a", "c"))):
+        pools.attach(member)
+        pools.receive(member, Told(list(known), {}))
+    pools.tick(0.0, PATIENCE)
+    pools.tick(PATIENCE, PATIENCE)
+    said.clear()
+    for _ in range(3):
+        pools.receive("b", Want(name, 1, 60))
+    assert said == [("b", Give(name, 1, 16)), ("b", Give(name, 1, 4)), ("b", Deny(name, 1))]
+    mine: list[bool] = []
+    for _ in range(21):
+        pools.enter(name, 60, mine.append)
+    assert mine == [True] * 20 + [False]
+    # Once they agree, what was lent counts: forty of sixty are in use.
+    pools.receive("c", Told(list(leaders), {}))
+    pools.tick(PATIENCE + 1, PATIENCE)
+    for _ in range(21):
+        pools.enter(name, 60, mine.append)
+    assert mine[21:] == [True] * 20, "and the last one waits for what the other one has free"
+    assert ("b", "Fetch") in [(member, type(message).__name__) for member, message in said]
+
+
+def test_nobody_is_refused_before_all_have_told_what_they_use() -> None:
+    """Not when something is given back meanwhile, either."""
+    leaders = ("a", "b", "c")
+    name = next(f"x{number}" for number in range(100) if owner_of(f"pool x{number}", leaders) == "a")
+    pools = Pools("a", lambda member, message: None)
+    pools.set_members(leaders, leaders, True)
+    for member in ("b", "c"):
+        pools.attach(member)
+    pools.receive("b", Told(list(leaders), {name: [1, 1]}))
+    mine: list[bool] = []
+    pools.enter(name, 60, mine.append)
+    pools.receive("b", Return(name, 1, 1, False))
+    assert mine == [], "the third one has told nothing yet"
+    pools.receive("c", Told(list(leaders), {}))
+    assert mine == [True]

@@ -313,9 +313,15 @@ class Pools:
         book = self._book(want.name)
         loan = book.loans.get(member)
         if loan is None or loan.turn != want.turn:
-            book.loans[member] = _Loan(want.turn, 0)
+            loan = book.loans[member] = _Loan(want.turn, 0)
         if self._apart:
-            self._say(member, Deny(want.name, want.turn))
+            # Whoever asks may see no disagreement, and would refuse where its own share has room.
+            free = share_of_limit(want.limit, member, self._names) - loan.lent
+            if free > 0:
+                loan.lent += (number := min(free, BATCH))
+                self._say(member, Give(want.name, want.turn, number))
+            else:
+                self._say(member, Deny(want.name, want.turn))
             return
         book.asks.append((member, want.limit))
         if owner_of(f"pool {want.name}", self._leaders) == self._me and self._settled:
@@ -328,7 +334,10 @@ class Pools:
             book.fetching.discard(member)
         if loan is not None and loan.turn == message.turn:
             loan.lent = max(loan.lent - message.number, 0)
-        self._serve(message.name)
+        if self._settled:  # else nobody knows yet what there is, and who waits must not be refused for that
+            self._serve(message.name)
+        else:
+            self._tidy(message.name)
 
     def _serve(self, name: str) -> None:
         """Give to those who wait, fetch what is free elsewhere, and refuse once there is nothing."""
