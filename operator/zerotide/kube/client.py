@@ -18,6 +18,7 @@ from zerotide.kube.credentials import Credentials
 from zerotide.kube.encoding import decode, encode
 from zerotide.kube.errors import ConnectionFailed, error_from
 from zerotide.kube.resources import SERVICE_ACCOUNTS, Resource
+from zerotide.kube.wire import Wire
 
 Object = dict[str, Any]
 
@@ -26,7 +27,8 @@ _PATCH_TYPES = {
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
+_NOT_OPEN = "the client is not open: use it as `async with Client(...)`"
+_HEADERS = {"User-Agent": f"zerotide/{__version__}", "Accept": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Client:
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
         self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connection pool; connections themselves are made on first use."""
@@ -50,13 +53,16 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"zerotide/{__version__}", "Accept": "application/json"},
+            headers=_HEADERS,
             trust_env=False,
         )
+        self._wire = Wire(self.credentials.server, self.credentials.tls, _HEADERS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
+        if self._wire is not None:
+            await self._wire.close()
         if self._session is not None:
             await self._session.close()
 
@@ -168,14 +174,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Object:
         """Send one request and return the decoded JSON object; raise a KubeError for anything but success."""
-        async with self.stream(
-            method, path, body=body, params=params, content_type=content_type, headers=headers, timeout=_TIMEOUT
-        ) as response:
-            try:
-                raw = await response.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise ConnectionFailed(f"{method} {path}: the answer broke off: {error!r}") from error
-        decoded: Any = decode(raw) if raw else {}
+        if self._wire is None:
+            raise ConnectionFailed(_NOT_OPEN)
+        sent, data, query = self._parts(body, params, content_type, headers)
+        answer = await self._wire.send(method, path, query=query, headers=sent, body=data)
+        if answer.status >= 300:
+            raise error_from(answer.status, answer.body, answer.headers.get(b"retry-after", b"").decode("latin-1"))
+        decoded: Any = decode(answer.body) if answer.body else {}
         return decoded if isinstance(decoded, dict) else {"items": decoded}
 
     @asynccontextmanager
@@ -192,15 +197,8 @@ class Client:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open a request and yield its successful response unread (for watches, logs and proxied calls)."""
         if self._session is None:
-            raise ConnectionFailed("the client is not open: use it as `async with Client(...)`")
-        sent = dict(headers or {})
-        if self.credentials.token is not None:
-            sent["Authorization"] = f"Bearer {self.credentials.token()}"
-        data = None
-        if body is not None:
-            data = encode(body)
-            sent["Content-Type"] = content_type
-        query = {key: value for key, value in (params or {}).items() if value}
+            raise ConnectionFailed(_NOT_OPEN)
+        sent, data, query = self._parts(body, params, content_type, headers)
         url = self.credentials.server + path
         try:
             response = await self._session.request(
@@ -220,6 +218,18 @@ class Client:
             yield response
         finally:
             _end(response)
+
+    def _parts(
+        self, body: Any, params: Mapping[str, str] | None, content_type: str, headers: Mapping[str, str] | None
+    ) -> tuple[dict[str, str], bytes | None, dict[str, str]]:
+        """Return headers, body and query as they are sent."""
+        sent = dict(headers or {})
+        if self.credentials.token is not None:
+            sent["Authorization"] = f"Bearer {self.credentials.token()}"
+        if body is not None:
+            sent["Content-Type"] = content_type
+        query = {key: value for key, value in (params or {}).items() if value}
+        return sent, None if body is None else encode(body), query
 
 
 def _end(response: aiohttp.ClientResponse) -> None:

@@ -14,6 +14,7 @@ from tests.activator.stack import until
 MIB = 1024 * 1024
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: m.demo\r\nContent-Type: application/json\r\n"
 BODY = b'{"model":"m","prompt":"' + b"x" * 20_000 + b'"}'
+MODELS = b"GET /v1/models HTTP/1.1\r\nHost: m.demo\r\nConnection: close\r\n\r\n"
 REQUEST = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 
@@ -48,11 +49,14 @@ async def test_clients_beyond_the_limits_cost_nothing_that_stays(tmp_path: Path)
     limits = ("--limit-connections", "400", "--limit-body-memory", "4Mi", "--limit-body-bytes", "1Mi")
     async with running(tmp_path, 1, *limits) as pod:
         pod.api.endpoint()
-        held = [asyncio.create_task(knock(pod, REQUEST)) for _ in range(100)]
+        async with asyncio.timeout(30):
+            # Who comes before the activator knows the endpoint is refused, and would not be one of those held.
+            while not (await knock(pod, MODELS)).startswith(b"HTTP/1.1 200"):
+                await asyncio.sleep(0.02)
+            held = [asyncio.create_task(knock(pod, REQUEST)) for _ in range(100)]
+            while await pod.figure('zerotide_held_requests{inference_endpoint="m",namespace="demo"}') < 100:
+                await asyncio.sleep(0.02)
         await until(lambda: pod.api.wishes, timeout=10)
-        # The wish may be told before the last of them has come, in whose place one of the crowd would be held.
-        while await pod.figure('zerotide_held_requests{inference_endpoint="m",namespace="demo"}') < 100:
-            await asyncio.sleep(0.02)
         last = REQUEST.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
         refused = await crowd(pod, 500, last)
         assert {answer[:12] for answer in refused} == {b"HTTP/1.1 429"}
