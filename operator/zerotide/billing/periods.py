@@ -24,10 +24,15 @@ def zone(name: str) -> tzinfo:
         raise UnknownZone(f"no time zone {name!r}: give an IANA name such as Europe/Rome") from error
 
 
+def local(t_us: int, where: tzinfo) -> datetime:
+    """Return an instant, in microseconds since the epoch, as clocks of a time zone show it."""
+    return (_EPOCH + timedelta(microseconds=t_us)).astimezone(where)
+
+
 def named_period(text: str, now_us: int, where: tzinfo = UTC) -> Period:
     """Return the period of a name, whole even where it has not ended yet; raise UnknownPeriod."""
     words = " ".join(text.lower().split())
-    today = (_EPOCH + timedelta(microseconds=now_us)).astimezone(where).date()
+    today = local(now_us, where).date()
     days = _relative(words, today) or _calendar(words)
     if days is None:
         raise UnknownPeriod(f"no period {text!r}: name {FORMS}")
@@ -43,7 +48,7 @@ def midnight(day: date, where: tzinfo = UTC) -> int:
 
 def month_of(t_us: int, where: tzinfo = UTC) -> Period:
     """Return the month that an instant lies in."""
-    day = (_EPOCH + timedelta(microseconds=t_us)).astimezone(where).date()
+    day = local(t_us, where).date()
     first = day.replace(day=1)
     return Period(midnight(first, where), midnight(_months(first, 1), where))
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zerotide.api.scalars import HOUR, MINUTE
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report, Us
-from zerotide.billing.statements import Check
+from zerotide.billing.statements import Check, check_sums
 from zerotide.billing.usage import Attempt
 
 QUARTER = 15 * MINUTE
@@ -126,17 +126,11 @@ def usage_report(found: Mapping[UsageKey, Usage], period: Period, as_of_us: int)
 
 def rollup_check(summed: Mapping[UsageKey, Usage], raw: Mapping[UsageKey, Usage]) -> Check:
     """Return whether sums are what the requests themselves add up to."""
-    keys = {*summed, *raw}
-    return Check(
-        law="sums of usage are those of the requests themselves",
-        checked=len(keys),
-        differences=tuple(
-            f"{key.namespace}/{key.endpoint}, consumer {key.consumer}: the sum is {summed.get(key)}, "
-            f"its requests are {raw.get(key)}"
-            for key in sorted(keys)
-            if summed.get(key) != raw.get(key)
-        ),
-    )
+
+    def say(key: UsageKey, mine: Usage | None, theirs: Usage | None) -> str:
+        return f"{key.namespace}/{key.endpoint}, consumer {key.consumer}: the sum is {mine}, its requests are {theirs}"
+
+    return check_sums("sums of usage are those of the requests themselves", summed, raw, say)
 
 
 def _whole(period: Period, span: int) -> Period:

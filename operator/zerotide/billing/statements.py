@@ -5,6 +5,9 @@ As in `reports`, times are microseconds and amounts decimal strings; amounts of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
 from zerotide.billing.reports import Amount, Report, SegmentView, Us
 
 
@@ -163,6 +166,21 @@ class Check(Report):
     law: str
     checked: int
     differences: tuple[str, ...]
+
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
+Sum = TypeVar("Sum")
+
+
+def check_sums(
+    law: str, one: Mapping[Key, Sum], other: Mapping[Key, Sum], say: Callable[[Key, Sum | None, Sum | None], str]
+) -> Check:
+    """Return whether two sets of sums are the same; `say` tells a key and what each has of it where they differ."""
+    keys = {*one, *other}
+    pairs = ((key, one.get(key), other.get(key)) for key in sorted(keys))
+    return Check(
+        law=law, checked=len(keys), differences=tuple(say(key, *pair) for key, *pair in pairs if pair[0] != pair[1])
+    )
 
 
 class Verification(Report):

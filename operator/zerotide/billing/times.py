@@ -7,7 +7,7 @@ not sealed yet, is folded. A sum is an exact fraction, since a device may be sha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta, tzinfo
 from fractions import Fraction
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -17,18 +17,17 @@ from zerotide.api.scalars import HOUR, SECOND
 from zerotide.billing.errors import InvalidPeriod
 from zerotide.billing.fold import Phase
 from zerotide.billing.ledger import Ledger
-from zerotide.billing.periods import midnight
+from zerotide.billing.periods import local, midnight
 from zerotide.billing.rating import Line, Period, rates_of
 from zerotide.billing.reports import Report, Us
 from zerotide.billing.rollups import SPANS
 from zerotide.billing.sealing import ChargeKey
-from zerotide.billing.statements import Check
+from zerotide.billing.statements import Check, check_sums
 
 METERS = (Meter.ACCELERATOR_TIME, Meter.CPU_TIME, Meter.MEMORY_TIME)
 MOST = 1000
 """Parts that a report has at the most: each is read by itself."""
 BY = ("total", "day", "hour")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TimeKey(NamedTuple):
@@ -123,7 +122,7 @@ def slices(period: Period, by: str, where: tzinfo) -> list[Period]:
 def _edges(period: Period, by: str, where: tzinfo) -> Iterator[int]:
     if by == "total":
         return
-    day = (_EPOCH + timedelta(microseconds=period.start_us)).astimezone(where).date()
+    day = local(period.start_us, where).date()
     while (start := midnight(day, where)) < period.end_us:
         end = midnight(day + timedelta(days=1), where)
         # Hours are counted from midnight on, so a day on which clocks change has 23 or 25 of them.
@@ -155,17 +154,12 @@ def time_report(
 
 def time_check(summed: Times, charged: Times) -> Check:
     """Return whether sums of time are what the sealed charges add up to."""
-    keys = {*summed, *charged}
-    return Check(
-        law="sums of time are those of the sealed charges",
-        checked=len(keys),
-        differences=tuple(
-            f"{key.namespace}/{key.endpoint}, {key.phase} ({key.class_name or key.meter}): the sum is "
-            f"{summed.get(key, 0)} us, its charges are {charged.get(key, 0)} us"
-            for key in sorted(keys)
-            if summed.get(key) != charged.get(key)
-        ),
-    )
+
+    def say(key: TimeKey, mine: Fraction | None, theirs: Fraction | None) -> str:
+        what = f"{key.namespace}/{key.endpoint}, {key.phase} ({key.class_name or key.meter})"
+        return f"{what}: the sum is {mine or 0} us, its charges are {theirs or 0} us"
+
+    return check_sums("sums of time are those of the sealed charges", summed, charged, say)
 
 
 def _decimal(us: int) -> str:

@@ -9,24 +9,18 @@ from typing import Any
 
 import yaml
 
-from zerotide.api.base import format_time, parse_duration
-from zerotide.api.bounds import Zone
-from zerotide.api.endpoint import InferenceEndpoint
-from zerotide.api.failures import InvalidDuration
+from zerotide.api.base import parse_duration
 from zerotide.api.scalars import SECOND
 from zerotide.billing.reports import ArrivalReport, CostReport
 from zerotide.cli.advise_text import compared, patch, sentence, table
+from zerotide.cli.arrivals import COLD_S, add_arguments, recorded
 from zerotide.cli.commands import Subparsers, declare, positive
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
-from zerotide.kube.resources import INFERENCE_ENDPOINTS
 from zerotide.scaling.advice import Advice, Option, advise
 from zerotide.scaling.hours import History
 from zerotide.scaling.replay.simulate import Outcome, Prices
 from zerotide.scaling.replay.trace import Arrivals
-
-COLD_S = 30.0
-"""What a cold start is taken for before one was measured."""
 
 
 def add(plans: Subparsers) -> None:
@@ -42,11 +36,7 @@ def add(plans: Subparsers) -> None:
             zerotide plan advise smollm2 --since 720h --time-zone Europe/Rome > patch.yaml
             zerotide plan advise smollm2 --dedicated-hour 1.99 --api-million 0.6 --json""",
     )
-    parser.add_argument("name", help="the endpoint")
-    parser.add_argument(
-        "--since", type=span_given, default="720h", metavar="TIME", help="the last so long; %(default)s"
-    )
-    parser.add_argument("--time-zone", type=zone_given, default="UTC", metavar="ZONE", help="of windows; %(default)s")
+    add_arguments(parser, since="720h", zone_of="windows")
     parser.add_argument("--gpu-second", type=positive, metavar="USD", help="price of a replica; default: as billed")
     parser.add_argument(
         "--waiting-second",
@@ -59,29 +49,10 @@ def add(plans: Subparsers) -> None:
     parser.add_argument("--api-million", type=positive, metavar="USD", help="what a million tokens cost elsewhere")
 
 
-def span_given(text: str) -> int:
-    """Read an option that is a span of time."""
-    try:
-        return parse_duration(text)
-    except InvalidDuration as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def zone_given(text: str) -> str:
-    """Read an option that is a time zone."""
-    if not Zone().holds(text):
-        raise argparse.ArgumentTypeError(f"{text!r} {Zone().message}")
-    return text
-
-
 async def print_advice(session: Session, args: argparse.Namespace) -> None:
     """Print the advice, its reasons, and the patch."""
-    endpoint = InferenceEndpoint.parse(await session.get(INFERENCE_ENDPOINTS, args.name))
-    now_us = session.clock.now_us()
-    query = {"namespace": endpoint.metadata.namespace, "endpoint": args.name}
-    period = {"from": format_time(now_us - args.since), "to": format_time(now_us)}
-    arrivals = await fetch(session, ArrivalReport, "arrivals", {**query, **period})
-    cost = await fetch(session, CostReport, "cost", {**query, **period})
+    endpoint, arrivals, query, _ = await recorded(session, args)
+    cost = await fetch(session, CostReport, "cost", query)
     prices, priced = _prices(cost, args)
     known = endpoint.status.cold_starts.p50 if endpoint.status.cold_starts else None
     cold_s = parse_duration(known) / SECOND if known else COLD_S

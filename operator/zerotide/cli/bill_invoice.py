@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from zerotide.api.base import format_time
+from zerotide.billing.periods import local
 from zerotide.billing.statements import BilledLine, CorrectionLine, InvoiceReport, TermLine
 from zerotide.cli.bill_csv import invoice_rows
 from zerotide.cli.bill_period import add_period, query_of
@@ -152,7 +153,7 @@ def invoice_lines(report: InvoiceReport, consumer: str, where: tzinfo = UTC) -> 
 def _month(line: BilledLine, where: tzinfo) -> str:
     if not isinstance(line, CorrectionLine):
         return " "
-    return f"{(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=line.of_from_us)).astimezone(where):%Y-%m}"
+    return f"{local(line.of_from_us, where):%Y-%m}"
 
 
 def _unsealed(report: InvoiceReport) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, tzinfo
 
 from zerotide.api.base import format_time
+from zerotide.billing.periods import local
 from zerotide.billing.times import BY, TimeReport, TimeRow
 from zerotide.cli.bill_period import add_period, query_of
 from zerotide.cli.commands import Subparsers, declare
@@ -66,4 +67,4 @@ def time_lines(rows: Sequence[TimeRow], where: tzinfo = UTC) -> list[str]:
 def _shown(t_us: int, where: tzinfo) -> str:
     if where is UTC:
         return format_time(t_us)
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=t_us)).astimezone(where).isoformat("T", "seconds")
+    return local(t_us, where).isoformat("T", "seconds")

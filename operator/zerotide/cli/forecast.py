@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from zerotide.api.base import format_time, parse_duration
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND, format_duration
 from zerotide.api.wording import counted
-from zerotide.billing.reports import ArrivalReport
-from zerotide.cli.advise import COLD_S, span_given, zone_given
+from zerotide.billing.periods import local, zone
+from zerotide.cli.arrivals import COLD_S, add_arguments, recorded
 from zerotide.cli.commands import Subparsers, declare, positive
-from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
-from zerotide.kube.resources import INFERENCE_ENDPOINTS
 from zerotide.scaling.prewarm.forecast import habits_of, week
 from zerotide.scaling.prewarm.habits import Expected, Prices, worth_it
 from zerotide.scaling.schedules import LONGEST_LEAD_US
@@ -37,11 +33,7 @@ def add(plans: Subparsers) -> None:
         examples="""zerotide plan forecast smollm2
             zerotide plan forecast smollm2 --time-zone Europe/Rome --json""",
     )
-    parser.add_argument("name", help="the endpoint")
-    parser.add_argument(
-        "--since", type=span_given, default="1344h", metavar="TIME", help="the last so long; %(default)s"
-    )
-    parser.add_argument("--time-zone", type=zone_given, default="UTC", metavar="ZONE", help="of times; %(default)s")
+    add_arguments(parser, since="1344h", zone_of="times")
     parser.add_argument(
         "--waiting-worth",
         type=positive,
@@ -53,11 +45,7 @@ def add(plans: Subparsers) -> None:
 
 async def print_forecast(session: Session, args: argparse.Namespace) -> None:
     """Print the coming week's habits, and what they would cost."""
-    endpoint = InferenceEndpoint.parse(await session.get(INFERENCE_ENDPOINTS, args.name))
-    now_us = session.clock.now_us()
-    query = {"namespace": endpoint.metadata.namespace, "endpoint": args.name}
-    period = {"from": format_time(now_us - args.since), "to": format_time(now_us)}
-    arrivals = await fetch(session, ArrivalReport, "arrivals", {**query, **period})
+    endpoint, arrivals, _, now_us = await recorded(session, args)
     prices = prices_of(endpoint, args.waiting_worth)
     found = week(habits_of(arrivals.requests, prices.idle_us), prices, now_us)
     if session.printer.as_json:
@@ -116,5 +104,5 @@ def summary(endpoint: InferenceEndpoint, requests: int, found: tuple[Expected, .
     return f"{told}: a start ahead is worth it for {worth}{hint}."
 
 
-def _local(time_us: int, zone: str, form: str) -> str:
-    return datetime.fromtimestamp(time_us // SECOND, UTC).astimezone(ZoneInfo(zone)).strftime(form)
+def _local(time_us: int, name: str, form: str) -> str:
+    return local(time_us, zone(name)).strftime(form)
