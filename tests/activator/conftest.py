@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+import aiohttp
 import pytest
 import uvloop
+from aiohttp import web
 
+from tests.activator.records import Exporter
 from tests.activator.replica import Replica
 from tests.activator.stack import Stack
+from tests.loopback import served
 
 
 def pytest_asyncio_loop_factories(
@@ -32,3 +36,21 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """Run an activator on loopback, without a cluster."""
     async with Stack(tmp_path / "usage") as running:
         yield running
+
+
+@pytest.fixture
+async def exporter() -> AsyncIterator[Exporter]:
+    """Serve an exporter."""
+    fake = Exporter()
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_post("/internal/usage", fake.take)
+    async with served(app) as base:
+        fake.url = f"{base}/internal/usage"
+        yield fake
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a client."""
+    async with aiohttp.ClientSession() as opened:
+        yield opened

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from tests.activator.records import Exporter, everything, intent, settlement
 from tests.activator.replica import Replica
@@ -34,27 +33,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@pytest.fixture
-async def exporter() -> AsyncIterator[Exporter]:
-    """Serve an exporter."""
-    fake = Exporter()
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_post("/internal/usage", fake.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/internal/usage"
-    yield fake
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a client."""
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 def journal_of(stack: Stack) -> Journal:

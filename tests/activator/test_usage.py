@@ -14,7 +14,6 @@ from typing import Any
 import aiohttp
 import hypothesis.strategies as st
 import pytest
-from aiohttp import web
 from hypothesis import given
 
 from tests.activator.records import Exporter, everything, intent, settlement
@@ -96,27 +95,6 @@ async def test_a_disk_that_is_full_does_not_stop_the_traffic(
     journal.append(intent(3))
     assert everything(folder) == [intent(3)]
     await journal.close()
-
-
-@pytest.fixture
-async def exporter() -> AsyncIterator[Exporter]:
-    """Serve an exporter."""
-    fake = Exporter()
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_post("/internal/usage", fake.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/internal/usage"
-    yield fake
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a client."""
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 async def test_everything_is_shipped_once(

@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.loopback import served
+
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -32,17 +34,8 @@ async def serve(respond: Respond) -> AsyncIterator[Gateway]:
     gateway = Gateway(respond)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", gateway.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    gateway.url = f"http://127.0.0.1:{port}"
-    try:
+    async with served(app) as gateway.url:
         yield gateway
-    finally:
-        await runner.cleanup()
 
 
 def streaming(*pieces: bytes, headers: dict[str, str] | None = None, abort: bool = False) -> Respond:

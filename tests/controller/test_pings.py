@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.controller.test_process import operator
+from tests.loopback import served
 from tests.reconcile.helpers import NOW, endpoint, pod_object, raw
 from zerotide.api.demand import Demand, Snapshot
 from zerotide.api.endpoint import InferenceEndpoint
@@ -49,14 +50,8 @@ async def server() -> AsyncIterator[Server]:
     made = Server()
     app = web.Application()
     app.router.add_route("*", "/{any:.*}", made.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    made.base = f"http://{host}:{port}"
-    yield made
-    await runner.cleanup()
+    async with served(app) as made.base:
+        yield made
 
 
 async def test_those_whose_turn_it_is(server: Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.controller.test_process import operator
+from tests.loopback import served
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.controller.failures import EngineSilent
 from zerotide.controller.scrapes import MOST, STALE, Engine, Scrapes, _read
@@ -48,14 +49,8 @@ async def engines() -> AsyncIterator[Engines]:
     made = Engines()
     app = web.Application()
     app.router.add_get("/{any:.*}", made.page)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    made.base = f"http://{host}:{port}"
-    yield made
-    await runner.cleanup()
+    async with served(app) as made.base:
+        yield made
 
 
 async def test_what_engines_say_is_summed_and_the_silent_are_left_out(engines: Engines) -> None:

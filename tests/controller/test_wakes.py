@@ -80,26 +80,25 @@ async def test_held_requests_alone_wake(rig: Rig) -> None:
 
 async def test_engines_are_asked_how_many_wait_within_them(rig: Rig) -> None:
     """Where the spec says so: of one request in flight nobody would make three replicas."""
-    runtime = {"env": [{"name": "QUEUE", "value": "7"}]}
-    namespace = await asleep(rig, runtime=runtime, scaling={"maxReplicas": 3, "engineQueue": {"target": 4}})
-    await rig.demand(namespace, "a", in_flight=1)
-    await rig.wake(namespace, "a")
-    await rig.replicas(namespace, "a", 3, timeout=60)
-    found = await rig.until(INFERENCE_ENDPOINTS, namespace, "a", lambda obj: told(obj) == 3)
-    assert found is not None
-    assert "waiting within engines at one of 4" in found["status"]["lastDecision"]["message"]
+    said = await three_made(rig, {"name": "QUEUE", "value": "7"}, engineQueue={"target": 4})
+    assert "waiting within engines at one of 4" in said
 
 
 async def test_engines_are_asked_how_many_tokens_are_in_flight(rig: Rig) -> None:
     """One request with a long prompt is more than one replica takes."""
-    runtime = {"env": [{"name": "TOKENS", "value": "9000"}]}
-    namespace = await asleep(rig, runtime=runtime, scaling={"maxReplicas": 3, "tokensInFlight": {"target": 5000}})
+    said = await three_made(rig, {"name": "TOKENS", "value": "9000"}, tokensInFlight={"target": 5000})
+    assert "tokens in flight at 5000" in said
+
+
+async def three_made(rig: Rig, load: dict[str, str], **target: Any) -> str:
+    """Have one request in flight at engines that tell a load, until there are three of them; return why."""
+    namespace = await asleep(rig, runtime={"env": [load]}, scaling={"maxReplicas": 3, **target})
     await rig.demand(namespace, "a", in_flight=1)
     await rig.wake(namespace, "a")
     await rig.replicas(namespace, "a", 3, timeout=60)
     found = await rig.until(INFERENCE_ENDPOINTS, namespace, "a", lambda obj: told(obj) == 3)
     assert found is not None
-    assert "tokens in flight at 5000" in found["status"]["lastDecision"]["message"]
+    return str(found["status"]["lastDecision"]["message"])
 
 
 async def test_pings_are_no_demand(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.loopback import served
 from zerotide.kube import Change, Client, Credentials, Linger, Reflector
 from zerotide.kube.resources import PODS
 
@@ -52,13 +53,8 @@ async def mirror(server: Server, **options: Any) -> AsyncIterator[tuple[Reflecto
     """Run a reflector against the scripted server and yield it with its changes."""
     app = web.Application()
     app.router.add_get("/api/v1/pods", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
     changes: asyncio.Queue[Change] = asyncio.Queue()
-    async with Client(Credentials(f"http://127.0.0.1:{port}", None)) as client:
+    async with served(app) as base, Client(Credentials(base, None)) as client:
         reflector = Reflector(client, PODS, on_change=changes.put_nowait, **options)
         task = asyncio.create_task(reflector.run())
         try:
@@ -66,7 +62,6 @@ async def mirror(server: Server, **options: Any) -> AsyncIterator[tuple[Reflecto
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    await runner.cleanup()
 
 
 async def take(changes: asyncio.Queue[Change], count: int) -> list[tuple[str, str, str]]:

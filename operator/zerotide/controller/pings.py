@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import aiohttp
 
 from zerotide.controller.failures import PingFailed
+from zerotide.controller.rounds import rounds
 from zerotide.scaling.pinging import Pinged, due
 
 log = logging.getLogger(__name__)
 
 EVERY = 2.0
 """Seconds between two looks at whose turn it is."""
-AT_ONCE = 16
 PATIENCE = 10.0
 """Seconds that a replica has to answer."""
 MOST = 64 << 10
@@ -58,14 +58,7 @@ class Pings:
 
     async def run(self) -> None:
         """Look for ever."""
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
-        async with aiohttp.ClientSession(
-            timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        ) as session:
-            while True:
-                await self.round(session)
-                await asyncio.sleep(self._every)
+        await rounds(self.round, every=self._every, patience=PATIENCE)
 
     async def round(self, session: aiohttp.ClientSession) -> None:
         """Ping those whose turn it is, and remember who is there."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from zerotide.controller.failures import EngineSilent
+from zerotide.controller.rounds import rounds
 from zerotide.reconcile.engines.said import Said, said
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ EVERY = 5.0
 """Seconds between two questions."""
 STALE = 15.0
 """Seconds for which an answer counts."""
-AT_ONCE = 16
 PATIENCE = 2.0
 """Seconds that an engine has to answer."""
 MOST = 4 << 20
@@ -68,14 +68,7 @@ class Scrapes:
 
     async def run(self) -> None:
         """Ask for ever."""
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
-        async with aiohttp.ClientSession(
-            timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        ) as session:
-            while True:
-                await self.round(session)
-                await asyncio.sleep(self._every)
+        await rounds(self.round, every=self._every, patience=PATIENCE)
 
     async def round(self, session: aiohttp.ClientSession) -> None:
         """Ask everybody once, and tell whose sum changed."""
