@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zerotide_runtime.engine.kv import Alike
-from zerotide_runtime.engine.prefixes import shared
+from zerotide_runtime.engine.prefixes import FEWEST, shared
 from zerotide_runtime.engine.request import Sequence
 
 
@@ -69,9 +69,12 @@ class Batch:
 
     def alike(self, sequence: Sequence, wanted: list[int]) -> Alike:
         """Return the running row, of the same salt, whose cache begins for the longest like the `wanted` tokens."""
-        best = Alike(0, 0)
+        best, first = Alike(0, 0), wanted[:FEWEST]
         for row, other in enumerate(self.running):
-            if other is not sequence and other.salt == sequence.salt and other.cached > best.length:
+            if other is sequence or other.salt != sequence.salt or other.cached <= best.length:
+                continue
+            # Most differ at once, and a prompt of thousands is not copied to see that.
+            if other.prompt[:FEWEST] == first[: len(other.prompt)]:
                 length = shared(other.tokens[: other.cached], wanted)
                 best = max(best, Alike(row, length), key=lambda each: each.length)
         return best

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from zerotide_runtime.engine.config import ModelConfig
-from zerotide_runtime.engine.prefixes import FEWEST, Prefixes
+from zerotide_runtime.engine.prefixes import Prefixes
 
 STEP = 256
 KEPT_SHARE = 16  # one part in so many of the budget is for what nobody runs any more
@@ -122,14 +122,12 @@ class KVCache:
 
     def recall(self, row: int, tokens: list[int], salt: str, alike: Alike) -> int:
         """Fill a row with what is there of `tokens`, kept or in a running row; return how many they are."""
-        kept, length = self._prefixes.find(tokens, salt)
-        if max(length, alike.length) < FEWEST:
-            return 0
-        if kept is None or alike.length >= length:
-            self.move(alike.row, row, alike.length)
-            return alike.length
-        for place, tensor in enumerate((*self.keys, *self.values)):
-            tensor[row, :, :length] = kept.content[place, :, :length]
+        kept, length = self._prefixes.source(tokens, salt, alike.length)
+        if kept is not None:
+            for place, tensor in enumerate((*self.keys, *self.values)):
+                tensor[row, :, :length] = kept.content[place, :, :length]
+        elif length:
+            self.move(alike.row, row, length)
         return length
 
     def adopt(self, other: KVCache, change: Callable[[Array], Array]) -> None:

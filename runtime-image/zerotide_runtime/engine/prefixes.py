@@ -61,6 +61,15 @@ class Prefixes:
             self._kept.append(best.kept)
         return best
 
+    def source(self, tokens: Sequence[int], salt: str, running: int) -> Found:
+        """Return what to copy, told how many tokens a running row has: that row where nothing is kept that has more.
+
+        Nothing at all, 0 tokens, where no copy is worth it.
+        """
+        found = self.find(tokens, salt)
+        best = found if found.length > running else Found(None, running)
+        return best if best.length >= FEWEST else Found(None, 0)
+
     def keep(self, tokens: list[int], salt: str, copy: Callable[[], Any]) -> None:
         """Keep a sequence with what `copy` returns, in place of what it goes on from.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.kv import KEPT_SHARE, Alike
-from zerotide_runtime.engine.prefixes import FEWEST, Prefixes
+from zerotide_runtime.engine.prefixes import Prefixes
 
 STEP = 256
 
@@ -82,23 +82,21 @@ class Arena:
         self._prefixes.keep(tokens, salt, lambda: self._copy(row, len(tokens)))
 
     def _copy(self, row: int, length: int) -> Tensor:
-        part = slice(start := self.start(row), start + length)
+        part = self._part(row, length)
         return torch.stack([tensor[part] for tensor in (*self.keys, *self.values)])
 
     def recall(self, row: int, tokens: list[int], salt: str, alike: Alike) -> int:
         """Fill a row with what is there of `tokens`, kept or in a running row; return how many they are."""
-        kept, length = self._prefixes.find(tokens, salt)
-        if max(length, alike.length) < FEWEST:
-            return 0
-        start = self.start(row)
-        if kept is None or alike.length >= length:
-            length, source = alike.length, self.start(alike.row)
-            for tensor in (*self.keys, *self.values):
-                tensor[start : start + length] = tensor[source : source + length]
-            return length
-        for place, tensor in enumerate((*self.keys, *self.values)):
-            tensor[start : start + length] = kept.content[place, :length]
+        kept, length = self._prefixes.source(tokens, salt, alike.length)
+        if length:
+            target, source = self._part(row, length), self._part(alike.row, length)
+            for place, tensor in enumerate((*self.keys, *self.values)):
+                tensor[target] = tensor[source] if kept is None else kept.content[place, :length]
         return length
+
+    def _part(self, row: int, length: int) -> slice:
+        start = self.start(row)
+        return slice(start, start + length)
 
     def clear(self) -> None:
         """Forget all rows; the memory stays."""
