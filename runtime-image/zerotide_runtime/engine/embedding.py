@@ -57,6 +57,9 @@ class Embedding(Sequence):
         self.vector = self._pooled.astype("float32")
         return NOTHING
 
+    def decoded(self) -> None:
+        """Note nothing: the token's hidden state is for `take`, so it is computed once more."""
+
     def accept(self, choice: Choice) -> Event:
         """Return that this is all."""
         return TokenEvent(choice.token, "", "", choice.logprob, special=True, finish=Finish(length=True))

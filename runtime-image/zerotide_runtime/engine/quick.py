@@ -66,10 +66,7 @@ class QuickRunner(OneByOne):
         spans = [Span(row, sequence.cached, sequence.cached + 1) for row, sequence in enumerate(running)]
         choices: list[Choice | None] = []
         for sequence, logits in zip(running, self._forward(tokens, spans), strict=True):
-            if isinstance(sequence, Embedding):
-                choices.append(None)  # its hidden state is for `prefill`, which computes it again
-                continue
-            sequence.cached += 1
+            sequence.decoded()
             choices.append(choose(logits, sequence) if sequence.cached == sequence.length else None)
         return choices
 

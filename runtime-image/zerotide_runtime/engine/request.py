@@ -152,6 +152,10 @@ class Sequence:
             return self.answer[start : start + limit]
         return self.tokens[self.cached : self.cached + limit]
 
+    def decoded(self) -> None:
+        """Note that a decoding step has computed its next token, and put it into the cache."""
+        self.cached += 1
+
     def accept(self, choice: Choice) -> Event:
         """Append a token; return what to tell the client."""
         token = choice.token

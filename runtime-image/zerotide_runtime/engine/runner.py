@@ -83,8 +83,7 @@ class Runner(OneByOne):
         keys = max(sequence.cached for sequence in running) + 1
         logits = self.model.forward(ids, Step(0, positions, keys), self.cache)
         for sequence in running:
-            if not isinstance(sequence, Embedding):  # its hidden state is for `prefill`, which computes it again
-                sequence.cached += 1
+            sequence.decoded()
         due = [row for row, sequence in enumerate(running) if sequence.cached == sequence.length]
         choices: list[Choice | None] = [None] * len(running)
         if due:
