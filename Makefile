@@ -41,7 +41,7 @@ fix: .venv/.stamp ## Mend what ruff can mend
 	$(VENV)/ruff format .
 
 unit: .venv/.stamp ## Unit, property and loopback tests; no root needed
-	$(VENV)/python -m pytest -q tests -m "not cluster and not soak" --ignore=tests/runtime
+	$(VENV)/python -m pytest -q -n auto --dist loadfile tests -m "not cluster and not soak" --ignore=tests/runtime
 
 runtime: .venv-runtime/.stamp ## The runtime's tests, with torch and a real model
 	$(RUNTIME)/python -m pytest -q tests/runtime -m "not soak"

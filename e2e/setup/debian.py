@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from e2e.setup.alone import alone
+
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 # Package -> a command, or a file, that it brings.
@@ -49,6 +51,12 @@ def missing(packages: dict[str, str]) -> list[str]:
 
 def ensure(packages: dict[str, str] = ALL, say: Callable[[str], None] = print) -> None:
     """Install what is missing. Raises PackagesMissing where this is not a Debian-like machine, or not root."""
+    if missing(packages):
+        with alone():
+            _install(packages, say)
+
+
+def _install(packages: dict[str, str], say: Callable[[str], None]) -> None:
     wanted = missing(packages)
     if not wanted:
         return

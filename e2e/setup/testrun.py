@@ -24,6 +24,7 @@ SECOND_TRY = ("unit", "runtime", "integration", "e2e")
 MOST_FLAKY = 8
 TESTS_FAILED = 1  # pytest's exit code for that and nothing worse
 LEFT_OUT = ROOT / ".build" / "left-out"
+SHARED = ["-n", "auto", "--dist", "loadfile"]  # a file's tests have its fixtures in common
 NO_GPU = "no GPU here"  # as e2e/marks.py says
 
 
@@ -46,7 +47,7 @@ def stages(with_cluster: bool) -> list[tuple[str, list[str]]]:
     listed = [
         ("environments", [python, str(ROOT / "e2e/setup/venvs.py")]),
         ("checks", ["make", "-s", "check"]),
-        ("unit", [DEV, *pytest, "tests", "-m", "not cluster and not soak", *apart]),
+        ("unit", [DEV, *pytest, *SHARED, "tests", "-m", "not cluster and not soak", *apart]),
         ("runtime", [RUNTIME, *pytest, "tests/runtime", "-m", "not soak"]),
     ]
     if with_cluster:

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +109,11 @@ def main(names: list[str]) -> None:
         import ensurepip  # noqa: F401
     except ImportError:
         raise SetupError("setup: Python's venv module is missing; install it (apt-get install python3-venv)") from None
-    for name in names or [name for name, environment in ENVIRONMENTS.items() if environment.usual]:
-        make(name)
+    wanted = names or [name for name, environment in ENVIRONMENTS.items() if environment.usual]
+    # Side by side: pip unpacks and compiles on one core, whatever there is to install.
+    with ThreadPoolExecutor() as pool:
+        for made in [pool.submit(make, name) for name in wanted]:
+            made.result()
 
 
 if __name__ == "__main__":

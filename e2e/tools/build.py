@@ -15,6 +15,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from e2e.setup.alone import alone
 from e2e.tools.table import TOOLS, Tool, ToolError, cache, cached, find
 
 HERE = Path(__file__).resolve().parent
@@ -27,12 +28,17 @@ def ensure(names: list[str], say: Say = print) -> dict[str, Path]:
     """Return each tool's folder, building what is missing. Raises ToolError."""
     folders = {}
     for name in names:
-        folder = find(name)
+        folders[name] = find(name) or _built(name, say)
+    return folders
+
+
+def _built(name: str, say: Say) -> Path:
+    with alone():
+        folder = find(name)  # another process may have built it while this one waited
         if folder is None:
             folder = cached(TOOLS[name])
             build(TOOLS[name], folder, say)
-        folders[name] = folder
-    return folders
+        return folder
 
 
 def build(tool: Tool, folder: Path, say: Say = print) -> None:

@@ -164,8 +164,8 @@ async def test_reports(following: tuple[Tracker, Follower]) -> None:
     activity = []
     end = loop.time() + 1.2
     while loop.time() < end:
-        tracker.ended("a/b", "u")
         activity.append(round(loop.time() * 1_000_000))
+        tracker.ended("a/b", "u")
         await asyncio.sleep(0.003)
     assert len(follower.of(Report)) in (2, 3)
     told = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,44 @@ def test_missing_packages_are_named_where_they_cannot_be_installed(monkeypatch: 
     monkeypatch.setattr(debian, "SBIN", "/nonexistent")
     with pytest.raises(debian.PackagesMissing, match="no apt-get"):
         debian.ensure(wanted)
+
+
+INSTALLS = """
+import os, pathlib, shutil, sys
+from e2e.setup import debian
+
+def apt(arguments, environment):
+    print(arguments[0], flush=True)
+    if arguments[0] == "install":
+        sys.stdin.readline()
+        pathlib.Path(sys.argv[1]).touch()
+
+os.geteuid, shutil.which, debian._apt = lambda: 0, lambda *_, **__: "/usr/bin/apt-get", apt
+debian.ensure({"frobnicator": sys.argv[1]}, lambda text: None)
+print("there", flush=True)
+"""
+
+
+def installing(folder: Path) -> subprocess.Popen[str]:
+    """Start a process that installs the file `frobnicate` in a folder, once it is given a line."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", INSTALLS, str(folder / "frobnicate")]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_one_process_at_a_time_installs(tmp_path: Path) -> None:
+    """Of two that miss the same package one installs it; the other waits, looks again and has nothing to do."""
+    with installing(tmp_path) as one:
+        assert one.stdout is not None
+        assert [one.stdout.readline(), one.stdout.readline()] == ["update\n", "install\n"]
+        with installing(tmp_path) as two:
+            while not waits_for_a_lock(two.pid):
+                assert two.poll() is None
+                time.sleep(0.01)
+            assert one.communicate("\n")[0] == "there\n"
+            assert two.communicate()[0] == "there\n"
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Tell what the kernel says of a process that asked for a lock which another one has."""
+    return any("->" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines())

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.setup import debian
+from e2e.setup.alone import alone
 from tests.activator.clients.asks import Ask, Outcome
 
 ROOT = Path(__file__).parents[3]
@@ -76,12 +77,15 @@ def node() -> str:
     wanted = "".join((SOURCES / name).read_text() for name in MANIFESTS)
     stamp = INSTALLED / "installed"
     INSTALLED.mkdir(parents=True, exist_ok=True)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        stamp.unlink(missing_ok=True)
-        for name in MANIFESTS:
-            shutil.copy(SOURCES / name, INSTALLED)
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=INSTALLED, check=True)
-        stamp.write_text(wanted)
-    # Node.js looks for packages beside the script.
-    shutil.copy(SOURCES / "client.mjs", INSTALLED)
+    with alone():
+        if not stamp.exists() or stamp.read_text() != wanted:
+            stamp.unlink(missing_ok=True)
+            for name in MANIFESTS:
+                shutil.copy(SOURCES / name, INSTALLED)
+            subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=INSTALLED, check=True)
+            stamp.write_text(wanted)
+        # Node.js looks for packages beside the script, which another process may be reading.
+        script = INSTALLED / "client.mjs"
+        if not script.exists() or script.read_bytes() != (SOURCES / script.name).read_bytes():
+            shutil.copy(SOURCES / script.name, script)
     return program
