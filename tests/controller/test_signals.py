@@ -10,7 +10,7 @@ from zerotide.api.scalars import SECOND
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.signals import Signals
-from zerotide.scaling.demand import View
+from zerotide.scaling.demand import Serving, View
 
 QUEUE = {"scaling": {"maxReplicas": 9, "concurrency": {"target": 8}, "queueDelay": {"target": "500ms"}}}
 
@@ -45,18 +45,18 @@ def test_a_line_that_lasts_asks_for_more_than_its_requests_do() -> None:
     busy = endpoint(QUEUE)
     for second in range(20):
         heard.says("x", NOW + second * SECOND, held=2, in_flight=6, arrivals=second)
-        one.window(busy, one.load(busy, NOW + second * SECOND), NOW + second * SECOND, serving=3)
+        one.window(busy, one.load(busy, NOW + second * SECOND, Serving(3, NOW)), NOW + second * SECOND)
     now = NOW + 20 * SECOND
     heard.says("x", now, held=2, in_flight=6, arrivals=20)
-    load = one.load(busy, now)
-    window = one.window(busy, load, now, serving=3)
+    load = one.load(busy, now, Serving(3, NOW))
+    window = one.window(busy, load, now)
     assert load.wait_us == 2 * SECOND and window.latest == 6, "twice as many as serve"
     assert one.window(busy, load, now).latest == 6, "as many serve as did"
     plain = endpoint({"scaling": {"maxReplicas": 9}})
     assert one.load(plain, now).wait_us == 0 and one.window(plain, one.load(plain, now), now).latest == 1
     heard.says("x", now + SECOND, in_flight=6, arrivals=22)
     load = one.load(busy, now + SECOND)
-    assert load.wait_us == 0 and one.window(busy, load, now + SECOND, serving=3).latest == 1
+    assert load.wait_us == 0 and one.window(busy, load, now + SECOND).latest == 1
 
 
 def test_one_that_says_nothing_takes_nothing_from_the_others() -> None:
@@ -69,9 +69,9 @@ def test_one_that_says_nothing_takes_nothing_from_the_others() -> None:
         one.load(busy, NOW + second * SECOND)
     now = NOW + 10 * SECOND
     del heard.views["y"]
-    load = one.load(busy, now)
+    load = one.load(busy, now, Serving(5, NOW))
     assert load.missing == ("y",) and load.in_flight == 20 and load.wait_us == 0
-    assert one.window(busy, load, now, serving=5).latest == 3
+    assert one.window(busy, load, now).latest == 3
     heard.says("y", now + SECOND, in_flight=1, arrivals=1)
     assert one.load(busy, now + SECOND).missing == () and one.load(busy, now + SECOND).wait_us == 0
 
@@ -91,3 +91,24 @@ def test_when_an_endpoint_was_called() -> None:
     assert one.matters(quiet, NOW + 3) and one.called_us("demo/a") == NOW + 3
     one.forget("demo/a")
     assert one.called_us("demo/a") is None
+
+
+def test_the_backlog_of_a_start_counts_by_what_comes() -> None:
+    """Once it was seen how long requests and starts take: while nothing serves, and as long after as another start."""
+    one, heard = signals("x")
+    spec = {"scaling": {"maxReplicas": 9}}
+    starts = {"window": 20, "count": 1, "p50": "10s", "p90": "10s", "recent": ["10s"]}
+    woken = endpoint(spec, status={"coldStarts": starts})
+    for second in range(20):
+        heard.says("x", NOW + second * SECOND, in_flight=1, arrivals=second + 1)
+        one.load(woken, NOW + second * SECOND, Serving(1, NOW))
+    heard.says("x", NOW + 20 * SECOND, arrivals=20)
+    assert one.load(woken, NOW + 20 * SECOND).backlog is None, "there is none"
+    now = NOW + 600 * SECOND
+    heard.says("x", now, held=40, arrivals=60)
+    load = one.load(woken, now, Serving())
+    assert load.backlog is not None and load.backlog.service_us == SECOND and load.requests == 8
+    assert one.load(endpoint(spec), now).requests == 40, "how long a start takes is not known"
+    assert one.load(woken, now + SECOND, Serving(1, now + SECOND)).backlog is not None
+    assert one.load(woken, now + 12 * SECOND).backlog is None
+    assert one.load(endpoint({}, status={"coldStarts": starts}), now).backlog is None, "it never has two replicas"

@@ -12,11 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from zerotide.api.scalars import MINUTE, SECOND
 from zerotide.scaling.arrivals import Arrivals
+from zerotide.scaling.backlog import Backlog, backlog
 from zerotide.scaling.decide import Decision, Facts, Why, decide, wanted
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.schedules import By, Floor
+from zerotide.scaling.service import Service
 from zerotide.scaling.window import Window
 
 NOW = 1_790_000_000 * SECOND
@@ -192,6 +194,7 @@ def test_a_fresh_window_removes_nothing() -> None:
 
 
 numbers = st.integers(0, 50)
+lengths = st.integers(1, 60 * SECOND)
 loads = st.builds(
     Load,
     held=numbers,
@@ -203,6 +206,7 @@ loads = st.builds(
     wait_us=st.integers(0, 10 * SECOND),
     queued=numbers,
     tokens=st.integers(0, 50_000),
+    backlog=st.one_of(st.none(), st.builds(Backlog, came=numbers, service_us=lengths, drain_us=lengths)),
 )
 policies = st.builds(
     Policy,
@@ -276,6 +280,7 @@ class Endpoint(RuleBasedStateMachine):
         self.missing = False
         self.lowered: int | None = None
         self.arrivals, self.came = Arrivals(), 0
+        self.service = Service()
 
     def load(self) -> Load:
         """Return what the activators say."""
@@ -284,7 +289,10 @@ class Endpoint(RuleBasedStateMachine):
         self.arrivals = self.arrivals.add(self.now, came, self.held)
         wait = self.arrivals.wait_us(self.held, self.now)
         assert wait >= 0
-        return Load(self.held, self.flying, self.last, self.last, reported, missing, came, wait)
+        load = Load(self.held, self.flying, self.last, self.last, reported, missing, came, wait)
+        self.service = self.service.add(self.now, load)
+        recent, each = self.arrivals.came(self.now), self.service.time_us
+        return replace(load, backlog=backlog(recent, each, 60 * SECOND, 30 * SECOND, self.since, self.now))
 
     @rule()
     def arrive(self) -> None:
@@ -333,7 +341,7 @@ class Endpoint(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The operator forgets what it did not write down."""
-        self.window, self.arrivals = Window(), Arrivals()
+        self.window, self.arrivals, self.service = Window(), Arrivals(), Service()
 
     @rule(seconds=st.integers(-400, 400))
     def jump(self, seconds: int) -> None:

@@ -35,6 +35,7 @@ from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import Rendering, render_all
 from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
+from zerotide.scaling.demand import Serving
 
 log = logging.getLogger(__name__)
 
@@ -258,8 +259,8 @@ class Reconciler:
         if held is not None and held.uid == endpoint.metadata.uid:
             endpoint = _with_status(endpoint, held.status)
         pods = world.pods.of(key)
-        load = world.signals.load(endpoint, now_us)
-        serving = sum(pod.counts and pod.stage is Stage.READY for pod in pods)
+        ready = [pod.ready_us or 0 for pod in pods if pod.counts and pod.stage is Stage.READY]
+        load = world.signals.load(endpoint, now_us, Serving(len(ready), min(ready, default=None)))
         observed = Observed(
             endpoint=endpoint,
             status=raw.get("status") or {},
@@ -271,7 +272,7 @@ class Reconciler:
             mounts=world.pods.starts.mounts(pods),
             activators=world.addresses(),
             load=load,
-            window=world.signals.window(endpoint, load, now_us, serving),
+            window=world.signals.window(endpoint, load, now_us),
             learned=world.signals.learned(endpoint, load, now_us),
             prewarmed=world.signals.prewarmed(endpoint, load, now_us),
             finished=world.signals.finished(key),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
+from zerotide.api.scalars import parse_duration
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.streams import Streams
@@ -14,13 +15,16 @@ from zerotide.reconcile import wakes
 from zerotide.reconcile.engines.said import Said
 from zerotide.reconcile.wakes import Sightings, WakeStamps
 from zerotide.scaling.arrivals import Arrivals
+from zerotide.scaling.backlog import Backlog, backlog
 from zerotide.scaling.decide import Why, wanted
-from zerotide.scaling.demand import Load, View, load_of
+from zerotide.scaling.demand import Load, Serving, View, load_of
 from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.prewarm.prewarmed import Prewarmed
+from zerotide.scaling.service import Service
 from zerotide.scaling.window import Window
 
+_NOBODY = Serving()
 _REQUESTED = {Why.REQUEST.value, Why.DEMAND.value}
 
 
@@ -41,28 +45,41 @@ class Signals:
         self._finished: dict[str, LastWake] = {}
         self._called: dict[str, int] = {}
         self._arrivals: dict[str, Arrivals] = {}
-        self._serving: dict[str, int] = {}
+        self._services: dict[str, Service] = {}
+        self._serving: dict[str, Serving] = {}
 
-    def load(self, endpoint: InferenceEndpoint, now_us: int) -> Load:
-        """Return what the endpoint is asked for now."""
+    def load(self, endpoint: InferenceEndpoint, now_us: int, serving: Serving | None = None) -> Load:
+        """Return what the endpoint is asked for now; the same replicas serve as last time if it is not told."""
         key = endpoint.key
+        if serving is not None and serving.count:
+            self._serving[key] = serving
+        elif serving is not None:
+            self._serving.pop(key, None)
         load = load_of(key, endpoint.metadata.uid, self._streams.views, self._streams.names)
         if endpoint.spec.scaling.asks_engines:
             said = self._engines(key)
             load = replace(load, queued=said.waiting or 0, tokens=said.tokens or 0)
-        if endpoint.spec.scaling.queue_delay is None:
+        # Whoever never has two replicas has no use for more, and whoever was never called has nothing to learn from.
+        if endpoint.spec.scaling.max_replicas == 1 or not load.arrivals:
             self._arrivals.pop(key, None)
             return load
-        arrivals = self._arrivals.get(key, Arrivals()).add(now_us, load.arrivals, load.held)
-        self._arrivals[key] = arrivals
-        return replace(load, wait_us=arrivals.wait_us(load.held, now_us))
+        arrivals = self._arrivals.get(key) or Arrivals.begun(now_us, load.arrivals - load.held - load.in_flight)
+        arrivals = self._arrivals[key] = arrivals.add(now_us, load.arrivals, load.held)
+        service = self._services[key] = self._services.get(key, Service()).add(now_us, load)
+        if endpoint.spec.scaling.queue_delay is not None:
+            load = replace(load, wait_us=arrivals.wait_us(load.held, now_us))
+        return replace(load, backlog=self._backlog(endpoint, arrivals.came(now_us), service.time_us, now_us))
 
-    def window(self, endpoint: InferenceEndpoint, load: Load, now_us: int, serving: int | None = None) -> Window:
-        """Note what the load wants and return the window with it; `serving` are as many as last time if not given."""
+    def _backlog(self, endpoint: InferenceEndpoint, came: int, service_us: int | None, now_us: int) -> Backlog | None:
+        known, patience_us = endpoint.status.cold_starts, endpoint.spec.hold.busy_timeout.us
+        cold_us = parse_duration(known.p50) if known and known.p50 else 0
+        since_us = self._serving.get(endpoint.key, _NOBODY).since_us
+        return backlog(came, service_us, cold_us, patience_us, since_us, now_us)
+
+    def window(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Window:
+        """Note what the load wants and return the window with it."""
         policy, key = Policy.of(endpoint.spec), endpoint.key
-        if serving is not None:
-            self._serving[key] = serving
-        wants = wanted(load, policy, self._serving.get(key, 0))
+        wants = wanted(load, policy, self._serving.get(key, _NOBODY).count)
         window = self._windows.get(key, Window()).add(now_us, wants, policy.keep_us)
         self._windows[key] = window
         return window
@@ -111,7 +128,16 @@ class Signals:
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
-        for table in (self._windows, self._last, self._finished, self._called, self._arrivals, self._serving):
+        tables = (
+            self._windows,
+            self._last,
+            self._finished,
+            self._called,
+            self._arrivals,
+            self._services,
+            self._serving,
+        )
+        for table in tables:
             table.pop(key, None)
         self._learners.forget(key)
         self._prewarmers.forget(key)

@@ -8,6 +8,7 @@ After a pause that would be too much: nobody has waited for longer than the line
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from zerotide.api.scalars import SECOND
 
@@ -22,6 +23,11 @@ class Arrivals:
 
     steps: tuple[tuple[int, int], ...] = ()
     waiting_us: int | None = None
+
+    @classmethod
+    def begun(cls, now_us: int, count: int) -> Self:
+        """Begin with a count that was reached before: what exceeds it has come of late."""
+        return cls(((now_us - SPAN_US, count),))
 
     def add(self, now_us: int, count: int, held: int) -> Arrivals:
         """Return what is known with a new count, of which so many wait.
@@ -39,6 +45,15 @@ class Arrivals:
         while first + 2 < len(steps) and steps[first + 1][0] <= now_us - SPAN_US:
             first += 1
         return Arrivals(steps[first:], waiting_us)
+
+    def came(self, now_us: int) -> int:
+        """Return how many came in the last `SPAN_US`."""
+        (_, before), (_, count) = self.steps[0], self.steps[-1]
+        for time_us, number in self.steps:
+            if time_us > now_us - SPAN_US:
+                break
+            before = number
+        return count - before
 
     def wait_us(self, held: int, now_us: int) -> int:
         """Return how long each of those that wait will have waited, if so many do; 0 before anything is known."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from zerotide.api.scalars import MILLISECOND, SECOND, format_duration
 from zerotide.api.wording import counted
+from zerotide.scaling.arrivals import SPAN_US
 from zerotide.scaling.demand import Load
 from zerotide.scaling.idle import rest
 from zerotide.scaling.policy import Policy
@@ -71,7 +72,7 @@ def wanted(load: Load, policy: Policy, serving: int = 0) -> int:
     `serving` are the replicas that take requests now. Waiting counts by them, not by those that were asked for: what
     is starting already will shorten the line.
     """
-    most = -(-(load.held + load.in_flight) // policy.target)
+    most = -(-load.requests // policy.target)
     if policy.engine_queue:
         most = max(most, -(-load.queued // policy.engine_queue))
     if policy.tokens:
@@ -108,10 +109,10 @@ def _unblocked(policy: Policy, load: Load, window: Window, facts: Facts, now_us:
 def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
     first = max(1, policy.min_replicas, wanted(load, policy))
     if facts.wake is not None:
-        why = "a request is held" if facts.wake is Why.REQUEST else "an annotation asked for it"
+        why = _held(load) if facts.wake is Why.REQUEST else "an annotation asked for it"
         return Decision(min(first, policy.max_replicas), facts.wake, why)
     if load.held:
-        return Decision(min(first, policy.max_replicas), Why.DEMAND, f"{counted(load.held, 'request')} held")
+        return Decision(min(first, policy.max_replicas), Why.DEMAND, _held(load))
     if policy.min_replicas:
         # What is still in flight counts at once, or the next look would change the decision.
         why = Why(policy.min_by)
@@ -132,6 +133,8 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     replicas = min(max(target, floor), policy.max_replicas)
     if policy.queue_delay_us and load.held:
         moves = (*moves, now_us + _LINE_US)
+    if load.backlog is not None and load.active:
+        moves = (*moves, load.backlog.until_us)
     until = min((time for time in (until, *moves) if time is not None), default=None)
     if replicas == facts.replicas:
         return Decision(replicas, Why.UNCHANGED, "", kept, until)
@@ -142,7 +145,8 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
 
 def _asked(policy: Policy, load: Load) -> str:
     """Return by what the load asks for replicas."""
-    requests = f"{counted(load.held + load.in_flight, 'request')} at a target of {policy.target} per replica"
+    requests = counted(load.held + load.in_flight, "request")
+    requests += f"{_weighed(load)} at a target of {policy.target} per replica"
     if policy.engine_queue and load.queued:
         requests += f", {load.queued} of them waiting within engines at one of {policy.engine_queue}"
     if policy.tokens and load.tokens:
@@ -151,6 +155,23 @@ def _asked(policy: Policy, load: Load) -> str:
         return requests
     wait, most = (format_duration(each) for each in (load.wait_us // 1000 * 1000, policy.queue_delay_us))
     return f"{requests}; they wait for {wait}, where {most} is the target"
+
+
+def _held(load: Load) -> str:
+    """Return what is held, of which the activator that asked may have told nothing yet."""
+    return f"{counted(load.held, 'request')} held{_weighed(load)}" if load.held else "a request is held"
+
+
+def _weighed(load: Load) -> str:
+    """Return why requests count as fewer than they are, nothing where they do not."""
+    known = load.backlog
+    if known is None or load.requests == load.held + load.in_flight:
+        return ""
+    rate, each = known.came * SECOND / SPAN_US, format_duration(known.service_us)
+    return (
+        f", which count as {load.requests} until the backlog of the start is gone "
+        f"({rate:.1f} come a second and take {each} each; {format_duration(known.drain_us)} to work it off)"
+    )
 
 
 def _by_load(policy: Policy, window: Window, facts: Facts, now_us: int) -> tuple[int, tuple[int | None, ...]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from zerotide.api.demand import Delta, Demand, Message, Report, Snapshot, Wake
 from zerotide.api.scalars import SECOND
+from zerotide.scaling.backlog import Backlog
 
 _RENEW_US = 30 * SECOND
 
@@ -39,11 +40,27 @@ class Load:
     """Requests that wait within engines, as far as these have told lately, where that is asked for."""
     tokens: int = 0
     """Tokens in flight within engines, likewise."""
+    backlog: Backlog | None = None
+    """What is known of the backlog of a start, while there is one to work off."""
 
     @property
     def active(self) -> bool:
         """Tell whether anything is held or in flight."""
         return self.held > 0 or self.in_flight > 0
+
+    @property
+    def requests(self) -> int:
+        """Return as how many requests those that are held and in flight count."""
+        present = self.held + self.in_flight
+        return present if self.backlog is None else self.backlog.weigh(present)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Replicas that take requests: how many, and since when the first of them does, None where none does."""
+
+    count: int = 0
+    since_us: int | None = None
 
 
 class View:
