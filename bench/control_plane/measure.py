@@ -36,6 +36,8 @@ from zerotide.kube.resources import PODS, SERVICE_ACCOUNTS
 
 BACKEND, GATEWAY, ACTIVATOR_ADMIN, OPERATOR_ADMIN = 8000, 18080, 19190, 19290
 BURST = 20
+ALONE = 20
+"""Endpoints that are woken one after the other, each once the one before has long been answered."""
 PATIENCE = 540.0
 """Seconds that a step may take."""
 
@@ -55,7 +57,7 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outc
     async with Client(await load_credentials()) as client:
         await _prepare(client)
         own = [nodes.start(stack, folder, _cores()), *_data_plane(stack, folder)]
-        await nodes.have(client, -(-(plan.wakes + BURST + 1) // nodes.GPUS))
+        await nodes.have(client, -(-(plan.wakes + ALONE + BURST) // nodes.GPUS))
         operator = _operator(stack, folder)
         await _leading()
         meter = Meter([*own, operator])
@@ -67,8 +69,9 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outc
         operator.end()
         operator = await _again(stack, folder, outcome)
         asleep = endpoints[plan.wakes :]
-        if len(asleep) > BURST:
-            await _burst(client, asleep[: BURST + 1], operator, outcome)
+        if len(asleep) >= ALONE + BURST:
+            await _alone(asleep[:ALONE], operator, outcome)
+            await _burst(client, asleep[ALONE : ALONE + BURST], operator, outcome)
         await _wake(client, endpoints[: plan.wakes], Meter([*own, operator]), outcome)
         outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
     return outcome
@@ -112,33 +115,49 @@ async def _again(stack: contextlib.ExitStack, folder: Path, outcome: Outcome) ->
     return operator
 
 
+async def _alone(endpoints: list[tuple[str, str]], operator: Running, outcome: Outcome) -> None:
+    """Wake endpoints one after the other, so that nothing but the way of a wake is measured."""
+    outcome.alone["answer"] = []
+    for one in endpoints:
+        # Whatever follows from the wake before is over, its status included.
+        await asyncio.sleep(2.0)
+        outcome.alone["answer"] += await fleet.call("127.0.0.1", GATEWAY, [one], PATIENCE)
+    await asyncio.sleep(2.0)
+    outcome.alone |= _decided(operator, endpoints)
+    say(f"  {len(endpoints)} woken one after the other")
+
+
 async def _burst(client: Client, endpoints: list[tuple[str, str]], operator: Running, outcome: Outcome) -> None:
-    """Wake one endpoint, then the others together."""
-    one, *others = endpoints
-    outcome.burst["one alone, answer"] = await fleet.call("127.0.0.1", GATEWAY, [one], PATIENCE)
-    await asyncio.sleep(3.0)
+    """Wake endpoints together."""
     async with following.pods(client) as seen:
         began = time.monotonic()
-        outcome.burst["answer"] = await fleet.call("127.0.0.1", GATEWAY, others, PATIENCE)
-        await seen.until("made", len(others) + 1, PATIENCE)
-        outcome.burst["pod made"] = [at - began for key, at in seen.marks["made"].items() if key in others]
-    named = {f"{space}/{name}" for space, name in others}
-    outcome.burst["decided"] = [took for key, took in _decided(operator) if key in named]
-    say(f"  {len(others)} woken in one burst")
+        outcome.burst["answer"] = await fleet.call("127.0.0.1", GATEWAY, endpoints, PATIENCE)
+        await seen.until("made", len(endpoints) + ALONE, PATIENCE)
+        outcome.burst["pod made"] = [at - began for key, at in seen.marks["made"].items() if key in endpoints]
+    outcome.burst |= _decided(operator, endpoints)
+    say(f"  {len(endpoints)} woken in one burst")
 
 
-def _decided(operator: Running) -> list[tuple[str, float]]:
-    """Return each endpoint that was woken, and the seconds from the news of it to the write, as the operator says."""
-    lines = (line for line in operator.log.read_text().splitlines() if '"decided"' in line)
-    told = (json.loads(line) for line in lines)
-    return [(line["key"], line["planMs"] / 1000) for line in told if not line["from"] and "planMs" in line]
+def _decided(operator: Running, endpoints: list[tuple[str, str]]) -> dict[str, list[float]]:
+    """Return the seconds from the news of held requests until the writes of replicas went out, and were answered.
+
+    As the operator itself says of each endpoint.
+    """
+    named = {f"{space}/{name}" for space, name in endpoints}
+    lines = (json.loads(line) for line in operator.log.read_text().splitlines() if '"decided"' in line)
+    told = [line for line in lines if not line["from"] and "planMs" in line and line["key"] in named]
+    sent = [line["planMs"] / 1000 for line in told]
+    return {
+        "decision sent": sent,
+        "answered": [it + line["writeMs"] / 1000 for it, line in zip(sent, told, strict=True)],
+    }
 
 
 async def _wake(client: Client, endpoints: list[tuple[str, str]], meter: Meter, outcome: Outcome) -> None:
     async with following.pods(client) as seen:
-        before, began = meter.look(), time.monotonic()
+        before, written, began = meter.look(), await writes.look(client), time.monotonic()
         outcome.wakes["answer"] = await fleet.call("127.0.0.1", GATEWAY, endpoints, PATIENCE)
-        outcome.wake_cpu = between(before, meter.look())
+        outcome.wake_cpu, outcome.wake_writes = between(before, meter.look()), await writes.look(client) - written
         await seen.until("ready", len(endpoints), PATIENCE)
         for mark in ("made", "ready"):
             outcome.wakes[mark] = [at - began for at in seen.marks[mark].values()]

@@ -30,10 +30,14 @@ class Outcome:
     """Until an operator that was started again had looked at every endpoint."""
     again_cpu_s: float = 0.0
     burst: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of endpoints that were woken together, and of one before them."""
+    """Seconds of endpoints that were woken together."""
+    alone: dict[str, list[float]] = field(default_factory=dict)
+    """The same of some that were woken one after the other."""
     wakes: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from the first byte of each request: until a pod was made, was ready, and until the answer."""
     wake_cpu: dict[str, float] = field(default_factory=dict)
+    wake_writes: Counter[str] = field(default_factory=Counter)
+    """Writes until all of them were answered, by resource."""
 
 
 def result(it: Outcome) -> dict[str, Any]:
@@ -47,9 +51,11 @@ def result(it: Outcome) -> dict[str, Any]:
         "idle_writes_per_min": round(sum(it.idle_writes.values()) * 60 / it.idle_s, 2) if it.idle_s else None,
         "wake_1000_p90_ms": _ms(it.wakes.get("answer", []), 0.9),
         "wakes": {name: {"p50_ms": _ms(each, 0.5), "p90_ms": _ms(each, 0.9)} for name, each in it.wakes.items()},
+        "alone": {name: {"p50_ms": _ms(each, 0.5), "most_ms": _most_ms(each)} for name, each in it.alone.items()},
         "burst": {name: {"p50_ms": _ms(each, 0.5), "most_ms": _most_ms(each)} for name, each in it.burst.items()},
         "woken": len(it.wakes.get("answer", [])),
-        "writes_per_endpoint": {name: round(each / count, 2) for name, each in it.writes.most_common() if each},
+        "writes_per_wake": _each(it.wake_writes, len(it.wakes.get("answer", []))),
+        "writes_per_endpoint": _each(it.writes, count),
         "rounds_per_endpoint": round(it.rounds / count, 2),
         "idle_cpu_percent": round(it.idle_cpu_s * 100 / it.idle_s, 2) if it.idle_s else None,
         "again_s": round(it.again_s, 1),
@@ -70,12 +76,20 @@ def table(it: Outcome) -> str:
         lines.append(f"idle for {it.idle_s:.0f} s: writes {told}; {said['idle_cpu_percent']} % of a core")
     if it.again_s:
         lines.append(f"operator started again: {it.again_s:.1f} s, {said['again_cpu_ms_per_endpoint']} ms for each")
+    for name, each in said["alone"].items():
+        lines.append(f"{len(it.alone[name])} alone, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["burst"].items():
         lines.append(f"{len(it.burst[name])} in one burst, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["wakes"].items():
         lines.append(f"{said['woken']} woken at once, {name}: p50 {each['p50_ms']} ms, p90 {each['p90_ms']} ms")
     lines += [f"  {name:26} {each * 1000 / woken:8.2f} ms of processor for each" for name, each in _most(it.wake_cpu)]
+    if it.wake_writes:
+        lines.append("  writes for each: " + ", ".join(f"{n} {v}" for n, v in said["writes_per_wake"].items()))
     return "\n".join(lines)
+
+
+def _each(written: Counter[str], count: int) -> dict[str, float]:
+    return {name: round(each / count, 2) for name, each in written.most_common() if each} if count else {}
 
 
 def _most(cpu: dict[str, float]) -> list[tuple[str, float]]:
