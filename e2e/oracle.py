@@ -92,6 +92,11 @@ class Oracle:
         with self._lock:
             return {uid: self._held(pod) for uid, pod in self._pods.items()}
 
+    def exits(self, uid: str) -> list[int]:
+        """Return when containerd saw each container of a pod exit, in order."""
+        with self._lock:
+            return sorted(self._exits[name] for name in self._pods[uid].containers if name in self._exits)
+
     def _held(self, pod: Seen) -> Held:
         exits = [self._exits[name] for name in pod.containers if name in self._exits]
         known = len(exits) == len(pod.containers) and exits

@@ -83,6 +83,47 @@ def test_an_earlier_run_of_a_restarted_container_is_kept() -> None:
     assert found["exited"] == [20]
 
 
+def container(state: dict[str, object], restarts: int, last: tuple[float, float] | None = None) -> dict[str, object]:
+    """Return the status of a model's container."""
+    ended = {"terminated": {"startedAt": at(last[0]), "finishedAt": at(last[1])}} if last else {}
+    return {"name": "model", "restartCount": restarts, "state": state, "lastState": ended}
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "last"),
+    [
+        ({"running": {"startedAt": at(30)}}, 3, (3, 20)),
+        ({"terminated": {"startedAt": at(30), "finishedAt": at(31)}}, 3, (3, 20)),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, 2, (3, 20)),
+    ],
+    ids=["runs again", "has exited again", "waits to be started again"],
+)
+def test_a_run_has_one_number_however_it_is_seen(
+    state: dict[str, object], restarts: int, last: tuple[float, float]
+) -> None:
+    """The third run, from second 3 to 20: the kubelet counts restarts, and one that waits has no new run yet."""
+    seen = pod(scheduled=1, started=3)
+    seen["status"]["containerStatuses"] = [container(state, restarts, last)]
+    facts = pod_facts("c", seen)
+    assert {Fact("c", "uid-p1", Kind.STARTED, "model#2", T0 + 3 * SECOND)} <= set(facts)
+    assert {Fact("c", "uid-p1", Kind.EXITED, "model#2", T0 + 20 * SECOND)} <= set(facts)
+    others = {fact.key for fact in facts if fact.kind in (Kind.STARTED, Kind.EXITED)} - {"model#2"}
+    assert others == ({"model#3"} if restarts == 3 else set())
+
+
+@pytest.mark.parametrize(
+    ("change", "end"),
+    [({}, 60), ({"reason": "Evicted"}, 20)],
+    ids=["deleted while it backed off", "evicted, and deleted later"],
+)
+def test_a_pod_that_backs_off_holds_its_devices_until_it_is_deleted(change: dict[str, str], end: float) -> None:
+    corpse = pod(scheduled=1, started=3, deleted=60, finished=20, phase="Failed")
+    corpse["status"] |= change
+    assert times(pod_facts("c", corpse))["finished"] == [end]
+    corpse["spec"]["restartPolicy"] = "Never"
+    assert times(pod_facts("c", corpse))["finished"] == [20], "nothing would have started it again"
+
+
 def test_back_off_carries_the_time_at_which_it_was_seen() -> None:
     stuck = pod(scheduled=1)
     stuck["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}

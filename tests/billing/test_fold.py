@@ -24,6 +24,8 @@ from zerotide.billing.facts import (
     decode_allocation,
     decode_identity,
     encode,
+    run_key,
+    run_number,
 )
 from zerotide.billing.fold import Flag, Lifetime, Phase, fold
 from zerotide.billing.spans import Span, total_us, union
@@ -160,6 +162,70 @@ def test_a_crash_loop_is_blocked_between_runs() -> None:
     ]
 
 
+def test_a_restart_in_the_second_of_the_exit_is_a_run_of_its_own() -> None:
+    """The kubelet restarts at once the first time; the exit that both stamps share is of the run before."""
+    facts = [*life(scheduled=0, started=1), fact(Kind.EXITED, 20), fact(Kind.STARTED, 20, "model#1")]
+    facts = [*facts, fact(Kind.READY, 30)]
+    assert shape(fold(facts, as_of_us=later(90)))[1:] == [("loading", 1, 30), ("idle_cooldown", 30, 90)]
+    unnumbered = [each._replace(key="model") if each.kind == Kind.STARTED else each for each in facts]
+    assert shape(fold(unnumbered, as_of_us=later(90))) == shape(fold(facts, as_of_us=later(90)))
+
+
+def test_a_container_that_dies_at_once_and_then_runs_is_not_blocked() -> None:
+    facts = [*life(scheduled=0, started=1), fact(Kind.EXITED, 1), fact(Kind.STARTED, 1, "model#1")]
+    assert shape(fold([*facts, fact(Kind.READY, 9)], as_of_us=later(90)))[1:] == [
+        ("loading", 1, 9),
+        ("idle_cooldown", 9, 90),
+    ]
+
+
+def test_a_pod_that_was_ready_after_an_exit_had_a_run_that_nobody_saw_start() -> None:
+    facts = [*life(scheduled=0, started=1), fact(Kind.EXITED, 5), fact(Kind.READY, 30)]
+    folded = fold(facts, as_of_us=later(90))
+    assert shape(folded)[1:] == [("loading", 1, 5), ("blocked", 5, 30), ("idle_cooldown", 30, 90)]
+    assert folded is not None
+    assert folded.flags == {Flag.RESTARTS_MISSED}
+
+
+def test_a_request_that_the_exit_cut_proves_no_further_run() -> None:
+    """Its clock is finer than the kubelet's, so it seems to have begun after the exit."""
+    facts = [*life(scheduled=0, started=1, ready=2), fact(Kind.EXITED, 10)]
+    folded = fold(facts, [Span(later(10.2), later(10.6))], as_of_us=later(90))
+    assert shape(folded)[-2:] == [("active", 10.2, 10.6), ("blocked", 10.6, 90)]
+
+
+def test_restarts_that_nobody_saw_are_told() -> None:
+    """While the exporter was away the container was restarted twice or more: the kubelet tells of the last run alone."""
+    facts = [*life(scheduled=0, started=1), fact(Kind.STARTED, 50, "model#4"), fact(Kind.EXITED, 52, "model#4")]
+    folded = fold(facts, as_of_us=later(90))
+    assert shape(folded)[1:] == [("loading", 1, 52), ("blocked", 52, 90)]
+    assert folded is not None
+    assert folded.flags == {Flag.RESTARTS_MISSED}
+
+
+lengths = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), min_size=1, max_size=6)
+
+
+@given(lengths, st.booleans())
+def test_back_off_is_what_lies_between_runs(runs: list[tuple[int, int]], exits: bool) -> None:
+    """Runs and the time before each, in tenths of seconds, as the kubelet stamps them: in whole ones."""
+    facts, now, expected, before = life(scheduled=0), 0, 0, None
+    for number, (wait, length) in enumerate(runs):
+        start, stop = (now + wait) // 10, (now + wait + length) // 10
+        facts.append(fact(Kind.STARTED, start, run_key("model", number)))
+        expected += 0 if before is None else start - before
+        if exits or number + 1 < len(runs):
+            facts.append(fact(Kind.EXITED, stop, run_key("model", number)))
+            before = stop
+        now += wait + length
+    expected += 100 - before if exits and before is not None else 0
+    folded = fold(facts, as_of_us=later(100))
+    assert folded is not None
+    blocked = [segment.length_us for segment in folded.segments if segment.phase == Phase.BLOCKED]
+    assert sum(blocked) == expected * SECOND
+    assert not folded.flags
+
+
 def test_an_image_that_cannot_be_pulled_blocks_from_the_back_off_on() -> None:
     facts = life(scheduled=0, delete=50, finished=51)
     facts += [fact(Kind.BACKOFF, 8, "ErrImagePull"), fact(Kind.BACKOFF, 20, "ImagePullBackOff")]
@@ -235,6 +301,7 @@ def test_keys_are_read_back(one: str, two: str, three: str, number: int, parts: 
     assert decode_allocation(encode(Allocation(one, number, 1, 2))) == Allocation(one, number, 1, 2)
     accelerator = Accelerator(SOURCE_NODE, two, parts)
     assert decode_accelerator(encode(accelerator)) == accelerator
+    assert run_number(run_key("model", abs(number))) == abs(number)
 
 
 @pytest.mark.parametrize("key", ["", "[", "{}", "[1,2]", '["a",1]', '[1,"x",0]', '["a","b",3]'])

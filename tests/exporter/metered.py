@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from e2e.cluster import Cluster
-from e2e.oracle import Oracle
+from e2e.oracle import PREFIX, Oracle
 from e2e.tools import folder_of
 from zerotide.billing.reports import PodSegments, SegmentReport
 from zerotide.kube import AlreadyExists, Client, NotFound, Object, load_credentials
@@ -147,6 +147,13 @@ class Running:
         """Ask for a pod's deletion."""
         await self.client.delete(PODS, name, self.namespace, grace_seconds=grace)
 
+    async def kill(self, pod: Object) -> None:
+        """Kill the process of a pod's container, as a crash would end it."""
+        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix(PREFIX)
+        command = self._cluster.ctr("tasks", "kill", "--signal", "SIGKILL", container)
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
     async def until(self, name: str, condition: Callable[[Object], Any], namespace: str = "") -> Object:
         """Wait until a pod's object meets a condition."""
         found: list[Object] = []
@@ -190,6 +197,17 @@ def running(pod: Object) -> bool:
     """Tell whether a pod runs and is ready."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions") or ()}
     return pod["status"].get("phase") == "Running" and conditions.get("Ready") == "True"
+
+
+def run_of(number: int) -> Callable[[Object], bool]:
+    """Return a condition: the pod is ready in the run of its container that comes after so many restarts."""
+    return lambda pod: running(pod) and pod["status"]["containerStatuses"][0]["restartCount"] == number
+
+
+def backs_off(pod: Object) -> bool:
+    """Tell whether the kubelet waits before it starts a pod's container again."""
+    state = pod["status"]["containerStatuses"][0]["state"]
+    return bool(state.get("waiting", {}).get("reason") == "CrashLoopBackOff")
 
 
 @asynccontextmanager

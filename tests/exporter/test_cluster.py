@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from datetime import datetime
@@ -20,7 +21,9 @@ from tests.exporter.metered import (
     Running,
     agree,
     allocated_seconds,
+    backs_off,
     eventually,
+    run_of,
     running,
     world,
 )
@@ -133,6 +136,37 @@ async def test_an_image_that_cannot_be_pulled_is_blocked_and_a_pod_without_room_
     assert {segment.phase for segment in pods["large"].segments} <= {"queued"}
     assert allocated_seconds(pods["stuck"]) > 0
     assert allocated_seconds(pods["large"]) == 0
+
+
+async def test_an_engine_that_dies_blocks_its_pod_until_it_runs_again(metered: Running) -> None:
+    """It is restarted at once the first time, within a second; then the kubelet backs off, and the pod has its device."""
+    with metered.oracle() as oracle:
+        await metered.start()
+        uid = (await metered.pod("p1"))["metadata"]["uid"]
+        await metered.kill(await metered.until("p1", run_of(0)))
+        again = await metered.until("p1", run_of(1))
+
+        async def serves() -> bool:
+            return (await metered.known("p1"))["p1"].segments[-1].phase == "idle_cooldown"
+
+        await asyncio.sleep(1.1)
+        await eventually(serves)
+        await metered.kill(again)
+        await metered.until("p1", backs_off)
+        await asyncio.sleep(1.1)
+        before = int(time.time())
+        await metered.delete("p1")
+        after = int(time.time())
+        await metered.gone("p1")
+        pod = (await metered.segments())["p1"]
+        first, second = oracle.exits(uid)
+    end = pod.allocated_to_us // 1_000_000
+    assert before <= end <= after, "until its deletion it may be started again, so the device is nobody else's"
+    started = again["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+    expected = [(first, int(datetime.fromisoformat(started).timestamp())), (second, end)]
+    blocked = [(each.from_us / 1e6, each.to_us / 1e6) for each in pod.segments if each.phase == "blocked"]
+    assert blocked == [span for span in expected if span[0] < span[1]]
+    assert (pod.ended, pod.flags) == ("finished", ()) and allocated_seconds(pod) == end - oracle.held()[uid].start
 
 
 async def test_usage_is_billed_to_its_consumers_and_read_by_those_who_may(metered: Running) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from zerotide.api.accelerator_class import PartOf
 from zerotide.api.names import ANNOTATION_ACCELERATOR_PART, CONTAINER_MODEL, FINALIZER_LEDGER, LABEL_ENDPOINT
 from zerotide.billing.allocation import accelerator_of, allocation_of
-from zerotide.billing.facts import Fact, Identity, Kind, encode
+from zerotide.billing.facts import Fact, Identity, Kind, encode, run_key
 from zerotide.billing.stamps import seconds, stamp
 
 Json = Mapping[str, Any]
@@ -116,8 +116,10 @@ def _stamps(pod: Json, class_name: str, node: Json | None) -> Iterator[tuple[str
 
 def _runs(pod: Json) -> Iterator[tuple[str, str, int]]:
     container = model_status(pod) or {}
-    name = container.get("name", "")
-    for state in (container.get("lastState") or {}, container.get("state") or {}):
+    name, number, now = container.get("name", ""), container.get("restartCount") or 0, container.get("state") or {}
+    # One that waits is in no run: the last one is that which was restarted so many times.
+    before = number - 1 if "running" in now or "terminated" in now else number
+    for state, run in ((container.get("lastState") or {}, max(before, 0)), (now, number)):
         for kind, part, field in (
             (Kind.STARTED, "running", "startedAt"),
             (Kind.STARTED, "terminated", "startedAt"),
@@ -125,7 +127,7 @@ def _runs(pod: Json) -> Iterator[tuple[str, str, int]]:
         ):
             moment = stamp((state.get(part) or {}).get(field))
             if moment is not None:
-                yield kind, name, moment
+                yield kind, run_key(name, run), moment
 
 
 def _end(pod: Json) -> Iterator[tuple[str, str, int]]:
@@ -136,11 +138,22 @@ def _end(pod: Json) -> Iterator[tuple[str, str, int]]:
     known = [moment for moment in ends if moment is not None]
     expected = len((pod.get("spec") or {}).get("containers") or ())
     if known and len(known) == len(ends) and len(ends) >= expected:
-        yield Kind.FINISHED, "", max(known)
+        yield Kind.FINISHED, "", max([*known, *_held_until(pod)])
         return
     known += _turns(pod)
     if known:
         yield Kind.TERMINAL, "", max(known)
+
+
+def _held_until(pod: Json) -> Iterator[int]:
+    """Yield when deletion was asked for, where only that could end the pod.
+
+    The kubelet would have restarted a container that had exited by itself before, so the devices were held until then.
+    """
+    deletion, status = stamp(pod["metadata"].get("deletionTimestamp")), pod.get("status") or {}
+    restarts = (pod.get("spec") or {}).get("restartPolicy", "Always") == "Always"
+    if deletion is not None and restarts and not status.get("reason"):
+        yield deletion - seconds(pod["metadata"].get("deletionGracePeriodSeconds"))
 
 
 def _turns(pod: Json) -> Iterator[int]:

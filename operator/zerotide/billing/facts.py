@@ -8,8 +8,8 @@ facts, and the fold chooses between them by rules that do not depend on order. W
     accelerator  JSON of Accelerator: which device, by which source, in how many parts
     created      ""                    queueing starts (not billed)
     scheduled    the node              allocation starts
-    started      the model's container one of its runs starts
-    exited       the model's container one of its runs ends
+    started      the model's container one of its runs starts; after `#` stands the run's number, from the second on
+    exited       the same              one of its runs ends
     ready        ""                    the pod turned ready
     backoff      the kubelet's reason  it cannot be started: seen by the meter at that time
     delete       ""                    deletion was asked for
@@ -138,6 +138,18 @@ def decode_accelerator(key: str) -> Accelerator:
         case [int(source), str(class_name), int(parts), int(of)] if parts >= of > 1:
             return Accelerator(source, class_name, parts, of)
     raise InvalidFact(f"{key!r} does not hold an accelerator")
+
+
+def run_key(container: str, number: int) -> str:
+    """Return the key of a run's start and exit."""
+    # The first run has the text that all of them once had: most facts that are recorded stay the same facts.
+    return f"{container}#{number}" if number else container
+
+
+def run_number(key: str) -> int:
+    """Return the number of the run that a start or an exit is of."""
+    number = key.rpartition("#")[2] if "#" in key else ""
+    return int(number) if number.isdecimal() else 0
 
 
 _decoder = json.JSONDecoder()

@@ -23,7 +23,9 @@ from zerotide.billing.facts import (
     decode_accelerator,
     decode_allocation,
     decode_identity,
+    run_number,
 )
+from zerotide.billing.runs import Run, missed, runs_of
 from zerotide.billing.spans import Span, clip, union
 
 
@@ -60,6 +62,7 @@ class Flag(StrEnum):
     END_ESTIMATED = "end_estimated"
     READY_ESTIMATED = "ready_estimated"
     ACTIVITY_ESTIMATED = "activity_estimated"
+    RESTARTS_MISSED = "restarts_missed"
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
     never = scheduled is None or scheduled >= as_of_us
     end = max(end, start) if not never else end
     active = [] if never else union(clip(busy, start, _serving_until(seen, start, end)))
-    base, warm = ([], None) if never else _base(seen, active, start, end)
+    runs = [] if never else seen.runs(active)
+    base, warm = ([], None) if never else _base(seen, runs, start, end)
     queue = Segment(created, end if never else start, Phase.QUEUED)
     segments = ([queue] if queue.length_us > 0 else []) + _overlaid(base, active)
     where = start if not never else end
@@ -121,7 +125,7 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
         warm_us=warm,
         ended=ended,
         segments=tuple(segments),
-        flags=_flags(seen, ended, warm),
+        flags=_flags(seen, runs, ended, warm),
     )
 
 
@@ -166,6 +170,14 @@ class _Seen:
         alive = max(self.times(Kind.ALIVE), default=None)
         return None if lost is None or (alive is not None and alive > lost) or Kind.FINISHED in self.by_kind else lost
 
+    def runs(self, active: Sequence[Span]) -> list[Run]:
+        """Return the runs of the model's container; `active` are the spans with requests in flight."""
+        started, exited = (
+            sorted((t_us, run_number(key)) for t_us, key in self.by_kind.get(kind, ()))
+            for kind in (Kind.STARTED, Kind.EXITED)
+        )
+        return runs_of(started, exited, self.times(Kind.READY), [span.start_us for span in active])
+
     def allocation(self) -> Allocation:
         found = self.by_kind.get(Kind.ALLOCATION)
         return decode_allocation(min(found)[1]) if found else Allocation()
@@ -180,10 +192,9 @@ def _serving_until(seen: _Seen, start: int, end: int) -> int:
     return end if lost is None else min(max(lost, start), end)
 
 
-def _base(seen: _Seen, active: Sequence[Span], start: int, end: int) -> tuple[list[Segment], int | None]:
+def _base(seen: _Seen, runs: Sequence[Run], start: int, end: int) -> tuple[list[Segment], int | None]:
     """Return the phases without activity, and when the pod could first serve."""
     marks: list[tuple[int, Phase]] = [(start, Phase.PROVISIONING)]
-    runs = _runs(seen, active)
     stuck = seen.first(Kind.BACKOFF)
     if stuck is not None and (not runs or stuck < runs[0].start_us):
         marks.append((stuck, Phase.BLOCKED))
@@ -201,32 +212,6 @@ def _base(seen: _Seen, active: Sequence[Span], start: int, end: int) -> tuple[li
     if warm is not None:
         warm = min(max(warm, start), end)
     return _partition(marks, start, end), warm
-
-
-class _Run(NamedTuple):
-    """One run of the model's container."""
-
-    start_us: int
-    ready_us: int | None
-    exit_us: int | None
-
-
-def _runs(seen: _Seen, active: Sequence[Span]) -> list[_Run]:
-    """Pair starts with exits and with the first proof of service: a Ready condition or a request in flight."""
-    starts, exits = seen.times(Kind.STARTED), seen.times(Kind.EXITED)
-    served = sorted([*seen.times(Kind.READY), *(span.start_us for span in active)])
-    if not starts:
-        return [_Run(served[0], served[0], None)] if served else []
-    runs = []
-    for number, start in enumerate(starts):
-        following = starts[number + 1] if number + 1 < len(starts) else None
-        exit_us = next((t for t in exits if t >= start and (following is None or t <= following)), None)
-        # Proof that is older than the first start comes from another clock: it belongs to the first run.
-        low = start if number else None
-        proofs = (t for t in served if (low is None or t >= low) and (following is None or t < following))
-        first = next(proofs, None)
-        runs.append(_Run(start, None if first is None else max(first, start), exit_us))
-    return runs
 
 
 def _partition(marks: Sequence[tuple[int, Phase]], start: int, end: int) -> list[Segment]:
@@ -272,8 +257,10 @@ def _overlaid(base: Sequence[Segment], active: Sequence[Span]) -> list[Segment]:
     return result
 
 
-def _flags(seen: _Seen, ended: str, warm: int | None) -> frozenset[Flag]:
+def _flags(seen: _Seen, runs: Sequence[Run], ended: str, warm: int | None) -> frozenset[Flag]:
     flags = set()
+    if missed(runs):
+        flags.add(Flag.RESTARTS_MISSED)
     if ended in (Kind.GONE, Kind.TERMINAL):
         flags.add(Flag.END_ESTIMATED)
     if warm is not None and Kind.READY not in seen.by_kind:
