@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from zerotide.activator.usage.journal import read
-from zerotide.api.usage import Intent, Outcome, Settlement, decode
+from zerotide.api.usage import AnyRecord, Intent, Outcome, Settlement, decode
 
 
 def intent(number: int, attempt: int = 1) -> Intent:
@@ -42,7 +42,7 @@ def settlement(number: int, attempt: int = 1) -> Settlement:
     )
 
 
-def everything(folder: Path) -> list[Intent | Settlement]:
+def everything(folder: Path) -> list[AnyRecord]:
     """Return the records of all segments."""
     return [record for path in sorted(folder.glob("*.ndjson")) for record in read(path)]
 
@@ -51,7 +51,7 @@ class Exporter:
     """An exporter that takes what it is sent, or not."""
 
     def __init__(self) -> None:
-        self.taken: list[Intent | Settlement] = []
+        self.taken: list[AnyRecord] = []
         self.batches = 0
         self.status = 204
         self.tokens: list[str] = []

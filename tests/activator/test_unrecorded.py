@@ -18,7 +18,7 @@ from tests.activator.stack import Stack, until
 from zerotide.activator.usage.backlog import Bounds, Cause, Waiting
 from zerotide.activator.usage.journal import Journal, read
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.api.usage import Settlement
+from zerotide.api.usage import Unrecorded
 
 DENY: dict[str, Any] = {"billing": {"onLedgerFailure": "Deny"}}
 SMALL = 64 * 1024
@@ -130,6 +130,35 @@ async def test_who_serves_says_what_is_not_billed(
     assert told == ["usage is not recorded: requests are served unbilled, or refused", "usage is recorded again"]
 
 
+def losses(stack: Stack) -> list[tuple[str, str, str, int]]:
+    """Return what the log says that it lacks."""
+    segments = journal_of(stack).segments()
+    told = [each for path in segments for each in read(path) if isinstance(each, Unrecorded)]
+    assert len({each.id for each in told}) == len(told) and all(each.from_us <= each.to_us for each in told)
+    return [(each.namespace, each.endpoint, each.consumer, each.requests) for each in told]
+
+
+async def test_the_log_says_how_many_it_lacks(stack: Stack, replica: Replica) -> None:
+    """Beyond its bound now and then, and at once when it is open again: a bill must not seem complete."""
+    journal = journal_of(stack)
+    journal.bounds = Bounds(records=3)
+    await stack.awake(replica)
+    for _ in range(5):
+        assert (await stack.post()).status == 200
+    assert journal.closed is Cause.RECORDS and losses(stack) == []
+    served = [("demo", "m", stack.records()[0][0].consumer)]
+    journal.look()
+    assert losses(stack) == [(*who, 3) for who in served]
+    assert (await stack.post()).status == 200
+    journal.look()
+    assert losses(stack) == [(*who, 3) for who in served], "soon after another it waits"
+    journal.acknowledged(journal.waiting().bytes, 5)
+    journal.look()
+    assert losses(stack) == [(*who, number) for number in (3, 1) for who in served]
+    journal.look()
+    assert len(losses(stack)) == 2
+
+
 async def test_age_refuses_and_loses_nothing(stack: Stack, replica: Replica) -> None:
     """What has waited for long ends the credit of who denies; who serves is billed for all of it."""
     journal = journal_of(stack)
@@ -201,9 +230,12 @@ async def test_a_full_disk_loses_what_is_served_and_settles_what_was_begun(disk:
         assert figure(stack, "zerotide_requests_unrecorded_total") == 1
         assert figure(stack, 'zerotide_usage_closed{cause="unwritable"}') == 1
         assert stack.records()[1] == []
+        journal.look()
+        assert losses(stack) == []
         filler.unlink()
         journal.look()
         assert journal.closed is None
+        assert [number for *_, number in losses(stack)] == [1]
         assert (await stack.post()).status == 200
         intents, settlements = stack.records()
         ours = {each.request_id for each in intents if each.request_id != "r9"}
@@ -254,6 +286,22 @@ async def test_a_file_that_may_grow_no_more_is_left_for_the_next(tmp_path: Path)
 # What is left behind
 
 
+async def test_the_last_record_says_what_is_missing(tmp_path: Path) -> None:
+    """Of a log that is closed while it is full, and of one that is found by the next process."""
+    journal = Journal(tmp_path / "usage", bounds=Bounds(records=1), now_us=lambda: 1000)
+    journal.append(intent(1))
+    for number in range(3):
+        journal.lost(("demo", "m", "demo/a"), 900 + number)
+        journal.look()
+    await journal.close()
+    told = [each for each in everything(tmp_path / "usage") if isinstance(each, Unrecorded)]
+    assert [(each.requests, each.from_us, each.to_us) for each in told] == [(3, 900, 902)]
+    again = Journal(tmp_path / "usage", now_us=lambda: 1000)
+    assert again.waiting().records == 3, "the intent, its settlement as abandoned, and what is missing"
+    assert [each for each in everything(tmp_path / "usage") if isinstance(each, Unrecorded)] == told
+    await again.close()
+
+
 async def test_what_an_earlier_process_left_counts(tmp_path: Path) -> None:
     dead = Journal(tmp_path / "usage", segment_bytes=600, now_us=lambda: 1000)
     for number in range(10):
@@ -296,6 +344,5 @@ async def test_settlements_need_their_intents(tmp_path: Path) -> None:
     surely = journal.begin(intent(3).encode(), surely=True)
     journal.flush()
     assert surely.written
-    assert [each.request_id for each in everything(tmp_path / "usage")] == ["r1", "r1", "r3"]
-    assert sum(isinstance(each, Settlement) for each in everything(tmp_path / "usage")) == 1
+    assert everything(tmp_path / "usage") == [intent(1), settlement(1), intent(3)]
     await journal.close()

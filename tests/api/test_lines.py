@@ -49,6 +49,17 @@ SETTLEMENTS = st.builds(
     outcome=st.sampled_from(usage.Outcome),
     status=st.integers(0, 999),
 )
+UNRECORDED = st.builds(
+    usage.Unrecorded,
+    kind=st.just("unrecorded"),
+    id=st.text(min_size=1, max_size=64),
+    namespace=WORDS,
+    endpoint=WORDS,
+    consumer=WORDS,
+    requests=st.integers(1, usage.MOST_TOKENS),
+    from_us=US,
+    to_us=US,
+)
 DEMANDS = st.builds(demand.Demand, endpoint=WORDS, uid=WORDS, held=US, in_flight=US, arrivals=US, last_activity_us=US)
 STAMPS = st.builds(
     demand.Stamps, demand_us=US, address_us=st.none() | US, connect_us=st.none() | US, ready_us=US, first_byte_us=US
@@ -90,6 +101,13 @@ def test_records_round_trip_on_one_line(record: usage.Intent | usage.Settlement)
     assert usage.decode(line) == record
     assert usage.decode(with_more(line)) == record
     assert record.key == (record.request_id, record.attempt, record.kind)
+
+
+@given(UNRECORDED)
+def test_what_is_missing_round_trips_on_one_line(record: usage.Unrecorded) -> None:
+    line = record.encode()
+    assert line.count(b"\n") == 1
+    assert usage.decode(line) == usage.decode(with_more(line)) == record
 
 
 @given(MESSAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,12 +16,13 @@ from zerotide.api.scalars import SECOND
 from zerotide.billing.compose import coldstart_report, cost_report, segment_report
 from zerotide.billing.errors import InvalidPeriod
 from zerotide.billing.facts import Allocation, Fact
+from zerotide.billing.invoices import SealedPart, invoice_report
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import Ledger, Records, Wake, folded
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import CostReport
 from zerotide.billing.spans import Span
-from zerotide.billing.usage import Attempt
+from zerotide.billing.usage import Attempt, Unbilled
 from zerotide.billing.wakes import percentile
 
 HOUR_US = 3600 * SECOND
@@ -57,6 +59,21 @@ def ledger(
 def whole_life(uid: str = "u1") -> list[Fact]:
     """Return a wake of 20 s, 5 minutes of life and a drain of 10 s."""
     return life(uid, created=0, scheduled=0, started=5, ready=20, delete=320, finished=330)
+
+
+def test_a_bill_says_what_it_lacks() -> None:
+    """By consumer on the invoice; nothing of it costs anything."""
+    gaps = [("demo/a", 2, T0 + 9), ("demo/b", 1, T0 + 9), ("demo/a", 4, AS_OF)]
+    known = ledger(whole_life())
+    unbilled = tuple(Unbilled("demo", "smollm2", *each) for each in gaps)
+    part = SealedPart(unbilled=unbilled)
+    lacking = replace(known, records=replace(known.records, unbilled=unbilled))
+    (whole,), (cost,) = (cost_report([each], PRICES, HOUR, AS_OF).endpoints for each in (known, lacking))
+    assert (cost.tokens.unrecorded, cost.total, whole.notes) == (3, whole.total, ())
+    assert cost.notes[0].startswith("3 requests or more were served and are not billed")
+    invoice = invoice_report([known], PRICES, HOUR, part, AS_OF)
+    assert [(each.consumer, each.requests) for each in invoice.unrecorded] == [("demo/a", 2), ("demo/b", 1)]
+    assert invoice.total == whole.total
 
 
 def test_an_hour_with_one_wake() -> None:

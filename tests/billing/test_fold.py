@@ -195,7 +195,7 @@ def test_a_request_that_the_exit_cut_proves_no_further_run() -> None:
 
 
 def test_restarts_that_nobody_saw_are_told() -> None:
-    """While the exporter was away the container was restarted twice or more: the kubelet tells of the last run alone."""
+    """While the exporter was away the container was restarted more than once: the kubelet tells of the last run."""
     facts = [*life(scheduled=0, started=1), fact(Kind.STARTED, 50, "model#4"), fact(Kind.EXITED, 52, "model#4")]
     folded = fold(facts, as_of_us=later(90))
     assert shape(folded)[1:] == [("loading", 1, 52), ("blocked", 52, 90)]

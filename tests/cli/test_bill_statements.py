@@ -26,6 +26,7 @@ from zerotide.billing.statements import (
     LineReport,
     OtherCurrency,
     TermLine,
+    UnrecordedLine,
 )
 from zerotide.billing.times import TimeRow
 from zerotide.cli.bill_archive import day_lines
@@ -139,6 +140,17 @@ def test_what_was_charged_in_another_currency_is_named() -> None:
     assert invoice_of(made, "demo/a")["otherCurrencies"] == [euros.dump()]
     assert invoice_of(made, "demo/b")["otherCurrencies"] == []
     assert "EUR" not in "".join(invoice_lines(made, "demo/b"))
+
+
+def test_an_invoice_names_what_was_not_recorded() -> None:
+    """Also to a consumer who owes nothing else."""
+    missing = UnrecordedLine(namespace="demo", endpoint="chat", consumer="demo/c", requests=3)
+    made = invoiced(line()).model_copy(update={"unrecorded": (missing,)})
+    text = "Not on it: 3 requests or more to demo/chat, which could not be recorded."
+    assert invoice_lines(made, "demo/c")[-1] == text
+    assert invoice_of(made, "demo/c")["unrecorded"] == [missing.dump()]
+    assert invoice_of(made, "demo/a")["unrecorded"] == []
+    assert text not in invoice_lines(made, "demo/a")
 
 
 def test_corrections_are_explained() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 
 
-def intent(request_id: str = "r1", *, forwarded_us: int, pod_uid: str = "u1", consumer: str = "demo/a") -> Intent:
+def intent(
+    request_id: str = "r1", *, forwarded_us: int, pod_uid: str = "u1", consumer: str = "demo/a", wake_id: str = ""
+) -> Intent:
     """Return the intent of a request to demo/smollm2."""
     return Intent(
         request_id=request_id,
@@ -18,7 +20,8 @@ def intent(request_id: str = "r1", *, forwarded_us: int, pod_uid: str = "u1", co
         activator="activator-1",
         model="smollm2",
         stream=False,
-        cold=False,
+        cold=bool(wake_id),
+        wake_id=wake_id,
         accepted_us=forwarded_us,
         forwarded_us=forwarded_us,
         request_bytes=10,

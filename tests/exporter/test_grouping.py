@@ -12,7 +12,7 @@ import pytest
 from tests.billing.worlds import T0
 from tests.exporter.records import intent, settlement
 from tests.exporter.test_stores import emptied, server, uid
-from zerotide.api.usage import Intent, Settlement
+from zerotide.api.usage import AnyRecord, Intent, Settlement
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.grouping import MOST, GroupCommit
 from zerotide.exporter.postgres import PostgresStore
@@ -32,7 +32,7 @@ class Slow(SQLiteStore):
         self.go, self.sizes = threading.Event(), list[int]()
         self.failure: Exception | None = None
 
-    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+    def add_usage(self, records: Sequence[AnyRecord], refused: Sequence[Refused], received_us: int) -> int:
         """Write once it may; a record of consumer `bad` cannot be held."""
         assert self.go.wait(30)
         self.sizes.append(len(records))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.billing.worlds import T0, life
+from tests.billing.worlds import T0, fact, life
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import SECOND
 from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.compose import cost_report
-from zerotide.billing.facts import Kind
-from zerotide.billing.ledger import folded
-from zerotide.billing.rating import Period
+from zerotide.billing.facts import Kind, run_key
+from zerotide.billing.ledger import ColdStart, Records, Wake, folded
+from zerotide.billing.rating import Line, Period
+from zerotide.billing.rollups import QUARTER
+from zerotide.billing.sealing import ChargeKey, added, bucket_of, charges
 from zerotide.billing.usage import OPEN_LIMIT_US
+from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.pricefile import load_prices
 from zerotide.exporter.sqlite import SQLiteStore
-from zerotide.exporter.store import OpenPod
+from zerotide.exporter.store import EndpointRecord, OpenPod
 
 EVER = T0 + 10**10
 PRICES = load_prices(None)
@@ -85,6 +90,87 @@ def test_what_is_settled_sees_every_request_that_may_still_be_in_flight(
     assert set(relevant) <= set(records.attempts)
     assert all(attempt.ended_us is None or attempt.ended_us >= since_us for attempt in records.attempts)
     store.close()
+
+
+MINUTE = 60
+minutes = st.integers(0, 70)
+lives = st.lists(
+    st.tuples(minutes, st.none() | st.integers(0, 30), st.lists(st.integers(0, 30), max_size=3), st.booleans()),
+    min_size=1,
+    max_size=3,
+)
+"""Replicas: when each was born, how many minutes later it was ready, when it was restarted, whether it is over."""
+called = st.lists(
+    st.tuples(st.integers(0, 3), minutes, st.none() | st.integers(0, 40), st.sampled_from(["", "w1", "w2"])),
+    max_size=14,
+)
+RULES = st.sampled_from([each.value for each in ColdStart])
+
+
+def world_of(
+    store: SQLiteStore | PostgresStore,
+    pods: Sequence[tuple[int, int | None, list[int], bool]],
+    served: Sequence[tuple[int, int, int | None, str]],
+    rule: str,
+    floor: int,
+) -> None:
+    """Write replicas, wakes and requests: of which replica, begun when, how long, and the wake that it waited for."""
+    uids = [str(uuid5(NAMESPACE_URL, f"pod-{number}")) for number in range(4)]
+    store.add_endpoint(
+        EndpointRecord("e", "demo", "smollm2", T0, "demo/team", 30 * MINUTE * SECOND, 1, floor, T0, rule)
+    )
+    for number, (born, ready, restarts, over) in enumerate(pods):
+        facts = life(uids[number], created=born * MINUTE, scheduled=born * MINUTE + 1, started=born * MINUTE + 10)
+        facts += [fact(Kind.FINISHED, (born + 50) * MINUTE, "", uids[number])] if over else []
+        facts += [fact(Kind.READY, (born + ready) * MINUTE, "", uids[number])] if ready is not None else []
+        for run, after in enumerate(sorted(restarts), 1):
+            at = (born + after) * MINUTE
+            facts += [fact(Kind.EXITED, at - 30, run_key("model", run - 1), uids[number])]
+            facts += [fact(Kind.STARTED, at, run_key("model", run), uids[number])]
+        store.add_facts(facts, T0)
+    for number, wake_id in enumerate(("w1", "w2")):
+        at = T0 + number * 20 * MINUTE * SECOND
+        store.add_wake(Wake("e", wake_id, "demo", "smollm2", at, "Request", 5 * MINUTE * SECOND, ()))
+    records: list[Intent | Settlement] = []
+    for number, (place, start, length, wake_id) in enumerate(served):
+        begin, consumer = T0 + start * MINUTE * SECOND, f"demo/{number % 3}"
+        records.append(intent(str(number), forwarded_us=begin, pod_uid=uids[place], consumer=consumer, wake_id=wake_id))
+        if length is not None:
+            records.append(settlement(str(number), ended_us=begin + length * MINUTE * SECOND))
+    store.add_usage(records, [], 0)
+
+
+def charged(found: Iterable[Records], period: Period) -> dict[ChargeKey, Line]:
+    """Return what the buckets of a period cost."""
+    return added(charges(folded(records, EVER), PRICES, period) for records in found)
+
+
+@given(lives, called, RULES, st.integers(0, 2), st.integers(0, 4), st.integers(1, 2))
+def test_what_is_read_for_charges_gives_the_charges_of_everything(
+    pods: list[tuple[int, int | None, list[int], bool]],
+    served: list[tuple[int, int, int | None, str]],
+    rule: str,
+    floor: int,
+    first: int,
+    number: int,
+) -> None:
+    store = SQLiteStore(Path(":memory:"))
+    world_of(store, pods, served, rule, floor)
+    start = bucket_of(T0) + first * QUARTER
+    period = Period(start, start + number * QUARTER)
+    assert charged(store.billable("", "", period), period) == charged(store.records("", "", period), period)
+    assert charged(store.billable("demo", "smollm2", period), period) == charged(store.records("", "", period), period)
+    store.close()
+
+
+def test_for_charges_the_past_of_a_long_life_is_not_read(store: SQLiteStore) -> None:
+    """What was in flight, and what may say that the replica was ready before it was Ready."""
+    served = [(0, minute, 1, "") for minute in range(60)]
+    world_of(store, [(0, 3, [], False)], served, "ProRata", 0)
+    start = bucket_of(T0) + 3 * QUARTER
+    (records,) = store.billable("", "", Period(start, start + QUARTER))
+    read = [(each.forwarded_us - T0) // SECOND // MINUTE for each in records.attempts]
+    assert read[:3] == [0, 1, 2] and len(read) < 25 and min(read[3:]) > 25
 
 
 def test_old_requests_of_a_pod_are_not_read_again(store: SQLiteStore) -> None:

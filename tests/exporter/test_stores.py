@@ -14,13 +14,15 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from sqlalchemy import create_engine, text
 
+from e2e.postgres import Database
 from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
 from tests.billing.worlds import at as stamped
 from tests.exporter.pgserver import database, serving
 from tests.exporter.records import intent, settlement
+from tests.exporter.test_reading import charged, world_of
 from zerotide.api.scalars import SECOND
-from zerotide.api.usage import Intent, Outcome, Settlement
+from zerotide.api.usage import Intent, Outcome, Settlement, Unrecorded
 from zerotide.billing.compose import cost_report
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.fold import Phase, Segment
@@ -28,7 +30,9 @@ from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import ColdStart, Split, Wake, folded
 from zerotide.billing.quotas import Hold, Holder
 from zerotide.billing.rating import Period
-from zerotide.billing.rollups import DAY, Usage, UsageKey, counted
+from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, counted
+from zerotide.billing.sealing import bucket_of
+from zerotide.billing.usage import unbilled_in
 from zerotide.exporter import settle as settling
 from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.errors import StoreDamaged, StoreTooNew, StoreUnavailable
@@ -120,9 +124,68 @@ def test_everything_is_read_back_once(opened: Open) -> None:
     assert (store.facts(), store.refused()) == (set(facts), 1)
     assert store.unsettled() == [OpenPod("c", uid("u1"), "demo", "smollm2", 0)]
     assert set(store.living("c")) == {uid("u1")}
+    assert store.owners("", "") == store.owners("demo", "smollm2") == {("demo", "smollm2"): "demo/team"}
+    assert store.owners("demo", "other") == store.owners("other", "") == {}
     assert store.living("other") == {}
     (again,) = store.pod_records(store.unsettled(), T0)
     assert (again.facts, again.attempts, again.wakes) == (records.facts, records.attempts, ())
+
+
+def test_what_was_not_recorded_is_told_once_where_it_ended(opened: Open) -> None:
+    store, who = opened(), "demo/a"
+    store.add_endpoint(ENDPOINT)
+    told = [
+        Unrecorded(id=each, namespace="demo", endpoint=name, consumer=who, requests=3, from_us=T0, to_us=T0 + end)
+        for each, name, end in (("a", "smollm2", 5), ("b", "smollm2", 10), ("c", "other", 5))
+    ]
+    assert [store.add_usage([*told, *pair(1)], [], T0) for _ in range(2)] == [5, 0]
+
+    def found(start_us: int, end_us: int) -> dict[tuple[str, str, str], int]:
+        period = Period(start_us, end_us)
+        (records,) = store.records("", "smollm2", period)
+        assert list(records.unbilled) == store.unbilled("demo", "smollm2", period)
+        return unbilled_in(records.unbilled, period)
+
+    key = ("demo", "smollm2", who)
+    assert found(T0, T0 + 11) == {key: 6}
+    assert found(T0, T0 + 10) == found(T0 + 10, T0 + 11) == {key: 3}
+    assert sum(each.requests for each in store.unbilled("", "", EVER)) == 9
+    assert found(T0 + 11, T0 + 20) == {}
+
+
+@pytest.mark.parametrize("rule", [each.value for each in ColdStart])
+def test_what_is_read_for_charges_gives_the_charges_of_everything(opened: Open, rule: str) -> None:
+    """Of replicas that have long been ready, that begin in the quarter, that were restarted, and of none at all."""
+    store = opened()
+    pods = [(0, 3, [], False), (31, None, [], False), (5, 2, [30], True)]
+    served = [(place, minute, 4, "w1" if minute < 9 else "w2") for minute in range(0, 70, 3) for place in range(4)]
+    world_of(store, pods, [*served, (0, 20, None, ""), (0, 40, None, ""), (1, 1, 60, "")], rule, 1)
+    read, there = 0, 0
+    for number in range(5):
+        start = bucket_of(T0) + number * QUARTER
+        period = Period(start, start + QUARTER)
+        whole, some = store.records("", "", period), store.billable("", "", period)
+        assert charged(some, period) == charged(whole, period)
+        assert charged(store.billable("demo", "smollm2", period), period) == charged(whole, period)
+        assert store.billable("other", "", period) == []
+        read += sum(len(each.attempts) for each in some)
+        there += sum(len(each.attempts) for each in whole)
+    assert read < there
+
+
+def test_a_database_that_died_is_used_again_once_it_is_back() -> None:
+    """By what goes to the driver past SQLAlchemy, too: a record that was not acknowledged is there once."""
+    with Database() as server:
+        store = PostgresStore(server.address)
+        assert store.add_usage(pair(1), [], T0) == 2
+        server.kill()
+        for number in (2, 1):
+            with pytest.raises(StoreUnavailable, match="check that the database is up"):
+                store.add_usage(pair(number), [], T0)
+        server.start()
+        assert store.add_usage([*pair(1), *pair(2)], [], T0) == 2
+        assert [each.request_id for each in store.attempts()] == ["1", "2"]
+        store.close()
 
 
 def test_texts_are_read_back_to_the_letter(opened: Open) -> None:

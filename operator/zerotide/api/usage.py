@@ -2,7 +2,7 @@
 
 An `Intent` is written before the first byte goes to a replica, a `Settlement` when the attempt has ended. Both carry
 the key (request id, attempt), and with their kind it is unique: a record that arrives twice counts once. The request
-id is the activator's own, never one that a client chose.
+id is the activator's own, never one that a client chose. `Unrecorded` says how many attempts have neither.
 """
 
 from __future__ import annotations
@@ -114,11 +114,25 @@ class Settlement(Line):
         return RecordKey(self.request_id, self.attempt, self.kind)
 
 
-Record = Annotated[Intent | Settlement, Field(discriminator="kind")]
-_RECORD: TypeAdapter[Intent | Settlement] = TypeAdapter(Record)
+class Unrecorded(Line):
+    """Attempts that were served in [from_us, to_us] while nothing could be recorded: a bill that lacks them says so."""
+
+    kind: Literal["unrecorded"] = "unrecorded"
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    """The identity of the record."""
+    namespace: str
+    endpoint: str
+    consumer: str
+    requests: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+    from_us: Us
+    to_us: Us
 
 
-def decode(line: bytes | str) -> Intent | Settlement:
+AnyRecord = Intent | Settlement | Unrecorded
+_RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
+
+
+def decode(line: bytes | str) -> AnyRecord:
     """Read one line of a usage log.
 
     Raises InvalidRecord, which names the fields that do not fit.

@@ -33,7 +33,7 @@ from zerotide.billing.reports import (
     TokenCost,
 )
 from zerotide.billing.split import apportion
-from zerotide.billing.usage import Attempt
+from zerotide.billing.usage import Attempt, unbilled_in
 from zerotide.billing.wakes import summarize, wake_costs
 
 Amounts = Mapping[LineKey, Decimal]
@@ -91,7 +91,7 @@ def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> Endpoint
     amounts = round_lines({key: line.amount for key, line in lines.items()})
     total = sum(amounts.values(), Decimal(0))
     latest = ledger.lifetimes[-1] if ledger.lifetimes else None
-    tokens = _tokens(done, amounts)
+    tokens = _tokens(done, amounts, sum(unbilled_in(records.unbilled, period).values()))
     return EndpointCost(
         namespace=records.namespace,
         endpoint=records.endpoint,
@@ -148,13 +148,14 @@ def _phases(ledger: Ledger, lines: Mapping[LineKey, Line], amounts: Amounts, per
     return tuple(found)
 
 
-def _tokens(done: Sequence[Attempt], amounts: Amounts) -> TokenCost:
+def _tokens(done: Sequence[Attempt], amounts: Amounts, unrecorded: int) -> TokenCost:
     return TokenCost(
         requests=len(done),
         input=sum(attempt.input_tokens for attempt in done),
         cached_input=sum(attempt.cached_tokens for attempt in done),
         output=sum(attempt.output_tokens for attempt in done),
         estimated_output=sum(attempt.output_tokens for attempt in done if attempt.estimated),
+        unrecorded=unrecorded,
         amount=_text(sum((amount for key, amount in amounts.items() if not key.phase), Decimal(0))),
     )
 
@@ -184,6 +185,11 @@ def _consumers(bill: Bill, done: Iterable[Attempt], amounts: Amounts) -> tuple[C
 
 def _notes(ledger: Ledger, lines: Mapping[LineKey, Line], index: PriceIndex, tokens: TokenCost) -> tuple[str, ...]:
     notes = []
+    if tokens.unrecorded:
+        notes.append(
+            f"{tokens.unrecorded} requests or more were served and are not billed, since usage could not be recorded:"
+            " their replicas' time is the owner's"
+        )
     if tokens.estimated_output:
         notes.append(
             f"{tokens.estimated_output} of the tokens out are estimated, one for each event of streams that were cut"

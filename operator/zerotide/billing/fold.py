@@ -172,11 +172,12 @@ class _Seen:
 
     def runs(self, active: Sequence[Span]) -> list[Run]:
         """Return the runs of the model's container; `active` are the spans with requests in flight."""
-        started, exited = (
-            sorted((t_us, run_number(key)) for t_us, key in self.by_kind.get(kind, ()))
-            for kind in (Kind.STARTED, Kind.EXITED)
-        )
+        started, exited = self._numbered(Kind.STARTED), self._numbered(Kind.EXITED)
         return runs_of(started, exited, self.times(Kind.READY), [span.start_us for span in active])
+
+    def _numbered(self, kind: Kind) -> list[tuple[int, int]]:
+        found = self.by_kind.get(kind)
+        return sorted([(t_us, run_number(key)) for t_us, key in found]) if found else []
 
     def allocation(self) -> Allocation:
         found = self.by_kind.get(Kind.ALLOCATION)

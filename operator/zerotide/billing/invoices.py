@@ -7,11 +7,13 @@ corrections of what earlier invoices said are lines of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from zerotide.api.pricebook import TIME_METERS, TermType
@@ -30,15 +32,22 @@ from zerotide.billing.statements import (
     InvoiceReport,
     OtherCurrency,
     TermLine,
+    UnrecordedLine,
 )
 from zerotide.billing.terms import Applied, Month, applied
+from zerotide.billing.usage import Unbilled, unbilled_in
 
 
 class SealedPart(NamedTuple):
-    """What a ledger has sealed: up to when, and the charges that bear on the period that is asked about."""
+    """What a ledger has sealed: up to when, and the charges that bear on the period that is asked about, in order.
+
+    `owners` are those of endpoints that nothing is folded of, `unbilled` what of the period nobody could record.
+    """
 
     until_us: int = 0
     posted: tuple[Posted, ...] = ()
+    owners: Mapping[tuple[str, str], str] = MappingProxyType({})
+    unbilled: tuple[Unbilled, ...] = ()
 
 
 NOTHING = SealedPart()
@@ -66,7 +75,7 @@ def statements(
         if sealed.start_us <= bucket_us < sealed.end_us and key.currency == index.book.currency:
             kind = own if key.of_us >= sealed.start_us else earlier
             kind.setdefault((key.namespace, key.endpoint), []).append({key: line})
-    owners: dict[tuple[str, str], str] = {}
+    owners = dict(part.owners)
     for ledger in ledgers:
         where = (ledger.records.namespace, ledger.records.endpoint)
         owners[where] = ledger.records.owner
@@ -112,6 +121,7 @@ def invoice_report(
         corrections=corrections,
         terms=terms,
         elsewhere=tuple(in_other_currencies(index, period, part, as_of_us)),
+        unrecorded=tuple(_unrecorded(part.unbilled, until)),
         total=f"{sum(map(Decimal, amounts), Decimal(0)):f}",
     )
 
@@ -127,6 +137,18 @@ def in_other_currencies(index: PriceIndex, period: Period, part: SealedPart, as_
     for (consumer, currency), amount in sorted(found.items()):
         if amount:
             yield OtherCurrency(consumer=consumer, currency=currency, amount=f"{round_money(amount):f}")
+
+
+def _unrecorded(unbilled: Iterable[Unbilled], period: Period) -> Iterator[UnrecordedLine]:
+    for (namespace, endpoint, consumer), requests in sorted(unbilled_in(unbilled, period).items()):
+        yield UnrecordedLine(namespace=namespace, endpoint=endpoint, consumer=consumer, requests=requests)
+
+
+def to_fold(part: SealedPart, period: Period) -> Period:
+    """Return the part of a period of which ledgers are needed: what is not sealed, or all where it begins amid one."""
+    if period.start_us % QUARTER:
+        return period
+    return Period(min(max(period.start_us, part.until_us), period.end_us), period.end_us)
 
 
 def needed(index: PriceIndex, period: Period, where: tzinfo = UTC) -> Period:
@@ -149,7 +171,7 @@ def term_lines(
     while low < period.end_us:
         months.append(Period(low, min(month_of(low, where).end_us, period.end_us)))
         low = months[-1].end_us
-    told = [_consumers(ledgers, index, month, part, as_of_us) for month in months]
+    told = [_consumers(*_within(month, ledgers, part), index, month, as_of_us) for month in months]
     everybody = {consumer for each in told for consumer in each}
     everybody |= {consumer for term in index.book.terms for consumer in term.consumers}
     return tuple(
@@ -170,8 +192,27 @@ def term_lines(
     )
 
 
+def _within(month: Period, ledgers: Sequence[Ledger], part: SealedPart) -> tuple[Sequence[Ledger], SealedPart]:
+    """Return what bears on one of many months: terms may have held for long, and each month of them is worked out."""
+    low, high = (bisect_left(part.posted, edge, key=_bucket) for edge in month)
+    # Whole sealed months are charges alone, and before a ledger begins there is nothing to fold.
+    known = [ledger for ledger in ledgers if month.end_us > max(part.until_us, _born(ledger))]
+    return known, part._replace(posted=part.posted[low:high])
+
+
+def _bucket(posted: Posted) -> int:
+    return posted.bucket_us
+
+
+def _born(ledger: Ledger) -> int:
+    lives = (life.created_us for life in ledger.lifetimes)
+    return min(
+        chain(lives, (attempt.forwarded_us for attempt in ledger.records.attempts)), default=ledger.records.since_us
+    )
+
+
 def _consumers(
-    ledgers: Sequence[Ledger], index: PriceIndex, month: Period, part: SealedPart, as_of_us: int
+    ledgers: Sequence[Ledger], part: SealedPart, index: PriceIndex, month: Period, as_of_us: int
 ) -> dict[str, Month]:
     """Return each consumer's month."""
     mine: dict[str, dict[ChargeKey, Line]] = {}

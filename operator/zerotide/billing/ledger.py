@@ -11,7 +11,7 @@ from zerotide.billing.facts import Fact
 from zerotide.billing.fold import Flag, Lifetime, fold
 from zerotide.billing.keepwarm import Floor, label_idle
 from zerotide.billing.split import Flight
-from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 
 
 class ColdStart(StrEnum):
@@ -61,6 +61,7 @@ class Records:
     open_limit_us: int = OPEN_LIMIT_US
     cold_start: ColdStart = ColdStart.OWNER
     split: Split = Split.EQUAL
+    unbilled: tuple[Unbilled, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class PhaseCost(Report):
 class TokenCost(Report):
     """Requests that were finished in the period, and their tokens; `cached_input` is part of `input`.
 
-    `estimated_output` is the part of `output` that was counted event by event, since its streams were cut.
+    `estimated_output` is the part of `output` that was counted event by event, since its streams were cut;
+    `unrecorded` requests were served beside them, and are not billed, since activators could record nothing.
     """
 
     requests: int
@@ -53,6 +54,7 @@ class TokenCost(Report):
     cached_input: int
     output: int
     estimated_output: int = 0
+    unrecorded: int = 0
     amount: Amount
 
 

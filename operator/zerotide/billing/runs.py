@@ -20,6 +20,8 @@ class Run(NamedTuple):
     exit_us: int | None
 
 
+UNSEEN = -1
+"""The number of a run that nobody saw start."""
 Numbered = tuple[int, int]
 """An instant, and the number of the run that it is of."""
 
@@ -46,15 +48,17 @@ def runs_of(
             # A pod that turned ready after an exit had a run that nobody saw start. A request proves no such thing:
             # its clock is finer, so that one which the exit cut seems to have begun after it.
             again = next((t for t in ready if t > exit_us and _before(t, until)), None)
-            found += [] if again is None else [Run(number, again, again, None)]
+            found += [] if again is None else [Run(UNSEEN, again, again, None)]
     return found
 
 
 def missed(runs: Sequence[Run]) -> bool:
     """Tell whether there were runs, or ends of them, that nobody saw, so that phases between are not proved."""
     numbers = {run.number for run in runs}
-    return len(numbers) <= max(numbers, default=-1) or any(
-        one.exit_us is None and one.start_us < other.start_us for one, other in pairwise(runs)
+    return (
+        UNSEEN in numbers
+        or len(numbers) <= max(numbers, default=-1)
+        or any(one.exit_us is None and one.start_us < other.start_us for one, other in pairwise(runs))
     )
 
 

@@ -74,6 +74,15 @@ class OtherCurrency(Report):
     amount: Amount
 
 
+class UnrecordedLine(Report):
+    """How many of a consumer's requests, or more, an endpoint served that could not be recorded and are not billed."""
+
+    namespace: str
+    endpoint: str
+    consumer: str
+    requests: int
+
+
 class InvoiceReport(Report):
     """What is to be paid for a period: its lines, corrections of earlier months, and terms; the total is their sum.
 
@@ -90,6 +99,7 @@ class InvoiceReport(Report):
     corrections: tuple[CorrectionLine, ...]
     terms: tuple[TermLine, ...] = ()
     elsewhere: tuple[OtherCurrency, ...] = ()
+    unrecorded: tuple[UnrecordedLine, ...] = ()
     total: Amount
 
 

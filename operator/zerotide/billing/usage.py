@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from zerotide.api.scalars import MINUTE
@@ -10,6 +11,25 @@ from zerotide.billing.spans import Span
 
 OPEN_LIMIT_US = 15 * MINUTE
 """For how long an attempt without a settlement is taken to be in flight: the default of `request.timeout`."""
+
+
+class Unbilled(NamedTuple):
+    """Attempts that were served until `to_us` and that nobody could record."""
+
+    namespace: str
+    endpoint: str
+    consumer: str
+    requests: int
+    to_us: int
+
+
+def unbilled_in(unbilled: Iterable[Unbilled], period: tuple[int, int]) -> dict[tuple[str, str, str], int]:
+    """Return how many attempts within [start, end) nobody could record, by namespace, endpoint and consumer."""
+    found: dict[tuple[str, str, str], int] = {}
+    for each in unbilled:
+        if period[0] <= each.to_us < period[1]:
+            found[each[:3]] = found.get(each[:3], 0) + each.requests
+    return found
 
 
 class Attempt(NamedTuple):

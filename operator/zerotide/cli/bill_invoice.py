@@ -14,7 +14,7 @@ from zerotide.cli.bill_csv import invoice_rows
 from zerotide.cli.bill_period import add_period, query_of
 from zerotide.cli.bill_text import monies
 from zerotide.cli.commands import Subparsers, declare
-from zerotide.cli.output import format_number, format_table
+from zerotide.cli.output import count, format_number, format_table
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
 
@@ -58,7 +58,7 @@ async def invoice(session: Session, args: argparse.Namespace) -> None:
 
 def _all(report: InvoiceReport) -> set[str]:
     named = {line.consumer for line in report.terms} | {each.consumer for each in report.elsewhere}
-    return {line.consumer for line in _lines(report)} | named
+    return {line.consumer for line in _lines(report)} | named | {each.consumer for each in report.unrecorded}
 
 
 def _lines(report: InvoiceReport) -> tuple[BilledLine, ...]:
@@ -93,6 +93,7 @@ def invoice_of(report: InvoiceReport, consumer: str) -> dict[str, object]:
         "corrections": [line.dump() for line in report.corrections if line.consumer == consumer],
         "terms": [line.dump() for line in terms],
         "otherCurrencies": [each.dump() for each in report.elsewhere if each.consumer == consumer],
+        "unrecorded": [each.dump() for each in report.unrecorded if each.consumer == consumer],
         "sum": f"{total:f}",
         "rounding": f"{due - total:f}",
         "payable": f"{due:f}",
@@ -144,6 +145,12 @@ def invoice_lines(report: InvoiceReport, consumer: str, where: tzinfo = UTC) -> 
         *(
             f"Not on it: {each.currency} {each.amount}, charged by a price book in that currency."
             for each in report.elsewhere
+            if each.consumer == consumer
+        ),
+        *(
+            f"Not on it: {count(each.requests, 'request')} or more to {each.namespace}/{each.endpoint}, "
+            "which could not be recorded."
+            for each in report.unrecorded
             if each.consumer == consumer
         ),
         *_unsealed(report),

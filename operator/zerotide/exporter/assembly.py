@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zerotide.billing.facts import Fact
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import ColdStart, Records, Split, Wake
-from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 from zerotide.exporter.store import OpenPod
 
 Key = tuple[str, str]
@@ -34,6 +34,7 @@ class Found(NamedTuple):
     endpoints: Mapping[Key, Sequence[EndpointRow]]
     floors: Mapping[str, Sequence[Floor]]
     wakes: Mapping[Key, Sequence[Wake]]
+    unbilled: Sequence[Unbilled] = ()
 
 
 def assembled(found: Found, known: Iterable[Key], since_us: int) -> list[Records]:
@@ -67,4 +68,5 @@ def _one(found: Found, key: Key, pods: Sequence[OpenPod], requests: Sequence[Att
         open_limit_us=newest.request_timeout_us if newest else OPEN_LIMIT_US,
         cold_start=ColdStart(newest.cold_start) if newest else ColdStart.OWNER,
         split=Split(newest.split) if newest else Split.EQUAL,
+        unbilled=tuple(each for each in found.unbilled if (each.namespace, each.endpoint) == key),
     )

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from zerotide.api.usage import Intent, Settlement
+from zerotide.api.usage import AnyRecord
 from zerotide.exporter.errors import StoreError, StoreUnavailable
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
@@ -20,7 +20,7 @@ from zerotide.kube.clock import Clock
 MOST = 5000
 """Records of one transaction: others that want to write wait for it."""
 
-Records = Sequence[Intent | Settlement]
+Records = Sequence[AnyRecord]
 
 
 class _Waiting(NamedTuple):

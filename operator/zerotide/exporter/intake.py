@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zerotide.api.failures import InvalidRecord
-from zerotide.api.usage import Intent, Settlement, decode
+from zerotide.api.usage import AnyRecord, decode
 from zerotide.exporter.store import Refused
 
 MAX_BODY = 8 * 2**20
@@ -15,7 +15,7 @@ MAX_BODY = 8 * 2**20
 class Delivery(NamedTuple):
     """What a body holds; `lines` are the numbers of the refused lines, from 1."""
 
-    records: list[Intent | Settlement]
+    records: list[AnyRecord]
     refused: list[Refused]
     lines: list[int]
 

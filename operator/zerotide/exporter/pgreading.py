@@ -14,8 +14,9 @@ from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, cover
-from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
+from zerotide.exporter.narrowing import assembled_with, of_endpoint, shared, steady
 from zerotide.exporter.reading import ARCHIVED
 from zerotide.exporter.store import DayKey, OpenPod
 
@@ -54,7 +55,59 @@ def records(db: Connection, namespace: str, endpoint: str, period: Period) -> li
     mine = {**bounds, "uids": [pod.pod_uid for pod in pods]}
     found = attempts(db, f"pod_uid = ANY(:uids) AND {_NAMES}", mine)
     found += attempts(db, f"ended_us >= :low AND ended_us < :high AND NOT pod_uid = ANY(:uids) AND {_NAMES}", mine)
-    return assembled(_found(db, pods, found, known, whole=True), known, period.start_us)
+    made = _found(db, pods, found, known, whole=True)
+    made = made._replace(unbilled=unbilled(db, namespace, endpoint, period))
+    return assembled(made, known, period.start_us)
+
+
+def billable(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
+    """Return what is known of endpoints (empty: any) that bears on the charges of a period."""
+    bounds = _bounds(namespace, endpoint, period)
+    pods = _lived(db, bounds)
+    found = _found(db, pods, (), set(), whole=False)
+    sharing = shared(found.endpoints)
+    early = steady(pods, found.facts, sharing, period)
+    values = {
+        **bounds,
+        "uids": [pod.pod_uid for pod in pods],
+        "rest": [pod.pod_uid for pod in pods if pod.pod_uid not in early],
+        "few": list(early),
+        "untils": list(early.values()),
+        "oldest": _oldest(db, period.start_us),
+    }
+    requests = attempts(db, "pod_uid = ANY(:rest)", values)
+    requests += attempts(db, "ended_us >= :low AND forwarded_us < :high AND pod_uid = ANY(:few)", values)
+    still = "pod_uid = ANY(:few) AND forwarded_us >= :oldest AND forwarded_us < :high AND ended_us IS NULL"
+    requests += attempts(db, still, values)
+    before = (
+        "EXISTS (SELECT 1 FROM unnest(CAST(:few AS text[]), CAST(:untils AS bigint[])) AS early (uid, until_us)"
+        " WHERE uid = pod_uid AND forwarded_us < until_us) AND coalesce(ended_us < :low, forwarded_us < :oldest)"
+    )
+    requests += attempts(db, before, values)
+    requests += attempts(db, "ended_us >= :low AND ended_us < :high AND NOT pod_uid = ANY(:uids)", values)
+    mine = of_endpoint(requests, namespace, endpoint)
+    others = {(each.namespace, each.endpoint) for each in mine} - found.endpoints.keys()
+    found = found._replace(attempts=mine, wakes=_wakes(db, _pairs(sharing)))
+    return assembled_with(found, _endpoints(db, _pairs(others)), period)
+
+
+def unbilled(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
+    """Return what endpoints (empty: any) served within a period that nobody could record."""
+    query = (
+        "SELECT namespace, endpoint, consumer, requests, to_us FROM unrecorded"
+        f" WHERE to_us >= :low AND to_us < :high AND {_NAMES} ORDER BY id"
+    )
+    return [Unbilled(*row) for row in db.execute(text(query), _bounds(namespace, endpoint, period))]
+
+
+def owners(db: Connection, namespace: str, endpoint: str) -> dict[Key, str]:
+    """Return who owns endpoints (empty: any) that are known: of several of a name the newest one's."""
+    query = (
+        "SELECT namespace, name, owner FROM endpoint WHERE (:namespace = '' OR namespace = :namespace)"
+        " AND (:endpoint = '' OR name = :endpoint) ORDER BY created_us, uid"
+    )
+    rows = db.execute(text(query), {"namespace": namespace, "endpoint": endpoint})
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 def starts(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
@@ -92,15 +145,19 @@ def _lived(db: Connection, bounds: Mapping[str, Any]) -> list[OpenPod]:
 
 def pod_records(db: Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
     """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
-    limit = db.execute(text("SELECT max(request_timeout_us) FROM endpoint")).scalar() or 0
     bounds = {
         "uids": [pod.pod_uid for pod in pods],
         "since": since_us,
-        # Older ones without an end count as over.
-        "oldest": since_us - max(limit, OPEN_LIMIT_US),
+        "oldest": _oldest(db, since_us),
     }
     still = "pod_uid = ANY(:uids) AND (ended_us >= :since OR (ended_us IS NULL AND forwarded_us >= :oldest))"
     return assembled(_found(db, pods, attempts(db, still, bounds), set(), whole=False), (), since_us)
+
+
+def _oldest(db: Connection, since_us: int) -> int:
+    """Return when the oldest requests without an end were begun that may be in flight; older ones count as over."""
+    limit = db.execute(text("SELECT max(request_timeout_us) FROM endpoint")).scalar() or 0
+    return since_us - max(limit, OPEN_LIMIT_US)
 
 
 def attempts(db: Connection, condition: str, values: Mapping[str, Any]) -> list[Attempt]:
@@ -182,29 +239,44 @@ def _found(
     db: Connection, pods: Sequence[OpenPod], requests: Sequence[Attempt], known: set[Key], *, whole: bool
 ) -> Found:
     keys = known | {(pod.namespace, pod.endpoint) for pod in pods}
-    names = {"namespaces": [key[0] for key in keys], "names": [key[1] for key in keys]}
-    pairs = "SELECT * FROM unnest(CAST(:namespaces AS text[]), CAST(:names AS text[]))"
-    endpoints: dict[Key, list[EndpointRow]] = {}
-    for row in db.execute(
-        text(
-            "SELECT namespace, name, uid, created_us, owner, request_timeout_us, cold_start, split FROM endpoint"
-            f" WHERE (namespace, name) IN ({pairs})"
-        ),
-        names,
-    ):
-        endpoints.setdefault((row[0], row[1]), []).append(EndpointRow(*row[2:]))
+    names = _pairs(keys)
+    endpoints = _endpoints(db, names)
     floors: dict[str, list[Floor]] = {}
     uids = {"uids": [row.uid for rows in endpoints.values() for row in rows]}
     for row in db.execute(
         text("SELECT endpoint_uid, from_us, replicas, clock FROM floor WHERE endpoint_uid = ANY(:uids)"), uids
     ):
         floors.setdefault(row[0], []).append(Floor(*row[1:]))
-    wakes: dict[Key, list[Wake]] = {}
+    return Found(pods, requests, facts_of(db, pods), endpoints, floors, _wakes(db, names) if whole else {})
+
+
+_PAIRS = "SELECT * FROM unnest(CAST(:namespaces AS text[]), CAST(:names AS text[]))"
+
+
+def _pairs(keys: Iterable[Key]) -> dict[str, list[str]]:
+    """Return endpoints as the values of `_PAIRS`."""
+    listed = list(keys)
+    return {"namespaces": [key[0] for key in listed], "names": [key[1] for key in listed]}
+
+
+def _endpoints(db: Connection, names: Mapping[str, Any]) -> dict[Key, list[EndpointRow]]:
+    found: dict[Key, list[EndpointRow]] = {}
+    query = (
+        "SELECT namespace, name, uid, created_us, owner, request_timeout_us, cold_start, split FROM endpoint"
+        f" WHERE (namespace, name) IN ({_PAIRS})"
+    )
+    for row in db.execute(text(query), names):
+        found.setdefault((row[0], row[1]), []).append(EndpointRow(*row[2:]))
+    return found
+
+
+def _wakes(db: Connection, names: Mapping[str, Any]) -> dict[Key, list[Wake]]:
+    found: dict[Key, list[Wake]] = {}
     query = (
         "SELECT endpoint_uid, wake_id, namespace, endpoint, time_us, cause, total_us, stages FROM wake"
-        f" WHERE (namespace, endpoint) IN ({pairs}) ORDER BY time_us"
+        f" WHERE (namespace, endpoint) IN ({_PAIRS}) ORDER BY time_us"
     )
-    for row in db.execute(text(query), names) if whole else ():
+    for row in db.execute(text(query), names):
         stages = tuple((name, us) for name, us in json.loads(row[7]))
-        wakes.setdefault((row[2], row[3]), []).append(Wake._make((*row[:7], stages)))
-    return Found(pods, requests, facts_of(db, pods), endpoints, floors, wakes)
+        found.setdefault((row[2], row[3]), []).append(Wake._make((*row[:7], stages)))
+    return found

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, TextClause, text
+import psycopg
+from sqlalchemy import Connection, text
 
 from zerotide.api.scalars import HOUR
-from zerotide.api.usage import Intent, Settlement
+from zerotide.api.usage import AnyRecord, Intent, Settlement, Unrecorded
 from zerotide.billing.rollups import SPANS, Usage, UsageKey, contributions
 from zerotide.billing.usage import Attempt
 from zerotide.exporter.consumers import OTHER, PLACES
-from zerotide.exporter.store import DayKey, Series, Settled
+from zerotide.exporter.pgschema import LOCK
+from zerotide.exporter.store import DayKey, Series, Settled, unrecorded_row
 
 _INTENT = ("namespace", "endpoint", "consumer", "pod_uid", "cold", "wake_id", "forwarded_us")
 _SETTLEMENT = ("ended_us", "outcome", "input_tokens", "cached_tokens", "output_tokens", "estimated")
@@ -75,9 +77,34 @@ def move(db: Connection, pods: Sequence[Settled]) -> bool:
     return db.execute(query, values).rowcount == len(pods)
 
 
-def add_intents(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> Added:
-    """Record the intents among these, in one statement."""
-    rows = [
+def add_records(db: Connection, records: Sequence[AnyRecord], received_us: int) -> Added:
+    """Take the lock that keeps sums right, and record intents and settlements, each kind in one statement.
+
+    All of it is one message to the server and one answer: each of its own would cost as long again as the disk does.
+    Raises psycopg.Error.
+    """
+    pairs = ((_ADD_INTENTS, _intents(records, received_us)), (_ADD_SETTLEMENTS, _settlements(records, received_us)))
+    driver = driver_of(db)
+    with driver.pipeline():
+        driver.execute(_LOCK)
+        sent = [driver.execute(statement, _columns(rows)) for statement, rows in pairs if rows]
+    found = [Attempt(*row) for cursor in sent for row in cursor.fetchall()]
+    return Added(len(found), [each for each in found if each.namespace and each.ended_us is not None])
+
+
+def driver_of(db: Connection) -> psycopg.Connection[tuple[Any, ...]]:
+    """Return the driver's own connection, in the transaction that has begun."""
+    driver = db.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    return [array(column) for column in zip(*rows, strict=True)]
+
+
+def _intents(records: Iterable[AnyRecord], received_us: int) -> list[tuple[Any, ...]]:
+    return [
         (
             record.request_id,
             record.attempt,
@@ -94,12 +121,10 @@ def add_intents(db: Connection, records: Iterable[Intent | Settlement], received
         for record in records
         if isinstance(record, Intent)
     ]
-    return _add(db, _ADD_INTENTS, rows)
 
 
-def add_settlements(db: Connection, records: Iterable[Intent | Settlement], received_us: int) -> Added:
-    """Record the settlements among these, in one statement."""
-    rows = []
+def _settlements(records: Iterable[AnyRecord], received_us: int) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
     for record in records:
         if isinstance(record, Settlement):
             tokens = record.tokens
@@ -108,33 +133,36 @@ def add_settlements(db: Connection, records: Iterable[Intent | Settlement], rece
             text_ = record.model_dump_json(by_alias=True)
             key, end = (record.request_id, record.attempt), (record.ended_us, record.outcome.value)
             rows.append((*key, *end, *counts, text_, received_us, estimated))
-    return _add(db, _ADD_SETTLEMENTS, rows)
+    return rows
 
 
-def _adding(table: str, other: str, types: str) -> TextClause:
+def add_unrecorded(db: Connection, records: Iterable[AnyRecord], received_us: int) -> int:
+    """Record what was served and not recorded, and return how many of these records were new."""
+    rows = [(*unrecorded_row(each), received_us) for each in records if isinstance(each, Unrecorded)]
+    return sum(
+        db.execute(_ADD_UNRECORDED, {f"c{place}": value for place, value in enumerate(row)}).rowcount for row in rows
+    )
+
+
+def _adding(table: str, other: str, types: str) -> str:
     """Return the statement that adds records and gives those that were new, as attempts with their other record.
 
     The other record is one that an earlier statement has added: what one statement adds, it does not see itself.
     """
-    arrays = ", ".join(f"CAST(:c{number} AS {type_}[])" for number, type_ in enumerate(types.split()))
+    arrays = ", ".join(f"CAST(%s AS {type_}[])" for type_ in types.split())
     columns = ", ".join((*_INTENT, *_SETTLEMENT))
-    return text(
+    return (
         f"WITH fresh AS (INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING *)"
         f" SELECT request_id, attempt, {columns} FROM fresh LEFT JOIN {other} USING (request_id, attempt)"
     )
 
 
-# Made once: what SQLAlchemy does to a text costs more than its execution does.
+_LOCK = f"SELECT pg_advisory_xact_lock({LOCK})"
 _ADD_INTENTS = _adding("intent", "settlement", "text integer text text text text integer text bigint text bigint")
 _ADD_SETTLEMENTS = _adding("settlement", "intent", "text integer bigint text bigint bigint bigint text bigint integer")
-
-
-def _add(db: Connection, statement: TextClause, rows: Sequence[tuple[Any, ...]]) -> Added:
-    if not rows:
-        return Added(0, [])
-    values = {f"c{number}": array(column) for number, column in enumerate(zip(*rows, strict=True))}
-    found = [Attempt(*row) for row in db.execute(statement, values)]
-    return Added(len(found), [each for each in found if each.namespace and each.ended_us is not None])
+_ADD_UNRECORDED = text(
+    f"INSERT INTO unrecorded VALUES ({', '.join(f':c{place}' for place in range(8))}) ON CONFLICT DO NOTHING"
+)
 
 
 def add_sums(db: Connection, attempts: Iterable[Attempt]) -> None:

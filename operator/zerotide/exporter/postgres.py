@@ -15,15 +15,16 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from zerotide.api.usage import Intent, Settlement
+from zerotide.api.usage import AnyRecord
 from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
-from zerotide.billing.usage import Attempt
+from zerotide.billing.usage import Attempt, Unbilled
 from zerotide.exporter import pgreading
 from zerotide.exporter.consumers import OTHER
 from zerotide.exporter.counters import TOKENS, of_tokens
@@ -34,12 +35,13 @@ from zerotide.exporter.pgschema import LOCK, migrate
 from zerotide.exporter.pgseals import PostgresSeals
 from zerotide.exporter.pgwriting import (
     add_costs,
-    add_intents,
+    add_records,
     add_segments,
-    add_settlements,
     add_sums,
     add_to_series,
+    add_unrecorded,
     array,
+    driver_of,
     label,
     move,
 )
@@ -102,15 +104,16 @@ class PostgresStore:
                 },
             )
 
-    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+    def add_usage(self, records: Sequence[AnyRecord], refused: Sequence[Refused], received_us: int) -> int:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
-        with self._transaction(locked=True) as db:
-            added = (add_intents(db, records, received_us), add_settlements(db, records, received_us))
-            self._count(db, [attempt for each in added for attempt in each.complete], received_us)
+        with self._transaction() as db:
+            added = add_records(db, records, received_us)
+            self._count(db, added.complete, received_us)
             for each in refused:
                 row = {"d": hashlib.sha256(each.line).hexdigest(), "l": each.line, "e": each.error, "r": received_us}
                 db.execute(text("INSERT INTO refused VALUES (:d, :l, :e, :r) ON CONFLICT DO NOTHING"), row)
-        return sum(each.number for each in added)
+            lost = add_unrecorded(db, records, received_us)
+        return added.number + lost
 
     def add_endpoint(self, endpoint: EndpointRecord) -> None:
         """Record an endpoint and the replicas that it keeps; of several stamps for a floor the earliest stays."""
@@ -165,6 +168,21 @@ class PostgresStore:
         """Return what is known of endpoints (empty: any) that bears on a period."""
         with self._snapshot() as db:
             return pgreading.records(db, namespace, endpoint, period)
+
+    def billable(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what of that is enough for the charges of a period."""
+        with self._snapshot() as db:
+            return pgreading.billable(db, namespace, endpoint, period)
+
+    def unbilled(self, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
+        """Return what endpoints (empty: any) served within a period that nobody could record."""
+        with self._snapshot() as db:
+            return pgreading.unbilled(db, namespace, endpoint, period)
+
+    def owners(self, namespace: str, endpoint: str) -> dict[tuple[str, str], str]:
+        """Return who owns endpoints (empty: any) that are known."""
+        with self._snapshot() as db:
+            return pgreading.owners(db, namespace, endpoint)
 
     def usage(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
         """Return what consumers used of endpoints (empty: any) within a period, from sums."""
@@ -263,7 +281,13 @@ class PostgresStore:
         with self._guarded(), self._engine.begin() as db:
             if locked:
                 db.execute(_LOCK)
-            yield db
+            try:
+                yield db
+            except psycopg.Error:
+                # Of what goes past it, SQLAlchemy does not see that the connection broke.
+                if driver_of(db).closed:
+                    db.invalidate()
+                raise
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
@@ -277,9 +301,10 @@ class PostgresStore:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, InterfaceError) as error:
-            raise StoreUnavailable(f"{self._where}: {error.orig}: check that the database is up") from error
-        except IntegrityError as error:
-            raise StoreDamaged(f"{self._where}: {error.orig}: two segments of a pod overlap, which none may") from error
-        except DBAPIError as error:
-            raise StoreDamaged(f"{self._where}: {error.orig}: is it a ledger of this version?") from error
+        except (DBAPIError, psycopg.Error) as error:
+            told = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(told, psycopg.OperationalError | psycopg.InterfaceError):
+                raise StoreUnavailable(f"{self._where}: {told}: check that the database is up") from error
+            if isinstance(told, psycopg.IntegrityError):
+                raise StoreDamaged(f"{self._where}: {told}: two segments of a pod overlap, which none may") from error
+            raise StoreDamaged(f"{self._where}: {told}: is it a ledger of this version?") from error

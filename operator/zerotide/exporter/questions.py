@@ -8,16 +8,18 @@ from typing import NamedTuple
 from zerotide.billing.audit import verification
 from zerotide.billing.bills import explanation
 from zerotide.billing.focus import focus_report
-from zerotide.billing.invoices import SealedPart, corrections_of, invoice_report, needed
+from zerotide.billing.invoices import SealedPart, corrections_of, invoice_report, needed, to_fold
 from zerotide.billing.ledger import Ledger, folded
 from zerotide.billing.periods import zone
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
 from zerotide.billing.rollups import rollup_check, usage_report
+from zerotide.billing.sealing import Seal
 from zerotide.exporter.archive.archive import Archive
 from zerotide.exporter.archive.checks import archive_report
 from zerotide.exporter.sealchecks import seal_checks
+from zerotide.exporter.sealer import for_charges
 from zerotide.exporter.store import Store
 from zerotide.exporter.timequestions import times, times_check
 
@@ -87,13 +89,13 @@ def answer_explain(store: Store, index: PriceIndex, question: Question) -> Repor
 def answer_invoice(store: Store, index: PriceIndex, question: Question, *, time_zone: str) -> Report:
     """Return what is to be paid; raise StoreError and UnknownZone."""
     where = zone(time_zone)
-    ledgers, part = _with_sealed(store, question._replace(period=needed(index, question.period, where)))
+    ledgers, part = _to_invoice(store, question._replace(period=needed(index, question.period, where)))
     return invoice_report(ledgers, index, question.period, part, question.now_us, where)
 
 
 def answer_focus(store: Store, index: PriceIndex, question: Question, *, version: str) -> Report:
     """Return what is to be paid, as FOCUS; raise StoreError and UnknownFocusVersion."""
-    ledgers, part = _with_sealed(store, question._replace(period=needed(index, question.period)))
+    ledgers, part = _to_invoice(store, question._replace(period=needed(index, question.period)))
     return focus_report(ledgers, index, question.period, question.now_us, version, part)
 
 
@@ -105,8 +107,24 @@ def _folded(store: Store, question: Question) -> list[Ledger]:
 def _with_sealed(store: Store, question: Question) -> tuple[list[Ledger], SealedPart]:
     """Read facts and seals of one moment: what is sealed in between would be missing, or there twice."""
     while True:
-        head = store.seals.head()
-        posted = store.seals.posted(question.namespace, question.endpoint, question.period)
+        head, part = _sealed(store, question)
         ledgers = _folded(store, question)
         if store.seals.head() == head:
-            return ledgers, SealedPart(head.end_us if head else 0, tuple(posted))
+            return ledgers, part
+
+
+def _to_invoice(store: Store, question: Question) -> tuple[list[Ledger], SealedPart]:
+    """Read the same, and no facts of what is sealed: its charges say it all."""
+    where = (question.namespace, question.endpoint)
+    while True:
+        head, part = _sealed(store, question)
+        part = part._replace(owners=store.owners(*where), unbilled=tuple(store.unbilled(*where, question.period)))
+        found = for_charges(store, *where, to_fold(part, question.period), question.now_us)
+        if store.seals.head() == head:
+            return [folded(records, question.now_us) for records in found], part
+
+
+def _sealed(store: Store, question: Question) -> tuple[Seal | None, SealedPart]:
+    head = store.seals.head()
+    posted = store.seals.posted(question.namespace, question.endpoint, question.period)
+    return head, SealedPart(head.end_us if head else 0, tuple(posted))

@@ -12,8 +12,9 @@ from zerotide.billing.facts import END_RANK, Fact
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
-from zerotide.billing.usage import OPEN_LIMIT_US, Attempt
+from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
+from zerotide.exporter.narrowing import assembled_with, of_endpoint, shared, steady
 from zerotide.exporter.store import OpenPod
 
 ARCHIVED = (
@@ -45,7 +46,52 @@ def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Perio
     elsewhere = f"ended_us >= ? AND ended_us < ? AND NOT {_ON}{theirs}"
     found += attempts(db, elsewhere, (*period, _uids(pods), *values))
     names_known = {(row[0], row[1]) for row in known}
-    return assembled(_found(db, pods, found, names_known, whole=True), names_known, period.start_us)
+    made = _found(db, pods, found, names_known, whole=True)
+    made = made._replace(unbilled=unbilled(db, namespace, endpoint, period))
+    return assembled(made, names_known, period.start_us)
+
+
+def billable(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
+    """Return what is known of endpoints (empty: any) that bears on the charges of a period."""
+    pods = _lived(db, namespace, endpoint, period)
+    found = _found(db, pods, (), set(), whole=False)
+    sharing = shared(found.endpoints)
+    early = steady(pods, found.facts, sharing, period)
+    few, rest = json.dumps(list(early)), _uids(pod for pod in pods if pod.pod_uid not in early)
+    oldest = _oldest(db, period.start_us)
+    requests = attempts(db, _ON, (rest,))
+    requests += attempts(db, f"ended_us >= ? AND forwarded_us < ? AND {_ON}", (*period, few))
+    still = f"{_ON} AND forwarded_us >= ? AND forwarded_us < ? AND ended_us IS NULL"
+    requests += attempts(db, still, (few, oldest, period.end_us))
+    before = "pod_uid = ? AND forwarded_us < ? AND coalesce(ended_us < ?, forwarded_us < ?)"
+    for uid, until_us in early.items():
+        requests += attempts(db, before, (uid, until_us, period.start_us, oldest))
+    requests += attempts(db, f"ended_us >= ? AND ended_us < ? AND NOT {_ON}", (*period, _uids(pods)))
+    mine = of_endpoint(requests, namespace, endpoint)
+    others = {(each.namespace, each.endpoint) for each in mine} - found.endpoints.keys()
+    endpoints = {key: _endpoints(db, key) for key in others}
+    found = found._replace(attempts=mine, wakes={key: _wakes(db, key) for key in sharing})
+    return assembled_with(found, endpoints, period)
+
+
+def unbilled(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
+    """Return what endpoints (empty: any) served within a period that nobody could record."""
+    query = (
+        "SELECT namespace, endpoint, consumer, requests, to_us FROM unrecorded WHERE to_us >= ? AND to_us < ?"
+        f"{_where('namespace', namespace)}{_where('endpoint', endpoint)} ORDER BY id"
+    )
+    rows = db.execute(query, (*period, *(value for value in (namespace, endpoint) if value)))
+    return list(map(Unbilled._make, rows))
+
+
+def owners(db: sqlite3.Connection, namespace: str, endpoint: str) -> dict[Key, str]:
+    """Return who owns endpoints (empty: any) that are known: of several of a name the newest one's."""
+    query = (
+        "SELECT namespace, name, owner FROM endpoint WHERE true"
+        f"{_where('namespace', namespace)}{_where('name', endpoint)} ORDER BY created_us, uid"
+    )
+    rows = db.execute(query, tuple(value for value in (namespace, endpoint) if value))
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 def starts(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
@@ -68,13 +114,18 @@ def _lived(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period
 
 def pod_records(db: sqlite3.Connection, pods: Sequence[OpenPod], since_us: int) -> list[Records]:
     """Return what is known of these pods by endpoint, with the attempts that were not over at `since_us`."""
-    (limit,) = db.execute("SELECT max(request_timeout_us) FROM endpoint").fetchone()
-    # Older ones without an end count as over. Apart, the two conditions are found by an index each.
-    oldest = since_us - max(limit or 0, OPEN_LIMIT_US)
+    # Apart, the two conditions are found by an index each.
+    oldest = _oldest(db, since_us)
     recent = f"{_ON} AND forwarded_us >= ? AND (ended_us IS NULL OR ended_us >= ?)"
     found = attempts(db, recent, (_uids(pods), oldest, since_us))
     found += attempts(db, f"ended_us >= ? AND forwarded_us < ? AND {_ON}", (since_us, oldest, _uids(pods)))
     return assembled(_found(db, pods, found, set(), whole=False), (), since_us)
+
+
+def _oldest(db: sqlite3.Connection, since_us: int) -> int:
+    """Return when the oldest requests without an end were begun that may be in flight; older ones count as over."""
+    (limit,) = db.execute("SELECT max(request_timeout_us) FROM endpoint").fetchone()
+    return since_us - max(limit or 0, OPEN_LIMIT_US)
 
 
 def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> list[Attempt]:

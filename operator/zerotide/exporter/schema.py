@@ -157,6 +157,14 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (namespace, budget, pod, process, born_us)
     ) STRICT, WITHOUT ROWID;
     """,
+    # How many attempts were served while activators could record nothing.
+    """
+    CREATE TABLE unrecorded (
+        id TEXT NOT NULL PRIMARY KEY, namespace TEXT NOT NULL, endpoint TEXT NOT NULL, consumer TEXT NOT NULL,
+        requests INTEGER NOT NULL, from_us INTEGER NOT NULL, to_us INTEGER NOT NULL, received_us INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX unrecorded_by_end ON unrecorded (to_us);
+    """,
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
 from zerotide.api.scalars import SECOND
-from zerotide.billing.ledger import folded
+from zerotide.billing.ledger import Records, folded
 from zerotide.billing.prices import Meter, PriceBookSpec, PriceIndex, first_difference
 from zerotide.billing.rating import Line, Period
 from zerotide.billing.rollups import DAY, QUARTER
@@ -76,8 +76,15 @@ def rated(
     store: Store, index: PriceIndex, namespace: str, endpoint: str, period: Period, now_us: int
 ) -> dict[ChargeKey, Line]:
     """Return what an endpoint's (empty: any) buckets within a period cost by a fresh fold. Raises StoreError."""
-    found = store.records(namespace, endpoint, period)
+    found = for_charges(store, namespace, endpoint, period, now_us)
     return added(charges(folded(records, now_us), index, period) for records in found)
+
+
+def for_charges(store: Store, namespace: str, endpoint: str, period: Period, now_us: int) -> list[Records]:
+    """Return what is enough for the charges of a period, read in whichever way is shorter. Raises StoreError."""
+    # Of what is long past, all that ended since would be more to look at than all that its replicas served.
+    read = store.billable if now_us - period.start_us <= DAY else store.records
+    return read(namespace, endpoint, period)
 
 
 def counted(corrections: Charges) -> dict[Series, Fraction]:

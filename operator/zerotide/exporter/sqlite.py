@@ -13,12 +13,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from zerotide.api.usage import Intent, Settlement
+from zerotide.api.usage import AnyRecord, Intent, Unrecorded
 from zerotide.billing.facts import END_RANK, Fact, Kind, decode_identity
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
-from zerotide.billing.usage import Attempt
+from zerotide.billing.usage import Attempt, Unbilled
 from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
@@ -27,7 +27,7 @@ from zerotide.exporter.schema import migrate
 from zerotide.exporter.seals import Result, Seals
 from zerotide.exporter.sqliteholds import SQLiteHolds
 from zerotide.exporter.sqliteseals import SQLiteSeals
-from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
+from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled, unrecorded_row
 
 AT_ONCE = 100
 """Facts of one statement: each execution costs as much as binding and writing two of them."""
@@ -73,11 +73,12 @@ class SQLiteStore:
                 ],
             )
 
-    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
+    def add_usage(self, records: Sequence[AnyRecord], refused: Sequence[Refused], received_us: int) -> int:
         """Record requests, count the tokens of those that are complete now, and return how many were new."""
         with self._transaction():
             added = [record for record in records if self._add_record(record, received_us)]
-            self._count_tokens({(record.request_id, record.attempt) for record in added}, received_us)
+            attempts = (each for each in added if not isinstance(each, Unrecorded))
+            self._count_tokens({(each.request_id, each.attempt) for each in attempts}, received_us)
             for each in refused:
                 digest = hashlib.sha256(each.line).hexdigest()
                 row = (digest, each.line, each.error, received_us)
@@ -124,6 +125,21 @@ class SQLiteStore:
         """Return what is known of endpoints (empty: any) that bears on a period."""
         with self._snapshot():
             return reading.records(self._db, namespace, endpoint, period)
+
+    def billable(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what of that is enough for the charges of a period."""
+        with self._snapshot():
+            return reading.billable(self._db, namespace, endpoint, period)
+
+    def unbilled(self, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
+        """Return what endpoints (empty: any) served within a period that nobody could record."""
+        with self._snapshot():
+            return reading.unbilled(self._db, namespace, endpoint, period)
+
+    def owners(self, namespace: str, endpoint: str) -> dict[tuple[str, str], str]:
+        """Return who owns endpoints (empty: any) that are known."""
+        with self._snapshot():
+            return reading.owners(self._db, namespace, endpoint)
 
     def usage(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
         """Return what consumers used of endpoints (empty: any) within a period, from sums."""
@@ -206,7 +222,12 @@ class SQLiteStore:
         """Close the file; later calls raise StoreUnavailable."""
         self._db.close()
 
-    def _add_record(self, record: Intent | Settlement, received_us: int) -> bool:
+    def _add_record(self, record: AnyRecord, received_us: int) -> bool:
+        if isinstance(record, Unrecorded):
+            lost = (*unrecorded_row(record), received_us)
+            return (
+                self._db.execute("INSERT OR IGNORE INTO unrecorded VALUES (?, ?, ?, ?, ?, ?, ?, ?)", lost).rowcount == 1
+            )
         text, key = record.model_dump_json(by_alias=True), (record.request_id, record.attempt)
         row: tuple[Any, ...]
         if isinstance(record, Intent):

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
-from zerotide.api.usage import Intent, Settlement
+from zerotide.api.usage import AnyRecord, Unrecorded
 from zerotide.billing.facts import Fact
 from zerotide.billing.fold import Segment
 from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
+from zerotide.billing.usage import Unbilled
 from zerotide.exporter.holds import Holds
 from zerotide.exporter.seals import Result, Seals
 
@@ -48,6 +49,12 @@ class Refused(NamedTuple):
 
     line: bytes
     error: str
+
+
+def unrecorded_row(record: Unrecorded) -> tuple[str, str, str, str, int, int, int]:
+    """Return a record of what was not recorded, in the order of its table's columns."""
+    who = (record.namespace, record.endpoint, record.consumer)
+    return (record.id, *who, record.requests, record.from_us, record.to_us)
 
 
 class OpenPod(NamedTuple):
@@ -92,8 +99,8 @@ class Store(Protocol):
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""
 
-    def add_usage(self, records: Sequence[Intent | Settlement], refused: Sequence[Refused], received_us: int) -> int:
-        """Record requests, count the tokens of those that are complete now, and return how many were new."""
+    def add_usage(self, records: Sequence[AnyRecord], refused: Sequence[Refused], received_us: int) -> int:
+        """Record requests, count the tokens of those that are complete now, and return how many records were new."""
 
     def add_endpoint(self, endpoint: EndpointRecord) -> None:
         """Record an endpoint and the replicas that it keeps."""
@@ -109,6 +116,18 @@ class Store(Protocol):
 
     def records(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
         """Return what is known of endpoints (empty: any) that bears on a period."""
+
+    def billable(self, namespace: str, endpoint: str, period: Period) -> list[Records]:
+        """Return what of that is enough for the charges of a period; little, however long the pods have served.
+
+        That is so of what is recent: to find what was in flight in a period, all that ended since is looked at.
+        """
+
+    def unbilled(self, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
+        """Return what endpoints (empty: any) served within a period that nobody could record."""
+
+    def owners(self, namespace: str, endpoint: str) -> dict[tuple[str, str], str]:
+        """Return who owns endpoints (empty: any) that are known, by namespace and name."""
 
     def usage(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
         """Return what consumers used of endpoints (empty: any) within a period, from sums."""

@@ -21,7 +21,7 @@ from tests.activator.replica import Replica
 from tests.activator.stack import until
 from zerotide.activator.usage.journal import read
 from zerotide.api.demand import Delta, Message, Report, Snapshot, decode
-from zerotide.api.usage import Intent, Outcome, Settlement
+from zerotide.api.usage import AnyRecord, Intent, Outcome, Settlement
 
 BODY = {"model": "m", "messages": []}
 
@@ -64,7 +64,7 @@ class Pod:
                 return float(each.rpartition(" ")[2])
         return 0.0
 
-    def records(self, number: int) -> list[Intent | Settlement]:
+    def records(self, number: int) -> list[AnyRecord]:
         """Return what the usage log of a process holds."""
         return [record for path in sorted((self.usage / str(number)).glob("*.ndjson")) for record in read(path)]
 

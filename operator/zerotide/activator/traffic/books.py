@@ -117,6 +117,7 @@ class Books:
             line = settlement_line(visit.id, attempt, first_us, ended_us, relay.bytes, relay.tokens, outcome, status)
             if not self.journal.settle(line, visit.entry) and not profile.denies_unbilled:
                 self._metrics.of(*name_of(profile)).unrecorded += 1
+                self.journal.lost((profile.namespace, profile.name, visit.consumer), ended_us)
         return ended_us
 
     def refusal(self, profile: Profile) -> Rejection | None:

@@ -7,7 +7,7 @@ the last 50 ms.
 
 Where the log takes no more, because too much waits for the exporter or the disk takes nothing, it says so (`closed`)
 and takes no further intents. Requests that are in it are settled all the same: what cannot be written now is written
-later.
+later. Of those that are not in it their number is, so that bills can say what they lack.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pathlib import Path
 
 from zerotide.activator.usage.backlog import Backlog, Bounds, Cause, Waiting, closed_by
 from zerotide.activator.usage.lines import Mark
+from zerotide.activator.usage.losses import Losses, Who
 from zerotide.api.failures import InvalidRecord
-from zerotide.api.usage import Intent, Outcome, Settlement, decode
+from zerotide.api.usage import AnyRecord, Intent, Outcome, Settlement, decode
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 SYNC_PAUSE = 0.02
 LOOK = 1.0
 """Seconds between two looks at the age of what waits, and at a disk that took nothing."""
+TELL_US = 60_000_000
+"""Microseconds between two records of what is lost while the log is full: they are written beyond its bound."""
 ROOM = b"\n" * 4096
 """What a disk must take before it is trusted again."""
 
@@ -82,6 +85,7 @@ class Journal:
         """Whether the disk took nothing at the last try."""
         self.closed: Cause | None = None
         """Why usage is not recorded, or not for certain."""
+        self._losses, self._told_us = Losses(), 0
         self._open_next()
         self._settle_abandoned()
         self._judge()
@@ -117,7 +121,7 @@ class Journal:
 
     # Records
 
-    def append(self, record: Intent | Settlement) -> None:
+    def append(self, record: AnyRecord) -> None:
         """Write a record before anything else happens."""
         self._unwritten.append(record.encode())
         self.flush()
@@ -145,6 +149,10 @@ class Journal:
             self._settling.append(line)
         self._add(line)
         return True
+
+    def lost(self, who: Who, at_us: int) -> None:
+        """Count an attempt that was served and of which the log has nothing."""
+        self._losses.add(who, 1, at_us, at_us)
 
     def _add(self, line: bytes) -> None:
         if not self._unwritten:
@@ -257,6 +265,16 @@ class Journal:
                 return
             self.failed = False
         self._judge()
+        self.tell_losses()
+
+    def tell_losses(self, *, now: bool = False) -> None:
+        """Write down what was lost: at once where the log is open, now and then where it is full."""
+        full = self.closed is not None and self.closed.loses
+        if not self._losses or self.failed or (full and not now and self._now_us() < self._told_us + TELL_US):
+            return
+        self._told_us, told = self._now_us(), self._losses.take()
+        if not self._write(b"".join(each.encode() for each in told), len(told)):
+            self._losses.give_back(told)
 
     async def run(self) -> None:
         """Bring what is written to the disk, for ever."""
@@ -282,6 +300,7 @@ class Journal:
     async def close(self) -> None:
         """Bring everything to the disk and close the log."""
         self.look()
+        self.tell_losses(now=True)
         await self.sync()
         os.close(self._file)
         self._file = -1
@@ -304,9 +323,11 @@ class Journal:
                 if isinstance(record, Intent):
                     opened[record.request_id, record.attempt] = record
                     stamps.append(record.forwarded_us)
-                else:
+                elif isinstance(record, Settlement):
                     opened.pop((record.request_id, record.attempt), None)
                     stamps.append(record.ended_us)
+                else:
+                    stamps.append(record.to_us)
             latest = max(latest, *stamps, 0)
             self._backlog.wrote(path.stat().st_size, len(stamps), min(stamps, default=self._now_us()))
         for intent in opened.values():
@@ -322,7 +343,7 @@ class Journal:
             )
 
 
-def read(path: Path) -> Iterator[Intent | Settlement]:
+def read(path: Path) -> Iterator[AnyRecord]:
     """Yield the records of a segment; a last line that was cut off is no record."""
     for line in path.read_bytes().splitlines(keepends=True):
         if not line.endswith(b"\n"):

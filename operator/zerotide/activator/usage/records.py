@@ -45,6 +45,7 @@ class Records:
 
     async def close(self) -> None:
         """Ship the last records, as far as the exporter takes them now, and close the log."""
+        self.journal.tell_losses(now=True)
         if self._session is not None:
             try:
                 async with asyncio.timeout(LAST):
