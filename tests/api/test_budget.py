@@ -26,6 +26,11 @@ def budget(**spec: Any) -> dict[str, Any]:
     return {"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget", "metadata": metadata, "spec": spec}
 
 
+def webhook(**fields: Any) -> dict[str, Any]:
+    """Return a webhook with these fields."""
+    return {"name": "ops", "url": "https://ops.example/hook", "secretRef": {"name": "ops"}, **fields}
+
+
 CASES: list[dict[str, Any]] = [
     {"limit": COST},
     {},
@@ -52,6 +57,16 @@ CASES: list[dict[str, Any]] = [
     {"limit": {"type": "AcceleratorSeconds", "acceleratorSeconds": 5}, "inFlight": "End"},
     {"limit": {"type": "Tokens", "tokens": 5}, "inFlight": "End"},
     {"limit": {"type": "Tokens", "tokens": 5}, "inFlight": "Stop"},
+    {"limit": COST, "notify": [webhook()]},
+    {"limit": COST, "notify": [webhook(url="http://10.0.0.5:8080/hook?to=ops")]},
+    {"limit": COST, "notify": [webhook(url="ftp://ops.example/hook")]},
+    {"limit": COST, "notify": [webhook(url="https://me:secret@ops.example/")]},
+    {"limit": COST, "notify": [webhook(url="https://ops.example/" + "a" * 1024)]},
+    {"limit": COST, "notify": [webhook(secretRef={"name": "Ops"})]},
+    {"limit": COST, "notify": [webhook(secretRef={})]},
+    {"limit": COST, "notify": [{"name": "ops", "url": "https://ops.example/"}]},
+    {"limit": COST, "notify": [webhook(), webhook()]},
+    {"limit": COST, "notify": [webhook(name=f"n{number}") for number in range(5)]},
     {"limit": COST, "thresholds": [{"percent": 0, "action": "Block"}]},
     {"limit": COST, "thresholds": [{"percent": 101, "action": "Notify"}]},
     {"limit": COST, "thresholds": [{"percent": 80, "action": "Panic"}]},
@@ -69,12 +84,14 @@ def accepted(spec: dict[str, Any]) -> bool:
 
 
 def test_the_examples_are_budgets() -> None:
-    month, team, hard = (Budget.model_validate(each) for each in yaml.safe_load_all(EXAMPLE.read_text()))
+    objects = list(yaml.safe_load_all(EXAMPLE.read_text()))
+    month, team, hard = (Budget.model_validate(each) for each in objects if each["kind"] == "Budget")
     assert (month.spec.limit.value, month.spec.limit.unit) == (Fraction(250), "USD")
     assert [each.action for each in month.spec.thresholds] == list(BudgetAction)
     assert (team.spec.limit.type, team.spec.limit.value) == (LimitType.TOKENS, Fraction(5_000_000))
     assert (hard.spec.in_flight, month.spec.in_flight) == (InFlight.END, InFlight.FINISH)
     assert team.spec.thresholds[-1].action is BudgetAction.BLOCK
+    assert [(each.name, each.secret_ref.name) for each in month.spec.notify] == [("ops", "budget-webhook")]
 
 
 @pytest.fixture(scope="module")

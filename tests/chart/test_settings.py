@@ -104,20 +104,26 @@ def test_the_activator_keeps_as_much_usage_as_the_chart_says() -> None:
     assert activator.parse([], told).usage_bounds == Bounds(1 << 20, 3_000_000, 90_000_000)
 
 
-def test_the_activator_asks_where_the_chart_allows() -> None:
+ASKING = pytest.mark.parametrize("process", ["activator", "exporter"])
+"""The processes that ask at URLs which users wrote."""
+
+
+@ASKING
+def test_it_asks_where_the_chart_allows(process: str) -> None:
     """Nowhere but at public addresses by default; the blocks reach it."""
     for values, allowed in ((None, False), ({"policy": {"egress": {"allow": ["fd00::/8", "10.0.0.0/8"]}}}, True)):
-        told = find(render(values), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]["containers"][0]
-        egress = activator.parse([], environment(told)).egress
+        told = find(render(values), "Deployment", f"zerotide-{process}")["spec"]["template"]["spec"]["containers"][0]
+        egress = PARSERS[process]([], environment(told)).egress
         assert egress.permits("10.1.2.3", 8443) is egress.permits("fd00::1", 5556) is allowed
         assert egress.permits("1.1.1.1", 443)
 
 
-def test_the_activator_believes_whom_the_chart_names() -> None:
+@ASKING
+def test_it_believes_whom_the_chart_names(process: str) -> None:
     """The file is where the ConfigMap is mounted; without one there is neither."""
     for values, name in ((None, ""), ({"policy": {"egress": {"caConfigMap": "our-ca"}}}, "our-ca")):
-        pod = find(render(values), "Deployment", "zerotide-activator")["spec"]["template"]["spec"]
-        file = activator.parse([], environment(pod["containers"][0])).egress_ca_file
+        pod = find(render(values), "Deployment", f"zerotide-{process}")["spec"]["template"]["spec"]
+        file = PARSERS[process]([], environment(pod["containers"][0])).egress_ca_file
         volumes = {volume["name"]: volume.get("configMap") for volume in pod["volumes"]}
         mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
         if not name:

@@ -10,8 +10,11 @@ import pytest
 
 from e2e.cluster import Cluster
 from e2e.fixtures import session_name
+from tests.exporter.budgeting import World
 from tests.exporter.fakeapi import FakeApi
 from zerotide.exporter.sqlite import SQLiteStore
+from zerotide.exporter.store import Store
+from zerotide.exporter.threads import Threaded
 from zerotide.kube import Client, Credentials
 
 
@@ -48,3 +51,19 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
     opened = SQLiteStore(tmp_path / "ledger.sqlite")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Threaded[Store]]:
+    """Open an empty ledger in a thread of its own."""
+    opened: Threaded[Store] = await Threaded.open(lambda: SQLiteStore(tmp_path / "l.sqlite"), "ledger")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def world(api: FakeApi, client: Client, ledger: Threaded[Store]) -> AsyncIterator[World]:
+    """Run budgets on an empty ledger."""
+    made = World(api, client, ledger)
+    async with made.running():
+        yield made

@@ -22,6 +22,7 @@ KINDS = {
     "leases": "Lease",
     "pricebooks": "PriceBook",
     "budgets": "Budget",
+    "secrets": "Secret",
 }
 
 
@@ -35,6 +36,10 @@ class FakeApi:
         self.patches: list[tuple[str, list[Object]]] = []
         self.told: dict[str, Object] = {}
         self.refuse_patches = False
+        self.managed: dict[tuple[str, ...], Object] = {}
+        """The status of an object as each field manager applied it last."""
+        self.unreadable: set[tuple[str, str]] = set()
+        """Secrets that the caller has no right to."""
         self.tokens: dict[str, Object] = {}
         self.readers: set[tuple[str, str]] = set()
         self.changed = asyncio.Condition()
@@ -147,6 +152,8 @@ class FakeApi:
 
     async def _get(self, request: web.Request) -> web.Response:
         key = (request.match_info.get("namespace", ""), request.match_info["name"])
+        if key in self.unreadable:
+            return web.json_response({"reason": "Forbidden", "message": "no such right"}, status=403)
         obj = self.objects.get(request.match_info["plural"], {}).get(key)
         if obj is None:
             raise web.HTTPNotFound
@@ -191,7 +198,11 @@ class FakeApi:
         obj = self.objects[plural].get(key)
         if obj is None:
             raise web.HTTPNotFound
-        return web.json_response(await self.put(plural, {**obj, "status": applied["status"]}))
+        # What a manager applied before and does not any more goes away; what is another's stays.
+        before = self.managed.get((plural, *key, manager := request.query["fieldManager"]), {})
+        self.managed[plural, *key, manager] = applied["status"]
+        kept = {name: value for name, value in (obj.get("status") or {}).items() if name not in before}
+        return web.json_response(await self.put(plural, {**obj, "status": {**kept, **applied["status"]}}))
 
     async def _tell(self, request: web.Request) -> web.Response:
         event = await request.json()

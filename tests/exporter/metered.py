@@ -31,7 +31,7 @@ from zerotide.kube.resources import (
     Resource,
 )
 
-CRDS = sorted((Path(__file__).parents[2] / "crds").glob("zerotide.dev_[ip]*.yaml"))
+CRDS = sorted((Path(__file__).parents[2] / "crds").glob("zerotide.dev_[bip]*.yaml"))
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
@@ -49,6 +49,8 @@ class Running:
         self.client, self.namespace = client, namespace
         self._folder, self._cluster, self._database = folder, cluster, database
         self._process: asyncio.subprocess.Process | None = None
+        self.flags: tuple[str, ...] = ()
+        """More flags of the exporter."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -70,6 +72,7 @@ class Running:
                     "1s",
                     "--settle-interval",
                     "200ms",
+                    *self.flags,
                 ),
                 stderr=log,
                 env={**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)},

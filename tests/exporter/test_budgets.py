@@ -3,79 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
-from tests.exporter.fakeapi import FakeApi
+from tests.exporter.budgeting import PRICES, World, add, budget
 from tests.exporter.records import intent, settlement
 from zerotide.api.scalars import HOUR, MINUTE, SECOND
 from zerotide.api.usage import Intent, Settlement
-from zerotide.exporter.budgets import BudgetTask
 from zerotide.exporter.sealer import seal_due
-from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import Store
-from zerotide.exporter.threads import Threaded
-from zerotide.kube import Client, Clock, Recorder
-
-PRICES = index(gpu("0.001"))
-KIND = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget"}
-
-
-def budget(amount: str, name: str = "month", generation: int = 1, **spec: Any) -> dict[str, Any]:
-    """Return a budget of US dollars, unless told otherwise."""
-    limit = {"type": "Cost", "cost": {"amount": amount, "currency": "USD"}}
-    metadata = {"namespace": "demo", "name": name, "uid": name, "generation": generation}
-    return {**KIND, "metadata": metadata, "spec": {"limit": limit, **spec}}
-
-
-class World:
-    """A ledger, a clock that stands, and an exporter's budgets."""
-
-    def __init__(self, api: FakeApi, client: Client, store: Threaded[Store]) -> None:
-        self.api, self.store = api, store
-        self.now_us = T0
-        clock = Clock()
-        clock.now_us = lambda: self.now_us  # type: ignore[method-assign]
-        self.recorder = Recorder(client, "zerotide-exporter", "test")
-        self.task = BudgetTask(client, store, lambda: PRICES, self.recorder, clock)
-
-    def status(self, name: str = "month") -> dict[str, Any]:
-        """Return what a budget's status says."""
-        status: dict[str, Any] = self.api.objects["budgets"]["demo", name].get("status") or {}
-        return status
-
-    async def until(self, **fields: Any) -> None:
-        """Wait until the status of the budget `month` says this."""
-        await self.api.until(lambda: fields.items() <= self.status().items())
-
-    async def at(self, seconds: float) -> None:
-        """Have it so many seconds after T0, seen by the next look."""
-        self.now_us = T0 + round(seconds * SECOND)
-        self.task._look.set()
-
-
-@pytest.fixture
-async def world(api: FakeApi, client: Client, tmp_path: Path) -> AsyncIterator[World]:
-    """Run on an empty ledger."""
-    store: Threaded[Store] = await Threaded.open(lambda: SQLiteStore(tmp_path / "l.sqlite"), "ledger")
-    world = World(api, client, store)
-    tasks = [asyncio.create_task(run) for run in (world.task.reflector.run(), world.task.run(), world.recorder.run())]
-    yield world
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await store.close()
-
-
-async def add(world: World, *facts: Any) -> None:
-    """Record facts."""
-    await world.store.run(lambda store: store.add_facts(facts, T0))
 
 
 async def test_a_budget_is_used_up_while_a_replica_runs(world: World) -> None:

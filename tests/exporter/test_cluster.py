@@ -16,6 +16,7 @@ import pytest
 
 from e2e.cluster import Cluster
 from e2e.postgres import Database
+from tests.exporter.budgeting import KIND
 from tests.exporter.metered import (
     FINALIZER,
     Running,
@@ -27,14 +28,17 @@ from tests.exporter.metered import (
     running,
     world,
 )
+from tests.exporter.receiver import KEY, SECRET, Receiver
 from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 from zerotide.billing.reports import CostReport, SegmentReport
 from zerotide.billing.statements import Verification
 from zerotide.kube import NotFound
 from zerotide.kube.resources import (
+    BUDGETS,
     INFERENCE_ENDPOINTS,
     NAMESPACES,
     PRICE_BOOKS,
+    SECRETS,
 )
 
 
@@ -320,3 +324,44 @@ async def test_killed_under_churn_every_pod_adds_up(
                 pods = await metered.segments()
                 assert {pod.ended for pod in pods.values()} == {"finished"} and len(pods) == 6
                 await agree(oracle, *pods.values())
+
+
+async def test_a_budget_tells_its_webhook_once_though_the_exporter_is_killed(metered: Running) -> None:
+    """What was told is in the status, by a field manager of its own beside what is used up."""
+    namespace = metered.namespace
+    metered.flags = ("--egress-allow", "127.0.0.0/8,::1/128")
+    await metered.client.create(
+        SECRETS, {"metadata": {"namespace": namespace, "name": "ops"}, "stringData": {"secret": SECRET}}
+    )
+    async with Receiver() as receiver:
+        spec = {
+            "limit": {"type": "AcceleratorSeconds", "acceleratorSeconds": 2},
+            "thresholds": [{"percent": 50, "action": "Notify"}],
+            "notify": [{"name": "ops", "url": receiver.url, "secretRef": {"name": "ops"}}],
+        }
+        await metered.client.create(BUDGETS, {**KIND, "metadata": {"namespace": namespace, "name": "b"}, "spec": spec})
+        await metered.start()
+        await metered.pod("p1", gpus=2)
+        (got,) = await receiver.until(1, timeout=90)
+        assert got.signed_by(KEY)
+        assert (got.content["data"]["namespace"], got.content["data"]["percent"]) == (namespace, 50)
+
+        async def written() -> bool:
+            status = (await metered.client.get(BUDGETS, "b", namespace)).get("status") or {}
+            delivered = [(each["id"], each["state"]) for each in status.get("deliveries") or ()]
+            return delivered == [(got.id, "Delivered")] and [each["percent"] for each in status["reached"]] == [50]
+
+        await eventually(written)
+        await metered.end(signal.SIGKILL)
+        await metered.start()
+
+        ratios: set[str] = set()
+
+        async def looked() -> bool:
+            _, text = await metered.get("/metrics")
+            ratios.update(line for line in text.splitlines() if line.startswith("zerotide_budget_used_ratio{"))
+            return len(ratios) > 2
+
+        await eventually(looked)
+        assert len(receiver.got) == 1 and await written()
+    assert await metered.end() == 0

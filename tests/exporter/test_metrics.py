@@ -10,7 +10,10 @@ from zerotide.exporter.metrics import LedgerCollector, registry
 
 
 def test_counters_and_gauges_are_shown() -> None:
-    collector = LedgerCollector({"zerotide_ledger_lag_seconds": ("Age.", lambda: 1.5)})
+    collector = LedgerCollector(
+        {"zerotide_ledger_lag_seconds": ("Age.", lambda: 1.5)},
+        webhooks=lambda: {("demo", "month", "delivered"): 3},
+    )
     made = registry(collector)
     assert b"zerotide_gpu_seconds_total{" not in exposition.generate_latest(made)
     collector.publish(
@@ -29,6 +32,7 @@ def test_counters_and_gauges_are_shown() -> None:
         f'zerotide_tokens_total{{consumer="demo/team-a",{where},type="output"}} 12.0',
         'zerotide_cost_total{currency="USD",inference_endpoint="smollm2",namespace="demo",phase="active"} 0.125',
         "zerotide_ledger_lag_seconds 1.5",
+        'zerotide_budget_webhooks_total{budget="month",namespace="demo",outcome="delivered"} 3.0',
         'zerotide_build_info{component="exporter",version="',
     ):
         assert line in text

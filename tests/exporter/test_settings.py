@@ -32,6 +32,9 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
     assert (parse([], {}).otlp_endpoint, parse([], {}).otlp_interval_us) == ("", 60 * SECOND)
     assert (parse([], {"ZEROTIDE_ARCHIVE": "/a"}).archive, parse([], {}).archive) == (Path("/a"), None)
     assert (parse([], {}).prices, parse([], {}).price_book) == (None, "default")
+    told = parse([], {"ZEROTIDE_EGRESS_ALLOW": "10.0.0.0/8, fd00::/8", "ZEROTIDE_EGRESS_CA_FILE": "/ca.crt"})
+    assert (told.egress.names("10.1.2.3"), told.egress_ca_file) == (True, Path("/ca.crt"))
+    assert (parse([], {}).egress.names("10.1.2.3"), parse([], {}).egress_ca_file) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_flags_beat_the_environment_which_beats_defaults() -> None:
         ["--log-level", "loud"],
         ["--cluster", ""],
         ["--database", "mysql://me:secret@db/ledger"],
+        ["--egress-allow", "10.0.0.1/8"],
     ],
 )
 def test_nonsense_is_refused_by_the_flags_name(flags: list[str]) -> None:

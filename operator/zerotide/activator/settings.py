@@ -122,15 +122,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         council_port=given.number("council-port"),
         council_token_file=given.path("council-token-file"),
         council_user=given.text("council-user"),
-        egress=_egress(given.text("egress-allow")),
+        egress=given.egress("egress-allow"),
         egress_ca_file=given.path("egress-ca-file"),
         log_format=given.log_format,
         log_level=given.log_level,
     )
-
-
-def _egress(text: str) -> Egress:
-    try:
-        return Egress.of(block for block in text.split(",") if block.strip())
-    except ValueError as error:
-        raise SettingsError(f"--egress-allow {text!r}: give CIDR blocks: {error}") from error

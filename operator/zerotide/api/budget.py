@@ -19,6 +19,7 @@ from zerotide.api.bounds import Zone
 from zerotide.api.names import API_VERSION, KIND_BUDGET, PATTERN_ENDPOINT_NAME
 from zerotide.api.pricebook import Money
 from zerotide.api.spec_serving import Consumer
+from zerotide.api.webhooks import Delivery, Webhook
 
 MOST_PERCENT = 1_000_000
 """The most that a status tells of what was used of a limit."""
@@ -136,7 +137,8 @@ class Threshold(Model):
     action: Annotated[
         BudgetAction,
         Field(
-            description="Notify: an Event tells it. DenyWake: requests that would wake a sleeping endpoint are "
+            description="Each is told by an Event and by the webhooks of `notify`, once in a window. Notify: no more than "
+            "that. DenyWake: requests that would wake a sleeping endpoint are "
             "refused, what is awake serves. Block: all requests are refused. What has begun is finished."
         ),
     ]
@@ -179,6 +181,20 @@ class BudgetSpec(Model):
             "refused, a stream that goes beyond is ended with an error. Needs a limit of tokens."
         ),
     ] = InFlight.FINISH
+    notify: Annotated[
+        tuple[Webhook, ...],
+        Field(max_length=4, description="Webhooks that are sent for each threshold that is reached."),
+        Unique("name"),
+    ] = ()
+
+
+class Reached(Model):
+    """A threshold that was reached in the window."""
+
+    percent: Annotated[StrictInt, Field(ge=1, le=100, description="The threshold.")]
+    action: Annotated[BudgetAction, Field(description="What begins there.")]
+    time: Annotated[Time, Field(description="When it was found to be reached first in this window.")]
+    used: Annotated[str, Field(max_length=63, description="What was used up then, with its unit.")]
 
 
 class BudgetStatus(Model):
@@ -206,6 +222,16 @@ class BudgetStatus(Model):
     window_end: Annotated[Time | None, Field(description="When it begins anew. Absent: never.")] = None
     message: Annotated[str | None, Field(max_length=1024, description="All of it in a sentence.")] = None
     update_time: Annotated[Time | None, Field(description="When this was found.")] = None
+    reached: Annotated[
+        tuple[Reached, ...] | None,
+        Field(max_length=16, description="Thresholds that were reached in this window, and so are told."),
+        Unique("percent"),
+    ] = None
+    deliveries: Annotated[
+        tuple[Delivery, ...] | None,
+        Field(max_length=64, description="What became of the webhooks of this window."),
+        Unique("id"),
+    ] = None
 
 
 class Budget(Object):

@@ -33,13 +33,17 @@ class Egress:
 
     def permits(self, address: str, port: int) -> bool:
         """Tell whether an address, as the resolver writes it, may be connected to."""
-        try:
-            plain = _unwrapped(ip_address(address.partition("%")[0]))
-        except ValueError:
-            return False
-        if any(plain in network for network in self.allow if network.version == plain.version):
+        if self.names(address):
             return True
-        return port in PUBLIC_PORTS and _is_public(plain)
+        plain = _plain(address)
+        return plain is not None and port in PUBLIC_PORTS and _is_public(plain)
+
+    def names(self, address: str) -> bool:
+        """Tell whether the policy names an address, as the resolver writes it."""
+        plain = _plain(address)
+        if plain is None:
+            return False
+        return any(plain in network for network in self.allow if network.version == plain.version)
 
     def permits_literal(self, host: str) -> bool:
         """Tell whether a URL's host may be connected to as far as it says so itself: a name says nothing yet."""
@@ -52,6 +56,13 @@ class Egress:
 
 
 PUBLIC_ONLY = Egress()
+
+
+def _plain(address: str) -> Address | None:
+    try:
+        return _unwrapped(ip_address(address.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 def _unwrapped(address: Address) -> Address:

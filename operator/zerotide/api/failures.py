@@ -11,6 +11,7 @@
     ├── InvalidKey
     │   ├── MalformedKey      not of the form zt_<name>_<secret><checksum>
     │   └── KeyChecksumMismatch   mistyped or cut: cannot be any key
+    ├── InvalidSecret         a Secret's text that nothing can be signed with
     ├── InvalidRecord         a usage record that does not parse
     ├── InvalidMessage        a line of the demand stream that does not parse
     └── Rejection             (errors.py) a request that is answered with a row of the error table
@@ -72,6 +73,10 @@ class MalformedKey(InvalidKey):
 
 class KeyChecksumMismatch(InvalidKey):
     """An API key that was mistyped or cut."""
+
+
+class InvalidSecret(ApiError):
+    """Text of a Secret that is no signing key; the message repeats nothing of it."""
 
 
 class InvalidRecord(ApiError):

@@ -7,13 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StrictInt
 
 from zerotide.api.base import Matches, Model, Name, Rule, Unique
+from zerotide.api.urls import HTTPS_URL
 
 _WORD = Matches(r"^[!-~]+$", "be printable ASCII without spaces")
-JWKS_URL = Matches(
-    r"^https://([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
-    r"(/[A-Za-z0-9._~%/:@=+,-]*)?(\?[A-Za-z0-9._~%/:@=&+,-]*)?$",
-    "be an https URL without a user or a fragment",
-)
 
 
 class ConfigMapKey(Model):
@@ -55,7 +51,7 @@ class JWT(Model):
             description="Where the issuer publishes its keys, as a JSON Web Key Set. Its address must be a public one, "
             "or one that the cluster's policy allows.",
         ),
-        JWKS_URL,
+        HTTPS_URL,
     ] = None
     jwks_config_map: Annotated[
         ConfigMapKey | None,

@@ -47,7 +47,7 @@ def parse_uri(uri: str) -> ModelUri:
 
 
 class SecretRef(Model):
-    """A Secret in the endpoint's namespace."""
+    """A Secret in the object's own namespace."""
 
     name: Annotated[Name, Field(description="Name of the Secret.")]
 

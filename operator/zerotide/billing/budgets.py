@@ -137,4 +137,5 @@ def worth_writing(known: BudgetStatus, found: BudgetStatus, age_us: int, pace_us
     return known.model_copy(update=passing) != found.model_copy(update=passing) or age_us >= pace_us
 
 
-_SIGHT = {"update_time": None}
+_SIGHT = {"update_time": None, "deliveries": None}
+"""What changes with every look, and what is written by itself."""

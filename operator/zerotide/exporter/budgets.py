@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from zerotide.api.budget import Budget, BudgetAction, BudgetStatus, LimitType
+from zerotide.api.budget import Budget, BudgetAction, BudgetStatus, LimitType, Reached
 from zerotide.api.failures import InvalidObject
 from zerotide.api.names import MANAGER_EXPORTER
 from zerotide.api.scalars import MINUTE, parse_time
@@ -32,11 +32,13 @@ from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Line, Period, add_line
 from zerotide.billing.rollups import QUARTER, Usage, UsageKey
 from zerotide.billing.sealing import Charges, bucket_of
+from zerotide.billing.thresholds import reached
 from zerotide.exporter.errors import StoreUnavailable
 from zerotide.exporter.sealer import rated
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Change, Client, Conflict, Key, KubeError, NotFound, Notice, Object, Recorder, Reflector
+from zerotide.exporter.webhooks.couriers import Couriers, reference
+from zerotide.kube import Change, Client, Conflict, Key, KubeError, NotFound, Notice, Recorder, Reflector
 from zerotide.kube.clock import Clock
 from zerotide.kube.resources import BUDGETS
 
@@ -48,6 +50,9 @@ SHARE = 20
 """How many times as long as a look took is waited until the next one."""
 PACE_US = MINUTE
 """How old a status may become of which only the amount has changed."""
+TELL_US = 10 * MINUTE
+"""How old news an Event still tells after a restart: less than the hour for which Events are kept, by whose names what
+was told is found again."""
 _DENYING = (BudgetAction.DENY_WAKE, BudgetAction.BLOCK)
 
 
@@ -63,11 +68,17 @@ class BudgetTask:
     """Follow budgets, reckon what is used up, and write it into their statuses."""
 
     def __init__(
-        self, client: Client, store: Threaded[Store], prices: Callable[[], PriceIndex], recorder: Recorder, clock: Clock
+        self,
+        client: Client,
+        store: Threaded[Store],
+        prices: Callable[[], PriceIndex],
+        recorder: Recorder,
+        clock: Clock,
+        couriers: Couriers,
     ) -> None:
         self.reflector = Reflector(client, BUDGETS, on_change=self._changed)
         self._client, self._store, self._prices = client, store, prices
-        self._recorder, self._clock = recorder, clock
+        self._recorder, self._clock, self._couriers = recorder, clock, couriers
         self._budgets: dict[Key, Budget] = {}
         self._written: dict[Key, tuple[BudgetStatus, int]] = {}
         self._sealed: dict[tuple[str, Period], tuple[int, Spent]] = {}
@@ -98,6 +109,7 @@ class BudgetTask:
     def _changed(self, change: Change) -> None:
         key = (change.object["metadata"]["namespace"], change.object["metadata"]["name"])
         if change.type == "deleted":
+            self._couriers.forget(change.object["metadata"].get("uid", ""))
             self._budgets.pop(key, None)
             self._written.pop(key, None)
             self._look.set()
@@ -109,6 +121,9 @@ class BudgetTask:
             return
         known = self._budgets.get(key)
         self._budgets[key] = budget
+        if known is not None and known.metadata.uid != budget.metadata.uid:
+            self._couriers.forget(known.metadata.uid)
+            self._written.pop(key, None)
         if known is None or known.metadata.uid != budget.metadata.uid or known.spec != budget.spec:
             self._look.set()
 
@@ -170,6 +185,7 @@ class BudgetTask:
         key = (budget.metadata.namespace, budget.metadata.name)
         known, written_us = self._written.get(key) or (budget.status, _time_of(budget.status))
         now_us = self._clock.now_us()
+        status = status.model_copy(update={"reached": reached(budget, known, found, status) or None})
         if worth_writing(known, status, now_us - written_us, PACE_US):
             body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status.dump()}
             try:
@@ -180,12 +196,11 @@ class BudgetTask:
                 log.warning("a budget's status is not written", extra={"budget": budget.key, "error": str(error)})
                 return
             self._written[key] = (status, now_us)
-        for percent in found.thresholds:
-            self._recorder.tell_once(
-                _reference(budget),
-                _notice(budget, status, percent),
-                f"{found.window.start_us} {found.limit} {percent}",
-            )
+        for each in status.reached or ():
+            if now_us - parse_time(each.time) < TELL_US:
+                once = f"{found.window.start_us} {found.limit} {each.percent}"
+                self._recorder.tell_once(reference(budget), _notice(status, each), once)
+        self._couriers.see(budget, status)
 
 
 def summed(charges: Charges) -> dict[SpentKey, Line]:
@@ -205,22 +220,12 @@ def _time_of(status: BudgetStatus) -> int:
     return parse_time(status.update_time) if status.update_time else 0
 
 
-def _reference(budget: Budget) -> Object:
-    metadata = budget.metadata
-    return {
-        "apiVersion": budget.api_version,
-        "kind": budget.kind,
-        "metadata": {"namespace": metadata.namespace, "name": metadata.name, "uid": metadata.uid},
-    }
-
-
-def _notice(budget: Budget, status: BudgetStatus, percent: int) -> Notice:
-    action = next(each.action for each in budget.spec.thresholds if each.percent == percent)
+def _notice(status: BudgetStatus, reached: Reached) -> Notice:
     what = {
         BudgetAction.NOTIFY: "",
         BudgetAction.DENY_WAKE: ": sleeping endpoints are not woken",
         BudgetAction.BLOCK: ": requests are refused",
-    }[action]
-    denies = action in _DENYING
+    }[reached.action]
+    denies = reached.action in _DENYING
     reason = "BudgetExhausted" if denies else "BudgetThreshold"
-    return Notice("Warning" if denies else "Normal", reason, f"{percent} % are reached{what}. {status.message}")
+    return Notice("Warning" if denies else "Normal", reason, f"{reached.percent} % are reached{what}. {status.message}")

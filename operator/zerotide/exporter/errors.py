@@ -4,6 +4,12 @@ ExporterError
 ├── SettingsError         flags or environment that make no sense
 ├── PriceFileError        a price file that cannot be read or is no price book
 ├── PushRefused           an OpenTelemetry collector that did not take metrics
+├── DeliveryFailed        a webhook that was not taken: it is sent again, as long as that makes sense
+│   ├── SecretUnusable        what signs it is not there, may not be read, or is no key
+│   ├── ReceiverForbidden     its URL leads where the cluster's policy allows nothing
+│   ├── ReceiverUnreachable   no connection, or no answer in time
+│   ├── ReceiverRefused       another answer than success
+│   └── ReceiverGone          410: it is not sent again
 ├── ArchiveError
 │   ├── ArchiveUnavailable    the archive's folder cannot be written or read now (disk full): try again
 │   └── ArchiveDamaged        what lies in the folder is no archive, or was changed
@@ -31,6 +37,34 @@ class PriceFileError(ExporterError):
 
 class PushRefused(ExporterError):
     """An OpenTelemetry collector did not take metrics."""
+
+
+class DeliveryFailed(ExporterError):
+    """A webhook was not taken; `wait_s` tells for how many seconds its receiver asked to be left alone."""
+
+    def __init__(self, message: str, *, wait_s: int = 0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class SecretUnusable(DeliveryFailed):
+    """What a webhook is signed with is not there, may not be read, or is no key; nothing of it is repeated."""
+
+
+class ReceiverForbidden(DeliveryFailed):
+    """A webhook's URL leads to an address that the cluster's policy does not allow."""
+
+
+class ReceiverUnreachable(DeliveryFailed):
+    """There was no connection to a webhook's receiver, or no answer in time."""
+
+
+class ReceiverRefused(DeliveryFailed):
+    """A webhook's receiver answered something else than success."""
+
+
+class ReceiverGone(DeliveryFailed):
+    """A webhook's receiver wants no more of them."""
 
 
 class ArchiveError(ExporterError):

@@ -57,8 +57,10 @@ class LedgerCollector(Collector):
         self,
         gauges: Mapping[str, tuple[str, Callable[[], float]]],
         budgets: Callable[[], Iterable[Ratio]] = lambda: (),
+        webhooks: Callable[[], Mapping[tuple[str, str, str], int]] = dict,
     ) -> None:
-        self._gauges, self._budgets = gauges, budgets
+        """`webhooks` counts attempts by namespace, budget and outcome since this process began."""
+        self._gauges, self._budgets, self._webhooks = gauges, budgets, webhooks
         self._series: Mapping[Series, Fraction] = {}
 
     def publish(self, series: Mapping[Series, Fraction]) -> None:
@@ -86,6 +88,14 @@ class LedgerCollector(Collector):
         for ratio in self._budgets():
             used.add_metric([ratio.namespace, ratio.budget], ratio.ratio)
         yield used
+        sent = CounterMetricFamily(
+            "zerotide_budget_webhooks",
+            "Webhooks of budgets that were sent, by what became of it: delivered, retrying, failed.",
+            labels=["namespace", "budget", "outcome"],
+        )
+        for labels, number in self._webhooks().items():
+            sent.add_metric(labels, number)
+        yield sent
         info = GaugeMetricFamily("zerotide_build_info", "Version of the exporter.", labels=["component", "version"])
         info.add_metric(["exporter", __version__], 1)
         yield info

@@ -46,6 +46,11 @@ class SealTask:
         self._grace_us, self._interval_s = grace_us, interval_s
         self.until_us = 0
         """Up to where everything was sealed when it was looked at last; 0 where nothing was."""
+        self._leading: Callable[[], bool] = lambda: False
+
+    def leads(self) -> bool:
+        """Tell whether this exporter seals now, and so is the one that does what one of several does."""
+        return self._leading()
 
     async def run(self) -> None:
         """Seal until cancelled. Raises StoreError other than StoreUnavailable."""
@@ -72,6 +77,7 @@ class SealTask:
 
     async def _lead(self, leading: Callable[[], bool], lost: asyncio.Event) -> None:
         epoch = await self._store.insist(_claim)
+        self._leading = leading
         while not lost.is_set():
             try:
                 while leading() and await self._store.insist(partial(self._seal, epoch=epoch)) > 0:

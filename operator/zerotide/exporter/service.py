@@ -34,6 +34,8 @@ from zerotide.exporter.settle import Increments, due, settle
 from zerotide.exporter.store import Store
 from zerotide.exporter.stores import open_store
 from zerotide.exporter.threads import Threaded
+from zerotide.exporter.webhooks.couriers import Couriers
+from zerotide.exporter.webhooks.sender import Sender
 from zerotide.kube import Client, Elector, Object, Recorder, process
 from zerotide.kube.clock import Clock
 
@@ -80,7 +82,10 @@ class Service:
         self._keeper = await self._open("ledger-budgets")
         self._archive = Archive(self._settings.archive) if self._settings.archive else None
         self._recorder = Recorder(self._client, MANAGER_EXPORTER, MANAGER_EXPORTER)
-        self._budgets = BudgetTask(self._client, self._keeper, self._prices.current, self._recorder, self._clock)
+        self._couriers = self._make_couriers()
+        self._budgets = BudgetTask(
+            self._client, self._keeper, self._prices.current, self._recorder, self._clock, self._couriers
+        )
         self._quotas = QuotaDesk(self._client, self._writer, self._budgets.known, self._settings.namespace, self._clock)
         self._nodes = NodeWatch(self._client, self._settings.cluster)
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
@@ -104,6 +109,7 @@ class Service:
                 }.items()
             },
             lambda: self._budgets.ratios,
+            lambda: self._couriers.sent,
         )
         self._collector.publish(await self._writer.run(lambda store: store.series()))
         shown = registry(self._collector)
@@ -118,6 +124,7 @@ class Service:
             ("seal", self._seals.run()),
             ("budgets", self._budgets.reflector.run()),
             ("budget looks", self._keep_budgets()),
+            ("webhooks", self._couriers.run()),
             ("quota slices", self._quotas.run()),
             ("events", self._recorder.run()),
         ):
@@ -151,6 +158,11 @@ class Service:
 
     async def _open(self, name: str) -> Threaded[Store]:
         return await Threaded.open(lambda: open_store(self._settings), name)
+
+    def _make_couriers(self) -> Couriers:
+        settings = self._settings
+        sender = Sender(self._client, settings.egress, settings.egress_ca_file, self._clock)
+        return Couriers(self._client, sender, self._recorder, self._clock, lambda: self._seals.leads())
 
     def _elector(self, on_lost: Callable[[], None]) -> Elector:
         where = (self._settings.namespace, LEASE, self._settings.identity)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zerotide.api.egress import Egress
 from zerotide.api.names import (
     PORT_ADMIN,
     SERVICE_ACCOUNT_ACTIVATOR,
@@ -43,6 +44,8 @@ class Settings:
     otlp_headers: Mapping[str, str]
     otlp_interval_us: int
     seal_grace_us: int
+    egress: Egress
+    egress_ca_file: Path | None
     namespace: str
     identity: str
     log_format: str
@@ -72,6 +75,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("otlp-headers", "", "headers for the collector, as name=value, with commas between them")
     flags.add("otlp-interval", "60s", "time between pushes to the collector")
     flags.add("seal-grace", "1h", "time after the end of a quarter of an hour at which its charges are sealed")
+    flags.add("egress-allow", "", "comma-separated CIDR blocks that webhooks may lead to, beside public addresses")
+    flags.add("egress-ca-file", "", "file of authorities that webhooks may be certified by, beside the system's")
     given = flags.read(arguments)
     if not given.text("cluster"):
         raise SettingsError("--cluster must not be empty")
@@ -92,6 +97,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         otlp_headers=_headers(given.text("otlp-headers")),
         otlp_interval_us=given.duration_us("otlp-interval"),
         seal_grace_us=given.duration_us("seal-grace"),
+        egress=given.egress("egress-allow"),
+        egress_ca_file=given.path("egress-ca-file"),
         namespace=namespace,
         identity=environment.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
         log_format=given.log_format,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zerotide.api.egress import Egress
 from zerotide.api.failures import InvalidDuration, InvalidQuantity
 from zerotide.api.scalars import parse_duration, parse_quantity
 
@@ -87,6 +88,14 @@ class Given:
         if size < least:
             raise self._refused(f"--{name} {text!r}: give {least} bytes at least")
         return size
+
+    def egress(self, name: str) -> Egress:
+        """Return where users' URLs may lead, given as CIDR blocks with commas between them."""
+        text = self._values[name]
+        try:
+            return Egress.of(block for block in text.split(",") if block.strip())
+        except ValueError as error:
+            raise self._refused(f"--{name} {text!r}: give CIDR blocks: {error}") from error
 
     def json(self, name: str, kind: type, empty: Any) -> Any:
         """Return a JSON object (`dict`) or list, or what stands for an empty flag."""

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
-from zerotide import __version__
 from zerotide.activator.access.trust import KeysConfigMap, KeysUrl, Source
 from zerotide.activator.failures import AddressRefused, KeysMalformed, KeysMissing, KeysUnreachable
 from zerotide.api.egress import Egress
-from zerotide.kube import Client, KubeError, NotFound
+from zerotide.kube import Client, KubeError, NotFound, outgoing
 from zerotide.kube.resources import CONFIG_MAPS
 
 LONGEST = 256 * 1024
 TIMEOUT = 4.0
 """Seconds for a whole reading; less than requests wait for one."""
-_HEADERS = {
-    "Accept": "application/jwk-set+json, application/json",
-    "Accept-Encoding": "identity",
-    "User-Agent": f"zerotide/{__version__}",
-}
+_HEADERS = {"Accept": "application/jwk-set+json, application/json"}
 
 
 class Loader:
@@ -47,11 +39,14 @@ class Loader:
 
     async def _fetch(self, source: KeysUrl) -> bytes:
         try:
-            tls = await asyncio.to_thread(self._trusting)
+            tls = await asyncio.to_thread(outgoing.trusting, self._authorities)
         except OSError as error:
             raise KeysUnreachable(f"the authorities in {self._authorities} cannot be read: {error}") from error
         try:
-            async with self._session(tls) as session, session.get(source.url, allow_redirects=False) as response:
+            async with (
+                outgoing.session(self._egress, tls, _HEADERS) as session,
+                session.get(source.url, allow_redirects=False) as response,
+            ):
                 if response.status != 200:
                     raise KeysUnreachable(f"it answered {response.status}; only 200 is taken, and no redirect followed")
                 text = b""
@@ -59,8 +54,8 @@ class Loader:
                     text += chunk
                 return text
         except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, AddressRefused):
-                raise error.os_error from error
+            if isinstance(error.os_error, outgoing.AddressForbidden):
+                raise AddressRefused(str(error.os_error)) from error
             raise KeysUnreachable(f"no connection: {error}") from error
         except (aiohttp.ClientError, ValueError, OSError) as error:
             raise KeysUnreachable(f"no answer: {error!r}") from error
@@ -76,27 +71,3 @@ class Loader:
         if not isinstance(text, str):
             raise KeysMissing("the ConfigMap has no such key")
         return text.encode()
-
-    def _trusting(self) -> ssl.SSLContext:
-        """Return whose certificates are believed; read each time, since the files change."""
-        context = ssl.create_default_context()
-        if self._authorities is not None:
-            context.load_verify_locations(self._authorities)
-        return context
-
-    def _session(self, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-        """Return a session for one reading: nothing is kept from one issuer to the next."""
-        connector = aiohttp.TCPConnector(
-            ssl=tls, socket_factory=self._socket, use_dns_cache=False, force_close=True, limit=0
-        )
-        return aiohttp.ClientSession(
-            connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-        )
-
-    def _socket(self, told: tuple[Any, ...]) -> socket.socket:
-        """Make a socket for the very address that is connected to next, whatever its name led to before."""
-        family, kind, protocol, _, address = told
-        if not self._egress.permits(address[0], address[1]):
-            # The same words for each address of a name, or they would be reported as several failures.
-            raise AddressRefused("it leads to an address that is neither public nor in policy.egress.allow")
-        return socket.socket(family, kind, protocol)

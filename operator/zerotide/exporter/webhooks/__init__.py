@@ -1,0 +1,1 @@
+"""Webhooks of budgets: sent beside everything else, signed, repeated within bounds, and never twice once taken."""
