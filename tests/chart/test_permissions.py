@@ -21,6 +21,7 @@ OWN = READ | {"create", "patch"}
 OPERATOR = {
     "zerotide.dev/inferenceendpoints": FOLLOW,
     "zerotide.dev/acceleratorclasses": FOLLOW,
+    "zerotide.dev/budgets": FOLLOW,  # from StopPrewarm on, no replica is kept without requests
     "zerotide.dev/inferenceendpoints/status": {"patch"},
     "apps/deployments": OWN,
     "/services": OWN,

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.controller.rig import Rig, trivial
 from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time
-from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.kube.resources import BUDGETS, INFERENCE_ENDPOINTS
 from zerotide.scaling.prewarm.account import DAY
 from zerotide.scaling.prewarm.habits import HOURS
 
@@ -89,3 +89,35 @@ async def test_what_was_learned_outlives_the_operator(rig: Rig) -> None:
     )
     assert second["historyAfterWakes"] == "", "the stand-in tells of no wake that is over"
     assert sum(int(pair.partition(":")[2]) for pair in second["history"].split()) == second["silences"]
+
+
+async def test_a_budget_lets_nothing_be_kept_without_requests(rig: Rig) -> None:
+    """It says so in its status; the endpoint sleeps and tells why, wakes for a request, and is kept again after it."""
+    namespace = await rig.namespace()
+    body = {"metadata": {"namespace": namespace, "name": "b"}, "spec": {"limit": {"type": "Tokens", "tokens": 5}}}
+    made = await rig.client.create(BUDGETS, {"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget", **body})
+    await rig.apply(namespace, "a", trivial(scaling={"idle": IDLE, "minReplicas": 1}))
+    await rig.state(namespace, "a", "Awake", timeout=60)
+
+    async def holds(action: str | None) -> None:
+        status = {"action": action, "message": "5 of 5", "windowEnd": format_time(rig.clock.now_us() + HOUR)}
+        name = made["metadata"]["name"]
+        await rig.client.patch(BUDGETS, name, namespace, {"status": status}, subresource="status")
+
+    await holds("StopPrewarm")
+    await rig.replicas(namespace, "a", 0, timeout=60)
+    status = await rig.state(namespace, "a", "Asleep", timeout=60)
+    assert status["lastDecision"]["reason"] == "Budget"
+    assert "budget b of the namespace: 5 of 5" in status["lastDecision"]["message"]
+    await rig.wake(namespace, "a")
+    status = await rig.state(namespace, "a", "Awake", timeout=60)
+    assert status["lastDecision"]["reason"] == "Request"
+    await holds(None)
+    kept = await rig.until(
+        INFERENCE_ENDPOINTS,
+        namespace,
+        "a",
+        lambda obj: ((obj or {}).get("status") or {}).get("keptAwakeBy") == "minReplicas",
+        timeout=90,
+    )
+    assert kept is not None and kept["status"]["state"] in ("Waking", "Awake")

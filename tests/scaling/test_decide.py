@@ -32,6 +32,7 @@ def take(policy: Policy = POLICY, load: Load = QUIET, facts: Facts | None = None
     return decide(policy, load, window, facts or Facts(), now)
 
 
+WITHHELD = replace(POLICY, min_replicas=2).withholding("budget b of the namespace: it is used up")
 UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
 
 
@@ -71,12 +72,29 @@ UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
         (POLICY, replace(QUIET, in_flight=1), replace(UP, sleep=True), 1, Why.UNCHANGED),
         (POLICY, replace(QUIET, missing=("x",), reported_us=0), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
         (replace(POLICY, max_replicas=2), replace(QUIET, in_flight=99), replace(UP, replicas=5), 2, Why.DEMAND),
+        (WITHHELD, QUIET, replace(UP, replicas=2), 0, Why.BUDGET),
+        (WITHHELD, QUIET, Facts(), 0, Why.UNCHANGED),
+        (WITHHELD, replace(QUIET, held=1), Facts(), 1, Why.DEMAND),
+        (WITHHELD, replace(QUIET, in_flight=1), replace(UP, replicas=2), 1, Why.BUDGET),
+        (WITHHELD, replace(QUIET, in_flight=5), replace(UP, replicas=2), 3, Why.DEMAND),
+        (WITHHELD, replace(QUIET, in_flight=5), replace(UP, replicas=4), 3, Why.DEMAND),
+        (WITHHELD, QUIET, replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
+        (replace(WITHHELD, pinned=3), QUIET, Facts(), 3, Why.PINNED),
+        (POLICY.withholding("b"), QUIET, UP, 0, Why.IDLE),
     ],
 )
 def test_rules(policy: Policy, load: Load, facts: Facts, replicas: int, why: Why) -> None:
     """One row per rule."""
     decision = take(policy, load, facts)
     assert (decision.replicas, decision.why) == (replicas, why)
+
+
+def test_a_budget_that_takes_replicas_away_is_told() -> None:
+    """With what would keep them, and what the budget says."""
+    decision = take(WITHHELD, QUIET, replace(UP, replicas=2))
+    said = "minReplicas keeps none: budget b of the namespace: it is used up; no request for the idle timeout"
+    assert decision.message == said and decision.kept_by == ""
+
 
 
 @pytest.mark.parametrize(
@@ -247,6 +265,16 @@ def test_bounds_and_safety(policy: Policy, load: Load, known: Facts) -> None:
     if known.replicas and not policy.min_replicas and decision.replicas == 0 and not known.sleep:
         assert not load.missing and load.reported_us >= load.last_activity_us + policy.idle_us
     assert decision.until_us is None or decision.until_us > NOW
+
+
+@given(policy=policies, load=loads, known=facts)
+def test_a_floor_that_is_withheld_is_none(policy: Policy, load: Load, known: Facts) -> None:
+    """In replicas and in when to look again; what differs is what is told."""
+    withheld, without = take(policy.withholding("b"), load, known), take(replace(policy, min_replicas=0), load, known)
+    assert replace(withheld, why=without.why, message=without.message) == without
+    if withheld.why is Why.BUDGET:
+        assert withheld.replicas < min(known.replicas, policy.min_replicas)
+        assert withheld.message.endswith(without.message) and "keeps none: b" in withheld.message
 
 
 @given(policy=policies, load=loads, known=facts, more=numbers)

@@ -34,11 +34,17 @@ class LimitType(StrEnum):
 
 
 class BudgetAction(StrEnum):
-    """What happens at a threshold, from the mildest to the strictest."""
+    """What happens at a threshold, from the mildest to the strictest; each does what all milder ones do."""
 
     NOTIFY = "Notify"
+    STOP_PREWARM = "StopPrewarm"
     DENY_WAKE = "DenyWake"
     BLOCK = "Block"
+
+    def includes(self, other: BudgetAction) -> bool:
+        """Tell whether it does what another one does."""
+        order = tuple(BudgetAction)
+        return order.index(self) >= order.index(other)
 
 
 class InFlight(StrEnum):
@@ -137,8 +143,9 @@ class Threshold(Model):
     action: Annotated[
         BudgetAction,
         Field(
-            description="Each is told by an Event and by the webhooks of `notify`, once in a window. Notify: no more than "
-            "that. DenyWake: requests that would wake a sleeping endpoint are "
+            description="Each is told by an Event and by the webhooks of `notify`, once in a window, and does what the "
+            "milder ones do. Notify: no more than that. StopPrewarm: no replica is kept without requests: minReplicas, "
+            "schedules, overrides and prewarming start and keep none. DenyWake: requests that would wake a sleeping endpoint are "
             "refused, what is awake serves. Block: all requests are refused. What has begun is finished."
         ),
     ]

@@ -70,6 +70,7 @@ class Operator:
             on_activators=self._activators_changed,
             on_class=self._class_changed,
             on_namespace=self._namespace_changed,
+            on_budget=self._look_at_all_of,
         )
         self.token = StreamToken(client, options.token_file, SERVICE_ACCOUNT_OPERATOR, options.namespace)
         self.streams = Streams(
@@ -105,6 +106,7 @@ class Operator:
             labels=self.watches.labels,
             addresses=lambda: self._addresses,
             costs=self.costs,
+            withheld=self.watches.budgets.of,
         )
         self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
         self.reconciler = Reconciler(
@@ -185,10 +187,12 @@ class Operator:
                 self.queue.add(key, Priority.SWEEP)
 
     def _namespace_changed(self, name: str) -> None:
-        if not self.watches.classes.selective:
-            return
+        if self.watches.classes.selective:
+            self._look_at_all_of(name)
+
+    def _look_at_all_of(self, namespace: str) -> None:
         for key in self.endpoints:
-            if key.startswith(f"{name}/"):
+            if key.startswith(f"{namespace}/"):
                 self.queue.add(key, Priority.SWEEP)
 
     def _reports_changed(self) -> None:

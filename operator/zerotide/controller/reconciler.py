@@ -28,7 +28,7 @@ from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Device, devices
 from zerotide.reconcile.external import Writer, sight
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
-from zerotide.reconcile.observed import Object, Observed
+from zerotide.reconcile.observed import Object, Observed, Withheld
 from zerotide.reconcile.plan import Delete, plan
 from zerotide.reconcile.plan import Notice as Told
 from zerotide.reconcile.pods import Stage
@@ -84,6 +84,8 @@ class World:
     """The labels of a namespace."""
     addresses: Callable[[], tuple[str, ...]]
     costs: Costs
+    withheld: Callable[[InferenceEndpoint, int], Withheld | None]
+    """Why none of an endpoint's replicas is kept without requests, at an instant."""
 
 
 class Reconciler:
@@ -261,6 +263,10 @@ class Reconciler:
         pods = world.pods.of(key)
         ready = [pod.ready_us or 0 for pod in pods if pod.counts and pod.stage is Stage.READY]
         load = world.signals.load(endpoint, now_us, Serving(len(ready), min(ready, default=None)))
+        withheld, prewarmed = world.withheld(endpoint, now_us), world.signals.prewarmed(endpoint, load, now_us)
+        if withheld is not None and prewarmed is not None:
+            # Its status says what it would have done.
+            prewarmed = replace(prewarmed, enabled=False)
         observed = Observed(
             endpoint=endpoint,
             status=raw.get("status") or {},
@@ -274,7 +280,8 @@ class Reconciler:
             load=load,
             window=world.signals.window(endpoint, load, now_us),
             learned=world.signals.learned(endpoint, load, now_us),
-            prewarmed=world.signals.prewarmed(endpoint, load, now_us),
+            prewarmed=prewarmed,
+            withheld=withheld,
             finished=world.signals.finished(key),
             spent=world.costs.of(key),
             names_taken=world.endpoints.claims.taken(key),

@@ -9,12 +9,13 @@ from typing import Any
 
 from zerotide.api.names import COMPONENT_ACTIVATOR, LABEL_COMPONENT, LABEL_ENDPOINT, LABEL_NAME, RELEASE
 from zerotide.controller.activators import Activator, activators
+from zerotide.controller.budgets import Budgets
 from zerotide.controller.cache import Children, Pods, key_of
 from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.kinds import RESOURCES
 from zerotide.controller.trimming import trimmed_child, trimmed_namespace, trimmed_node, trimmed_pod
 from zerotide.kube import Change, Client, Clock, Linger, Packed, Reflector
-from zerotide.kube.resources import ACCELERATOR_CLASSES, EVENTS, NAMESPACES, NODES, PODS
+from zerotide.kube.resources import ACCELERATOR_CLASSES, BUDGETS, EVENTS, NAMESPACES, NODES, PODS
 from zerotide.reconcile.child import Kind
 
 Object = dict[str, Any]
@@ -39,7 +40,9 @@ class Watches:
         on_activators: Callable[[tuple[Activator, ...]], None],
         on_class: Callable[[str], None],
         on_namespace: Callable[[str], None],
+        on_budget: Callable[[str], None],
     ) -> None:
+        """`on_budget` is called with the namespace of a budget that withholds something from now on, or no more."""
         self._clock, self._on_key, self._on_activators = clock, on_key, on_activators
         self._on_namespace = on_namespace
         self.pods = Pods()
@@ -79,13 +82,15 @@ class Watches:
         )
         self.classes = AcceleratorClasses(on_class)
         self._classes = mirror(ACCELERATOR_CLASSES, on_change=self.classes.take)
+        self.budgets = Budgets(on_budget)
+        self._budgets = mirror(BUDGETS, on_change=self.budgets.take)
         self._namespaces = mirror(NAMESPACES, trim=trimmed_namespace, on_change=self._namespace_changed)
         self._key_of_pod: dict[str, str] = {}
 
     @property
     def all(self) -> tuple[Reflector, ...]:
         """Return every reflector, to be run."""
-        others = (self._pods, self._nodes, self._mounts, self._activators, self._classes, self._namespaces)
+        others = (self._pods, self._nodes, self._mounts, self._activators, self._classes, self._namespaces, self._budgets)
         return (*self._kinds.values(), *others)
 
     @property

@@ -53,7 +53,6 @@ PACE_US = MINUTE
 TELL_US = 10 * MINUTE
 """How old news an Event still tells after a restart: less than the hour for which Events are kept, by whose names what
 was told is found again."""
-_DENYING = (BudgetAction.DENY_WAKE, BudgetAction.BLOCK)
 
 
 class Ratio(NamedTuple):
@@ -223,9 +222,10 @@ def _time_of(status: BudgetStatus) -> int:
 def _notice(status: BudgetStatus, reached: Reached) -> Notice:
     what = {
         BudgetAction.NOTIFY: "",
+        BudgetAction.STOP_PREWARM: ": no replica is kept without requests",
         BudgetAction.DENY_WAKE: ": sleeping endpoints are not woken",
         BudgetAction.BLOCK: ": requests are refused",
     }[reached.action]
-    denies = reached.action in _DENYING
+    denies = reached.action.includes(BudgetAction.DENY_WAKE)
     reason = "BudgetExhausted" if denies else "BudgetThreshold"
     return Notice("Warning" if denies else "Normal", reason, f"{reached.percent} % are reached{what}. {status.message}")

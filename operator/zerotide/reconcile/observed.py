@@ -30,6 +30,13 @@ class Spent(NamedTuple):
     final: bool
 
 
+class Withheld(NamedTuple):
+    """Why a budget lets no replica be kept without requests, and until when that is sure, None for ever."""
+
+    reason: str
+    until_us: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One endpoint as the caches have it.
@@ -42,7 +49,7 @@ class Observed:
     `finished` is the newest finished wake, if it is not in the status yet. `names_taken` are its model names that are
     not its own. `writer` is who else wrote the Deployment's replicas lately. `learned` is the idle timeout that was
     learned, None where the spec's own holds. `prewarmed` is what habits foretell, None where it is disabled.
-    `spent` is what it cost, None while the exporter has not told.
+    `spent` is what it cost, None while the exporter has not told. `withheld` is why none is kept without requests.
     """
 
     endpoint: InferenceEndpoint
@@ -63,6 +70,7 @@ class Observed:
     learned: Learned | None = None
     prewarmed: Prewarmed | None = None
     spent: Spent | None = None
+    withheld: Withheld | None = None
     holders: Holders = field(default_factory=dict)
     """Who holds devices, where a replica waits for some."""
     written_us: int = 0

@@ -66,7 +66,9 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     floor = floor_of(endpoint.spec.scaling, _lead_us(status), now_us)
     if observed.prewarmed is not None:
         floor = observed.prewarmed.beside(floor, now_us)
-    policy = policy.at_least(floor)
+    policy, withheld_us = policy.at_least(floor), None
+    if observed.withheld is not None:
+        policy, withheld_us = policy.withholding(observed.withheld.reason), observed.withheld.until_us
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
@@ -96,7 +98,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         give_up=give_up,
         lowered_us=_lowered_us(status),
     )
-    due = _due(current, policy, now_us, retry_us, floor.until_us)
+    due = _due(current, policy, now_us, retry_us, floor.until_us, withheld_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
     return Situation(
         policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless, floor, rendering.device

@@ -34,6 +34,7 @@ class Why(StrEnum):
     DEMAND = "Demand"
     SLEEP_REQUESTED = "SleepRequested"
     IDLE = "Idle"
+    BUDGET = "Budget"
     UNCHANGED = "Unchanged"
 
 
@@ -89,7 +90,7 @@ def decide(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
         return Decision(0, Why.SUSPENDED, "the endpoint is suspended")
     if facts.give_up:
         return Decision(0, Why.START_FAILED, "the start failed and was given up")
-    decision = _unblocked(policy, load, window, facts, now_us)
+    decision = _told(policy, facts, _unblocked(policy, load, window, facts, now_us))
     if facts.blocked and decision.replicas > facts.replicas:
         return Decision(facts.replicas, Why.BLOCKED, facts.blocked, decision.kept_by, decision.until_us)
     if not facts.replicas and decision.replicas and facts.since_us is not None:
@@ -104,6 +105,14 @@ def _unblocked(policy: Policy, load: Load, window: Window, facts: Facts, now_us:
     if facts.replicas == 0:
         return _asleep(policy, load, facts)
     return _awake(policy, load, window, facts, now_us)
+
+
+def _told(policy: Policy, facts: Facts, decision: Decision) -> Decision:
+    """Return a decision that says so where replicas go that would be kept if a budget did not withhold them."""
+    kept = min(facts.replicas, policy.withheld_replicas)
+    if decision.why not in (Why.IDLE, Why.DEMAND) or decision.replicas >= kept:
+        return decision
+    return replace(decision, why=Why.BUDGET, message=f"{policy.withheld}; {decision.message}")
 
 
 def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:

@@ -34,6 +34,10 @@ class Policy:
     failure_window_us: int = HOUR
     capacity_us: int = 5 * MINUTE
     deadline_us: int = 900 * SECOND
+    withheld: str = ""
+    """Why no replica is kept without requests, where some would be; empty where they are."""
+    withheld_replicas: int = 0
+    """How many would be."""
 
     @classmethod
     def of(cls, spec: Spec) -> Self:
@@ -71,6 +75,13 @@ class Policy:
     def keep_us(self) -> int:
         """Return how long a window must reach back."""
         return max(self.scale_up_us, self.scale_down_us)
+
+    def withholding(self, why: str) -> Self:
+        """Return the policy without a floor, for a reason that is told where it takes replicas away."""
+        if not self.min_replicas:
+            return self
+        told = f"{self.min_reason} keeps none: {why}"
+        return replace(self, min_replicas=0, withheld=told, withheld_replicas=self.min_replicas)
 
     def at_least(self, floor: Floor) -> Self:
         """Return the policy with the floor that holds by the clock, within its bounds."""

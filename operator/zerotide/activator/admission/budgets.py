@@ -99,7 +99,7 @@ def verdict_of(budget: Budget) -> Verdict | None:
     What was said of an older spec holds until the new one is reckoned, so that an edit opens no gap.
     """
     status = budget.status
-    if status.action is None or status.action is BudgetAction.NOTIFY:
+    if status.action is None or not status.action.includes(BudgetAction.DENY_WAKE):
         return None
     until = parse_time(status.window_end) if status.window_end else None
     return Verdict(
