@@ -201,17 +201,31 @@ class Stack:
         self.keys[name] = format_key(name, secret)
         return self.keys[name]
 
-    def budget(self, action: str | None, name: str = "month", namespace: str = "demo", **scope: Any) -> None:
-        """Set a budget of which the exporter says that an action holds until the end of 2100; None: nothing does."""
+    def budget(
+        self,
+        action: str | None,
+        name: str = "month",
+        namespace: str = "demo",
+        *,
+        said: str | None = None,
+        spec: Json | None = None,
+        **scope: Any,
+    ) -> None:
+        """Set a budget of which the exporter says that an action holds until the end of 2100; None: nothing does.
+
+        `said` is when it said so, and `spec` what the spec has beside scope and limit.
+        """
         status: Json = {"observedGeneration": 1, "message": "5.00 USD of 5.00 USD are used up (100 %)"}
         if action is not None:
             status |= {"action": action, "windowEnd": "2101-01-01T00:00:00Z"}
+        if said is not None:
+            status["updateTime"] = said
         limit = {"type": "Cost", "cost": {"amount": "5.00", "currency": "USD"}}
         obj = {
             "apiVersion": "zerotide.dev/v1alpha1",
             "kind": "Budget",
             "metadata": {"namespace": namespace, "name": name, "uid": name, "generation": 1},
-            "spec": {"scope": scope, "limit": limit},
+            "spec": {"scope": scope, "limit": limit, **(spec or {})},
             "status": status,
         }
         self.registry.budget_changed(Change("set", obj))

@@ -8,6 +8,7 @@ import pytest
 
 from tests.activator.replica import Replica
 from tests.activator.stack import Stack
+from zerotide.api.scalars import HOUR, MINUTE, format_time
 from zerotide.kube import Change
 
 
@@ -85,3 +86,43 @@ async def test_a_budget_that_cannot_be_read_changes_nothing(stack: Stack, replic
     broken = {"metadata": {"namespace": "demo", "name": "month"}, "spec": {"limit": {"type": "Cost"}}}
     stack.registry.budget_changed(Change("set", broken))
     assert (await stack.post()).status == 402
+
+
+DENY = {"onLedgerFailure": "Deny"}
+
+
+async def test_what_must_be_known_and_is_not_is_refused(stack: Stack, replica: Replica) -> None:
+    """Until the exporter says something again; other budgets' requests, and what is known, are served."""
+    await stack.awake(replica)
+    now_us = stack.service.clock.now_us()
+    stack.budget("Notify", "serving", said=format_time(now_us - HOUR))
+    stack.budget(None, "known", said=format_time(now_us), spec=DENY)
+    assert (await stack.post()).status == 200
+    stack.budget(None, said=format_time(now_us - 2 * MINUTE), spec=DENY)
+    refused = await stack.post()
+    assert (refused.status, refused.code) == (503, "ledger_unavailable")
+    assert refused.headers["x-should-retry"] == "true"
+    assert refused.json["error"]["message"] == (
+        "budget month of namespace demo lets nothing be served while it is not known what is used up, "
+        "and for 60 s nobody has said"
+    )
+    stack.budget(None, said=format_time(now_us), spec=DENY)
+    assert (await stack.post()).status == 200
+
+
+async def test_what_is_not_known_wakes_nothing(stack: Stack) -> None:
+    stack.endpoint()
+    stack.key()
+    stack.budget(None, spec=DENY)
+    assert (await stack.post()).code == "ledger_unavailable"
+    assert stack.api.applied == [] and stack.tracker.demand("demo/m") is None
+
+
+async def test_what_cannot_be_recorded_is_refused_whatever_the_endpoint_says(replica: Replica) -> None:
+    async with Stack() as stack:
+        await stack.awake(replica)
+        assert (await stack.post()).status == 200
+        stack.budget(None, said=format_time(stack.service.clock.now_us()), spec=DENY)
+        refused = await stack.post()
+        assert (refused.status, refused.code) == (503, "ledger_unavailable")
+        assert "this gateway records none" in refused.json["error"]["message"]

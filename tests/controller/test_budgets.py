@@ -44,7 +44,8 @@ class World:
 
 
 @pytest.mark.parametrize(
-    ("action", "withholds"), [(None, False), ("Notify", False), ("StopPrewarm", True), ("DenyWake", True), ("Block", True)]
+    ("action", "withholds"),
+    [(None, False), ("Notify", False), ("StopPrewarm", True), ("DenyWake", True), ("Block", True)],
 )
 def test_each_action_does_what_the_milder_ones_do(action: str | None, withholds: bool) -> None:
     world = World()

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real server on loopback that verifies them as the specification says, by code of its own."""
+"""A receiver of webhooks: a real server on loopback that verifies them as specified, by code of its own."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from functools import partial
 from tests.billing.worlds import T0, life
 from tests.exporter.budgeting import PRICES, World, add, budget
 from tests.exporter.records import intent, settlement
-from zerotide.api.scalars import HOUR, MINUTE, SECOND
+from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time
 from zerotide.api.usage import Intent, Settlement
 from zerotide.exporter.sealer import seal_due
 from zerotide.exporter.store import Store
@@ -87,6 +87,16 @@ async def test_what_does_not_change_is_not_written(world: World) -> None:
                 world.task._look.set()
                 await asyncio.sleep(0.01)
     assert world.api.version == version
+
+
+async def test_activators_hear_that_it_is_known_where_they_must(world: World) -> None:
+    await world.api.put("budgets", budget("1", onLedgerFailure="Deny"))
+    await world.api.put("budgets", budget("1", "other"))
+    await world.until(state="Ok", updateTime=format_time(T0))
+    for seconds in (20, 40):
+        await world.at(seconds)
+        await world.until(updateTime=format_time(T0 + seconds * SECOND))
+    assert world.status("other")["updateTime"] == format_time(T0)
 
 
 async def test_a_status_that_cannot_be_written_is_written_later(world: World) -> None:

@@ -293,6 +293,7 @@ async def test_a_receiver_that_hangs_keeps_nothing_else_waiting(world: World) ->
         await hanging.until(1)
         await world.at(100)
         await world.until(state="Exhausted", percent=100)
+        assert deliveries(world) == [] and world.task.ratios[0].ratio == 1.0
         hanging.open.set()
         await delivered(world, "Delivered")
 

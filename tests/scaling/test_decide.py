@@ -96,7 +96,6 @@ def test_a_budget_that_takes_replicas_away_is_told() -> None:
     assert decision.message == said and decision.kept_by == ""
 
 
-
 @pytest.mark.parametrize(
     ("load", "since", "kept"),
     [

@@ -145,8 +145,8 @@ class Threshold(Model):
         Field(
             description="Each is told by an Event and by the webhooks of `notify`, once in a window, and does what the "
             "milder ones do. Notify: no more than that. StopPrewarm: no replica is kept without requests: minReplicas, "
-            "schedules, overrides and prewarming start and keep none. DenyWake: requests that would wake a sleeping endpoint are "
-            "refused, what is awake serves. Block: all requests are refused. What has begun is finished."
+            "schedules, overrides and prewarming start and keep none. DenyWake: requests that would wake a sleeping "
+            "endpoint are refused, what is awake serves. Block: all requests are refused. What has begun is finished."
         ),
     ]
 
@@ -188,6 +188,15 @@ class BudgetSpec(Model):
             "refused, a stream that goes beyond is ended with an error. Needs a limit of tokens."
         ),
     ] = InFlight.FINISH
+    on_ledger_failure: Annotated[
+        Literal["Serve", "Deny"],
+        Field(
+            description="What happens while nobody can say how much is used up, because the exporter, its ledger or "
+            "the way to them is away. Serve: what was said last holds until the window ends. Deny: after a minute "
+            "requests that the budget binds are refused with 503 ledger_unavailable, and wake nothing. With inFlight "
+            "End they are refused in any case."
+        ),
+    ] = "Serve"
     notify: Annotated[
         tuple[Webhook, ...],
         Field(max_length=4, description="Webhooks that are sent for each threshold that is reached."),

@@ -6,7 +6,6 @@ The specification: https://github.com/standard-webhooks/standard-webhooks/blob/m
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -83,7 +82,7 @@ def signing_keys(text: str) -> tuple[bytes, ...]:
     for number, word in enumerate(words, 1):
         try:
             key = base64.b64decode(word.removeprefix(_PREFIX), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidSecret(f"its key {number} is not {_PREFIX} and base64") from error
         if not _LEAST <= len(key) <= _MOST:
             raise InvalidSecret(f"its key {number} has {len(key)} bytes; give from {_LEAST} to {_MOST} random ones")

@@ -54,7 +54,9 @@ def reached(budget: Budget, known: BudgetStatus, standing: Standing, found: Budg
 
 def told_of(budget: Budget, status: BudgetStatus) -> tuple[Told, ...]:
     """Return the webhooks that tell of what was reached, each of them the same however often it is asked for."""
-    return tuple(_told(budget, status, webhook, each) for each in status.reached or () for webhook in budget.spec.notify)
+    return tuple(
+        _told(budget, status, webhook, each) for each in status.reached or () for webhook in budget.spec.notify
+    )
 
 
 def retry_after(attempts: int, elapsed_s: float) -> float | None:

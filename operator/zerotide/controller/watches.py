@@ -90,7 +90,15 @@ class Watches:
     @property
     def all(self) -> tuple[Reflector, ...]:
         """Return every reflector, to be run."""
-        others = (self._pods, self._nodes, self._mounts, self._activators, self._classes, self._namespaces, self._budgets)
+        others = (
+            self._pods,
+            self._nodes,
+            self._mounts,
+            self._activators,
+            self._classes,
+            self._namespaces,
+            self._budgets,
+        )
         return (*self._kinds.values(), *others)
 
     @property

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from zerotide.api.budget import Budget, BudgetAction, BudgetStatus, LimitType, Reached
 from zerotide.api.failures import InvalidObject
 from zerotide.api.names import MANAGER_EXPORTER
-from zerotide.api.scalars import MINUTE, parse_time
+from zerotide.api.scalars import MINUTE, SECOND, parse_time
 from zerotide.billing.budgets import (
     EVER,
     Spent,
@@ -50,6 +50,8 @@ SHARE = 20
 """How many times as long as a look took is waited until the next one."""
 PACE_US = MINUTE
 """How old a status may become of which only the amount has changed."""
+BEAT_US = 20 * SECOND
+"""How old a status may become by which activators know that what is used up is known, a third of what they wait for."""
 TELL_US = 10 * MINUTE
 """How old news an Event still tells after a restart: less than the hour for which Events are kept, by whose names what
 was told is found again."""
@@ -185,7 +187,9 @@ class BudgetTask:
         known, written_us = self._written.get(key) or (budget.status, _time_of(budget.status))
         now_us = self._clock.now_us()
         status = status.model_copy(update={"reached": reached(budget, known, found, status) or None})
-        if worth_writing(known, status, now_us - written_us, PACE_US):
+        age_us = now_us - written_us
+        beat = budget.spec.on_ledger_failure == "Deny" and age_us >= BEAT_US
+        if beat or worth_writing(known, status, age_us, PACE_US):
             body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status.dump()}
             try:
                 await self._client.apply(BUDGETS, body, MANAGER_EXPORTER, subresource="status")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zerotide.activator.admission.budgets import Budgets
+from zerotide.activator.admission.budgets import SILENT_US, Budgets, Pulse
 from zerotide.activator.admission.naming import Name
 from zerotide.api.budget import Budget
 from zerotide.api.scalars import parse_time
@@ -12,12 +12,14 @@ from zerotide.api.scalars import parse_time
 END = "2026-12-01T00:00:00Z"
 
 
-def budget(action: str | None = "Block", name: str = "month", **status: Any) -> Budget:
-    """Return a budget of the namespace demo with this status."""
+def budget(
+    action: str | None = "Block", name: str = "month", spec: dict[str, Any] | None = None, **status: Any
+) -> Budget:
+    """Return a budget of the namespace demo with this status, and `spec` beside its limit."""
     limit = {"type": "Tokens", "tokens": 5}
     told = {"action": action, "windowEnd": END, **status} if action else status
     metadata = {"namespace": "demo", "name": name, "generation": 1}
-    return Budget.parse({"metadata": metadata, "spec": {"limit": limit}, "status": told, **KIND})
+    return Budget.parse({"metadata": metadata, "spec": {"limit": limit, **(spec or {})}, "status": told, **KIND})
 
 
 KIND = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget"}
@@ -52,3 +54,58 @@ def test_a_total_says_that_it_must_be_raised() -> None:
         "budget month of namespace demo: 5 tokens of 5 tokens are used up (100 %); "
         "requests are refused until it is raised"
     )
+
+
+DENY = {"onLedgerFailure": "Deny"}
+SAID = "2026-11-25T10:00:00Z"
+NOW = parse_time(SAID)
+
+
+def pulse(budgets: Budgets) -> Pulse:
+    """Return the one by which a request knows."""
+    (found,) = budgets.pulses("demo", "m", "demo/a")
+    return found
+
+
+def test_a_word_is_good_for_a_minute_by_the_clock_of_who_hears_it() -> None:
+    budgets = Budgets()
+    assert budgets.set(budget(None, spec=DENY, updateTime=SAID), NOW + 5)
+    assert not pulse(budgets).silent(NOW + SILENT_US) and pulse(budgets).silent(NOW + SILENT_US + 1)
+    later = NOW + 10 * SILENT_US
+    assert not budgets.set(budget(None, spec=DENY, updateTime=SAID), later), "a list of what is there says nothing new"
+    assert pulse(budgets).silent(later)
+    assert not budgets.set(budget(None, spec=DENY, updateTime="2026-11-25T10:00:20Z"), later)
+    assert not pulse(budgets).silent(later + SILENT_US)
+
+
+def test_what_was_never_said_is_not_known() -> None:
+    budgets = Budgets()
+    budgets.set(budget(None, spec=DENY), NOW)
+    assert pulse(budgets).silent(NOW)
+    budgets.set(budget(None, spec=DENY, updateTime=SAID), NOW + 5 * SILENT_US)
+    assert not pulse(budgets).silent(NOW + 6 * SILENT_US)
+
+
+def test_a_clock_that_is_ahead_gains_nothing() -> None:
+    budgets = Budgets()
+    budgets.set(budget(None, spec=DENY, updateTime="2026-11-25T11:00:00Z"), NOW)
+    assert pulse(budgets).silent(NOW + SILENT_US + 1)
+
+
+def test_whom_it_concerns() -> None:
+    budgets = Budgets()
+    team = {**DENY, "scope": {"consumers": ["b"]}}
+    assert budgets.set(budget(None, spec=team, updateTime=SAID), NOW)
+    assert budgets.pulses("demo", "m", "demo/a") == () == budgets.pulses("other", "m", "other/b")
+    assert len(budgets.pulses("demo", "m", "demo/b")) == 1
+    assert budgets.set(budget(None, spec=DENY, updateTime=SAID), NOW), "another scope"
+    assert budgets.set(budget(None, updateTime=SAID), NOW), "Serve"
+    assert budgets.pulses("demo", "m", "demo/a") == ()
+    assert budgets.set(budget(None, spec=DENY), NOW) and budgets.remove(Name("demo", "month"))
+    assert budgets.pulses("demo", "m", "demo/a") == ()
+
+
+def test_what_stops_prewarming_forbids_no_request() -> None:
+    budgets = Budgets()
+    assert not budgets.set(budget("StopPrewarm"))
+    assert budgets.bearing("demo", "m", "demo/a") == ()

@@ -10,7 +10,10 @@ from typing import NamedTuple
 from zerotide.activator.admission.naming import Name
 from zerotide.api.budget import Budget, BudgetAction, BudgetScope, InFlight
 from zerotide.api.errors import ErrorCode, Rejection
-from zerotide.api.scalars import parse_time
+from zerotide.api.scalars import MINUTE, SECOND, parse_time
+
+SILENT_US = MINUTE
+"""After how long without a word of the exporter nobody knows what is used up of a budget."""
 
 
 class Verdict(NamedTuple):
@@ -38,22 +41,56 @@ class Verdict(NamedTuple):
         return Rejection(ErrorCode.BUDGET_EXHAUSTED, text)
 
 
+class Pulse:
+    """When the exporter was heard last about a budget that lets nothing be served while nobody knows what is used up.
+
+    It changes without a new plan for anybody: what the exporter says is only that it is there.
+    """
+
+    __slots__ = ("_name", "_said", "heard_us", "scope")
+
+    def __init__(self, name: Name, scope: BudgetScope, said: str | None, now_us: int) -> None:
+        """`said` is the time in the status as it is seen first, when nobody knows for how long it was there."""
+        self._name, self.scope, self._said = name, scope, said
+        self.heard_us = min(parse_time(said), now_us) if said else 0
+
+    def hear(self, said: str | None, now_us: int) -> None:
+        """Take in the time in a status that has changed, by the clock of whoever hears it."""
+        if said != self._said:
+            self._said, self.heard_us = said, now_us
+
+    def silent(self, now_us: int) -> bool:
+        """Tell whether it was not heard for too long."""
+        return now_us - self.heard_us > SILENT_US
+
+    def rejection(self) -> Rejection:
+        """Return the refusal, which names the budget."""
+        return Rejection(
+            ErrorCode.LEDGER_UNAVAILABLE,
+            f"budget {self._name.name} of namespace {self._name.namespace} lets nothing be served while it is not "
+            f"known what is used up, and for {SILENT_US // SECOND} s nobody has said",
+        )
+
+
 class Budgets:
-    """The verdicts of all budgets, by namespace, and the scopes of those that are never passed."""
+    """The verdicts of all budgets, by namespace, the scopes of those that are never passed, and whom to hear about."""
 
     def __init__(self) -> None:
         self._verdicts: dict[str, dict[str, Verdict]] = {}
         self._hard: dict[Name, BudgetScope] = {}
+        self._pulses: dict[Name, Pulse] = {}
 
-    def set(self, budget: Budget) -> bool:
-        """Take in a budget; tell whether what it asks for has changed in any way that a request may notice."""
+    def set(self, budget: Budget, now_us: int = 0) -> bool:
+        """Take in a budget that came just now; tell whether what it asks for has changed so that a request notices."""
         name, spec = Name(budget.metadata.namespace, budget.metadata.name), budget.spec
         changed = self._bind(name, spec.scope if spec.in_flight is InFlight.END else None)
+        changed = self._listen(name, budget, now_us) or changed
         return self._put(name, verdict_of(budget)) or changed
 
     def remove(self, name: Name) -> bool:
         """Forget a budget; tell whether it forbade anything, or asked for anything."""
         changed = self._bind(name, None)
+        changed = self._pulses.pop(name, None) is not None or changed
         return self._put(name, None) or changed
 
     def reserving(self, namespace: str, endpoint: str, consumer: str) -> tuple[Name, ...]:
@@ -68,12 +105,34 @@ class Budgets:
             )
         )
 
+    def pulses(self, namespace: str, endpoint: str, consumer: str) -> tuple[Pulse, ...]:
+        """Return by what a consumer's requests to an endpoint know that it is known what is used up."""
+        if not self._pulses:
+            return ()
+        return tuple(
+            pulse
+            for name, pulse in sorted(self._pulses.items())
+            if name.namespace == namespace and pulse.scope.holds(namespace, endpoint, consumer)
+        )
+
     def bearing(self, namespace: str, endpoint: str, consumer: str) -> tuple[Verdict, ...]:
         """Return the verdicts that bear on a consumer's requests to an endpoint; `consumer` is `namespace/name`."""
         found = self._verdicts.get(namespace)
         if not found:
             return ()
         return tuple(each for each in found.values() if each.scope.holds(namespace, endpoint, consumer))
+
+    def _listen(self, name: Name, budget: Budget, now_us: int) -> bool:
+        """Note what a status says, where it matters; tell whether it matters to others than before."""
+        spec, said = budget.spec, budget.status.update_time
+        known = self._pulses.get(name)
+        if spec.on_ledger_failure != "Deny":
+            return self._pulses.pop(name, None) is not None
+        if known is not None and known.scope == spec.scope:
+            known.hear(said, now_us)
+            return False
+        self._pulses[name] = Pulse(name, spec.scope, said, now_us)
+        return True
 
     def _bind(self, name: Name, scope: BudgetScope | None) -> bool:
         known = self._hard.pop(name, None)

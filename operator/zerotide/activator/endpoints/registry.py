@@ -142,7 +142,7 @@ class Registry:
             self.version += self.budgets.remove(name)
             return
         try:
-            self.version += self.budgets.set(Budget.parse(change.object))
+            self.version += self.budgets.set(Budget.parse(change.object), self._now_us())
         except InvalidObject as error:
             log.error("a budget cannot be read", extra={"budget": str(name), "error": str(error)})
 

@@ -120,9 +120,12 @@ class Books:
                 self.journal.lost((profile.namespace, profile.name, visit.consumer), ended_us)
         return ended_us
 
-    def refusal(self, profile: Profile) -> Rejection | None:
-        """Return the answer to a request that could not be billed and so is not to be served, None to all others."""
-        if not profile.denies_unbilled:
+    def refusal(self, profile: Profile, *, always: bool = False) -> Rejection | None:
+        """Return the answer to a request that could not be billed and so is not to be served, None to all others.
+
+        With `always` that is so whatever the endpoint says.
+        """
+        if not (always or profile.denies_unbilled):
             return None
         if self.journal is None:
             return _unbilled(profile, "this gateway records none")

@@ -85,7 +85,7 @@ class Gateway:
             plan = self._plan(visit, reading, body)
         except Rejection:
             return False
-        if plan is None or plan.verdicts or plan.quotas or self._books.refusal(plan.endpoint.profile):
+        if plan is None or plan.verdicts or plan.quotas or self._unknown(plan) is not None:
             return False
         if not self._take(visit, plan):
             return False
@@ -212,7 +212,8 @@ class Gateway:
         profile = endpoint.profile
         whom, budgets = (profile.namespace, profile.name, visit.consumer), self._registry.budgets
         facts = self._books.facts(visit, endpoint)
-        return Plan(endpoint, tuple(claims), names, head, budgets.bearing(*whom), budgets.reserving(*whom), facts)
+        forbidden, reserved, known = budgets.bearing(*whom), budgets.reserving(*whom), budgets.pulses(*whom)
+        return Plan(endpoint, tuple(claims), names, head, forbidden, reserved, known, facts)
 
     def _lead(self, visit: Visit, endpoint: Endpoint) -> None:
         """Let a visit know its endpoint, and what draws it to one of the replicas."""
@@ -231,9 +232,9 @@ class Gateway:
         for verdict in plan.verdicts:
             if verdict.forbids(plan.endpoint.gate.cold, self._now_us()):
                 raise verdict.rejection()
-        unbilled = self._books.refusal(profile)
-        if unbilled is not None:
-            raise unbilled
+        unknown = self._unknown(plan)
+        if unknown is not None:
+            raise unknown
         # Who waits for nothing while nothing serves is answered here and now: no other activator need be asked.
         for name, limit in () if visit.at_once and plan.endpoint.gate.cold else plan.claims:
             if not (self._pools.take(name, limit) or await self._pool(name, limit)):
@@ -245,6 +246,14 @@ class Gateway:
             await reserve(visit, plan.quotas, self._lender)
         visit.accepted_us = self._now_us()
         self._books.arrived(visit, plan.endpoint)
+
+    def _unknown(self, plan: Plan) -> Rejection | None:
+        """Return the answer where usage cannot be brought to the ledger, or the ledger's word not be had, and must."""
+        if not plan.pulses:
+            return self._books.refusal(plan.endpoint.profile)
+        now_us = self._now_us()
+        silent = next((pulse for pulse in plan.pulses if pulse.silent(now_us)), None)
+        return silent.rejection() if silent is not None else self._books.refusal(plan.endpoint.profile, always=True)
 
     def _take(self, visit: Visit, plan: Plan) -> bool:
         """Count a request as its consumer's, where nobody has to be asked whether there is room."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from zerotide.activator.admission.budgets import Verdict
+from zerotide.activator.admission.budgets import Pulse, Verdict
 from zerotide.activator.admission.callers import Caller
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile
@@ -68,6 +68,8 @@ class Plan:
     """What budgets forbid of them."""
     quotas: tuple[Name, ...]
     """Budgets of which they reserve tokens."""
+    pulses: tuple[Pulse, ...]
+    """By what it is known that budgets are known, where they are to be refused if not."""
     facts: bytes
     """What their usage records have in common."""
 

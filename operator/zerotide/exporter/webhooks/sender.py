@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -86,7 +85,7 @@ class Sender:
             raise SecretUnusable(f"Secret {name} has no key {SECRET_KEY}")
         try:
             return signing_keys(base64.b64decode(held, validate=True).decode("ascii"))
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise SecretUnusable(f"Secret {name}, key {SECRET_KEY}: it is no text") from error
         except InvalidSecret as error:
             raise SecretUnusable(f"Secret {name}, key {SECRET_KEY}: {error}") from error
