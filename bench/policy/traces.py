@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from zerotide.scaling.replay.synthetic import DAY_S, HOUR_S, KINDS, Dice, make, session
-from zerotide.scaling.replay.trace import Arrivals, Thinning, Trace, read, thin
+from zerotide.scaling.replay.trace import Arrivals, Thinning, Trace, read, thin, timed
 
 RECORDED = Path(__file__).parent / "azure-llm-2023-code.csv.gz"
 THINNINGS = (Thinning(endpoints=10, run=50, seed=1), Thinning(endpoints=30, run=15, seed=2))
@@ -18,7 +18,7 @@ def recorded(path: Path = RECORDED) -> list[Trace]:
     """Return the sparse traces that a dense one is thinned to. Raises InvalidTrace."""
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    rows = read(text.splitlines())
+    rows = timed(read(text.splitlines()))
     stem = path.name.partition(".")[0].removesuffix("-llm-2023-code")
     return [thin(f"{stem} {how.endpoints}×{how.run}", rows, how, random.Random(how.seed)) for how in THINNINGS]
 

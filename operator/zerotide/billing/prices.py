@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ __all__ = [
     "first_difference",
     "multiplier",
     "read_price_book",
+    "read_price_books",
 ]
 
 
@@ -180,3 +181,8 @@ def read_price_book(document: Any) -> PriceBookSpec:
         raise InvalidPriceBook(describe(error)) from error
     PriceIndex(book)
     return book
+
+
+def read_price_books(documents: Iterable[Any]) -> dict[str, PriceBookSpec]:
+    """Return the price books that parsed YAML documents hold, by name, as `read_price_book` does."""
+    return {document["metadata"]["name"]: read_price_book(document) for document in documents if document}

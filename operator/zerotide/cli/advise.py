@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -13,7 +12,7 @@ from zerotide.api.base import parse_duration
 from zerotide.api.scalars import SECOND
 from zerotide.billing.reports import ArrivalReport, CostReport
 from zerotide.cli.advise_text import compared, patch, sentence, table
-from zerotide.cli.arrivals import COLD_S, add_arguments, recorded
+from zerotide.cli.arrivals import COLD_S, add_arguments, recorded, replica_price
 from zerotide.cli.commands import Subparsers, declare, positive
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
@@ -85,9 +84,8 @@ def _prices(cost: CostReport, args: argparse.Namespace) -> tuple[Prices, list[st
     default = Prices(waiting=args.waiting_second)
     if args.gpu_second:
         return Prices(args.gpu_second, args.waiting_second), []
-    seconds = (cost.to_us - cost.from_us) / SECOND
-    billed = float(Decimal(cost.always_on)) / seconds if seconds > 0 else 0.0
-    if billed > 0:
+    billed = replica_price(cost)
+    if billed is not None:
         return Prices(billed, args.waiting_second), []
     return default, [f"The price book has no price for it: {default.gpu} for a second of a replica is assumed."]
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
-from zerotide.api.base import format_time, parse_duration
+from zerotide.api.base import format_time
 from zerotide.api.bounds import Zone
 from zerotide.api.endpoint import InferenceEndpoint
-from zerotide.api.failures import InvalidDuration
-from zerotide.billing.reports import ArrivalReport
+from zerotide.api.scalars import SECOND
+from zerotide.billing.reports import ArrivalReport, CostReport
+from zerotide.cli.commands import lasting
+from zerotide.cli.errors import CliError
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.scaling.replay.trace import Row, read
 
 COLD_S = 30.0
 """What a cold start is taken for before one was measured."""
@@ -30,7 +35,7 @@ class Recorded(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser, *, since: str, zone_of: str) -> None:
     """Declare which endpoint's requests are taken, of how long, and a time zone: `zone_of` says what is told in it."""
     parser.add_argument("name", help="the endpoint")
-    parser.add_argument("--since", type=_span, default=since, metavar="TIME", help="the last so long; %(default)s")
+    parser.add_argument("--since", type=lasting, default=since, metavar="TIME", help="the last so long; %(default)s")
     parser.add_argument("--time-zone", type=_zone, default="UTC", metavar="ZONE", help=f"of {zone_of}; %(default)s")
 
 
@@ -43,11 +48,20 @@ async def recorded(session: Session, args: argparse.Namespace) -> Recorded:
     return Recorded(endpoint, await fetch(session, ArrivalReport, "arrivals", query), query, now_us)
 
 
-def _span(text: str) -> int:
+def replica_price(cost: CostReport) -> float | None:
+    """Return what a second of a replica was billed, in the phase that took longest; None where none was."""
+    phases = [phase for each in cost.endpoints for phase in each.phases if Decimal(phase.amount) > 0]
+    longest = max(phases, key=lambda phase: phase.replica_us, default=None)
+    return float(Decimal(longest.amount)) * SECOND / longest.replica_us if longest else None
+
+
+def read_trace(path: Path) -> list[Row]:
+    """Return the requests of a trace; raise CliError for a file that is none, InvalidTrace for one that is no trace."""
     try:
-        return parse_duration(text)
-    except InvalidDuration as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        with path.open(newline="", encoding="utf-8") as lines:
+            return read(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{path} cannot be read: {error}") from error
 
 
 def _zone(text: str) -> str:

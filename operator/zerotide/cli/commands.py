@@ -7,7 +7,9 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from zerotide.api.failures import InvalidDuration
 from zerotide.api.names import SYSTEM_NAMESPACE
+from zerotide.api.scalars import parse_duration
 from zerotide.cli.session import Session
 
 Handler = Callable[[Session, argparse.Namespace], Awaitable[int | None]]
@@ -54,6 +56,22 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
+
+
+def whole(text: str) -> int:
+    """Read a positive whole number, as a type of an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+def lasting(text: str) -> int:
+    """Read a duration as the API writes it, as a type of an argument; in microseconds."""
+    try:
+        return parse_duration(text)
+    except InvalidDuration as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def group(commands: Subparsers, name: str, help: str) -> Subparsers:

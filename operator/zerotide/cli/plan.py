@@ -8,16 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zerotide.api.scalars import SECOND, parse_duration
-from zerotide.cli import advise, forecast
-from zerotide.cli.commands import Subparsers, declare, group, positive
-from zerotide.cli.errors import CliError, UsageError
+from zerotide.cli import advise, compare, forecast
+from zerotide.cli.arrivals import read_trace
+from zerotide.cli.commands import Subparsers, declare, group, positive, whole
+from zerotide.cli.errors import UsageError
 from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
 from zerotide.scaling.replay.rules import FIXED_S
 from zerotide.scaling.replay.score import Cell, cells
 from zerotide.scaling.replay.simulate import Outcome, Prices
 from zerotide.scaling.replay.synthetic import KINDS, make
-from zerotide.scaling.replay.trace import COLUMNS, Thinning, Trace, read, thin
+from zerotide.scaling.replay.trace import COLUMNS, Thinning, Trace, thin, timed
 from zerotide.scaling.replay.verdict import verdict
 
 
@@ -26,6 +27,7 @@ def add(commands: Subparsers) -> None:
     plans = group(commands, "plan", "find out what scaling costs, and what would be cheaper")
     advise.add(plans)
     forecast.add(plans)
+    compare.add(plans)
     parser = declare(
         plans,
         "replay",
@@ -43,13 +45,13 @@ def add(commands: Subparsers) -> None:
     thinning = Thinning()
     parser.add_argument(
         "--endpoints",
-        type=_whole,
+        type=whole,
         default=thinning.endpoints,
         metavar="N",
         help="endpoints that there are; they share a trace's requests",
     )
     parser.add_argument(
-        "--run", type=_whole, default=thinning.run, metavar="N", help="mean length of runs that stay together"
+        "--run", type=whole, default=thinning.run, metavar="N", help="mean length of runs that stay together"
     )
     parser.add_argument(
         "--stretch", type=positive, default=thinning.stretch, metavar="X", help="slow the trace down so many times"
@@ -67,13 +69,6 @@ def add(commands: Subparsers) -> None:
         metavar="USD",
         help="what it is worth that a request waits a second less; %(default)s",
     )
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return value
 
 
 async def replay(session: Session, args: argparse.Namespace) -> None:
@@ -105,11 +100,7 @@ def _trace(args: argparse.Namespace) -> Trace:
     if args.synthetic:
         return make(args.synthetic, source, args.endpoints)
     how = Thinning(args.endpoints, args.run, args.stretch, args.seed)
-    try:
-        with args.trace.open(newline="", encoding="utf-8") as lines:
-            rows = read(lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{args.trace} cannot be read: {error}") from error
+    rows = timed(read_trace(args.trace))
     return thin(f"{args.trace.stem} ({how})", rows, how, source)
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 import yaml
 
 from zerotide.billing.errors import PriceBookError
-from zerotide.billing.prices import PriceBookSpec, PriceIndex, read_price_book
+from zerotide.billing.prices import PriceBookSpec, PriceIndex, read_price_book, read_price_books
 from zerotide.exporter.errors import PriceFileError
 
 
 def load_market() -> dict[str, PriceBookSpec]:
     """Return the price books of others that ship with the package, by name."""
     text = files("zerotide.billing").joinpath("market.yaml").read_text()
-    books = (document for document in yaml.safe_load_all(text) if document)
-    return {document["metadata"]["name"]: read_price_book(document) for document in books}
+    return read_price_books(yaml.safe_load_all(text))
 
 
 def load_prices(path: Path | None) -> PriceIndex:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zerotide.scaling.replay.failures import EmptyHoldout, InvalidTrace
 from zerotide.scaling.replay.synthetic import KINDS, make
-from zerotide.scaling.replay.trace import Arrivals, Thinning, Trace, read, thin
+from zerotide.scaling.replay.trace import Arrivals, Thinning, Trace, read, thin, timed
 
 HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens"
 ROWS = [f"2023-11-16 18:17:{second:02}.9799600,1000,10" for second in (5, 3, 4, 9)]
@@ -18,7 +18,7 @@ ROWS = [f"2023-11-16 18:17:{second:02}.9799600,1000,10" for second in (5, 3, 4, 
 
 def test_a_recorded_trace() -> None:
     """Sorted, from zero on, with the service that its tokens take."""
-    rows = read([HEAD, *ROWS])
+    rows = timed(read([HEAD, *ROWS]))
     assert [time for time, _ in rows] == [0.0, 1.0, 2.0, 6.0]
     assert all(service == pytest.approx(0.4) for _, service in rows)
 

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from zerotide.scaling.replay.failures import EmptyHoldout, InvalidTrace
 
@@ -68,8 +68,26 @@ class Trace:
         return self.between(0, 2 / 3), rest
 
 
-def read(lines: Iterable[str]) -> list[tuple[float, float]]:
-    """Read a CSV of COLUMNS; return (seconds since the first request, seconds of service), sorted.
+class Row(NamedTuple):
+    """A recorded request: seconds since the first one, and its tokens."""
+
+    time_s: float
+    context: int
+    generated: int
+
+    @property
+    def service_s(self) -> float:
+        """Return how long it is served, by its tokens."""
+        return self.context * PREFILL_S + self.generated * DECODE_S
+
+
+def timed(rows: Iterable[Row]) -> list[tuple[float, float]]:
+    """Return when each request came and how long it is served, in seconds."""
+    return [(row.time_s, row.service_s) for row in rows]
+
+
+def read(lines: Iterable[str]) -> list[Row]:
+    """Read a CSV of COLUMNS; return its requests, oldest first.
 
     Raises InvalidTrace, which names the line.
     """
@@ -87,11 +105,11 @@ def read(lines: Iterable[str]) -> list[tuple[float, float]]:
             context, generated = int(row["ContextTokens"]), int(row["GeneratedTokens"])
         except (TypeError, ValueError) as error:
             raise InvalidTrace(f"line {reader.line_num} of the trace cannot be read: {error}") from error
-        rows.append((time, context * PREFILL_S + generated * DECODE_S))
+        rows.append(Row(time, context, generated))
     if len(rows) < 3:
         raise InvalidTrace(f"the trace has {len(rows)} requests: nothing can be learned from fewer than 3")
-    rows.sort()
-    return [(time - rows[0][0], service) for time, service in rows]
+    rows.sort(key=lambda row: (row.time_s, row.service_s))
+    return [row._replace(time_s=row.time_s - rows[0].time_s) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
