@@ -25,7 +25,7 @@ from zerotide.kube import (
 )
 
 COMMANDS = """
-list get deploy wait call logs url wake sleep suspend resume scale key bill plan doctor version completion
+list get deploy wait call logs url wake sleep suspend resume scale key bill plan bench doctor version completion
 """
 
 

@@ -57,15 +57,22 @@ def failure(status: int, body: Any, code: str = "") -> CliError:
     advice = ADVICE.get(code, "")
     sentence = message.rstrip(".") or f"HTTP {status}"
     text = f"{sentence} ({code or status})" + (f": {advice}" if advice else "")
+    kind = _kind(status, code)
+    if kind is StartFailed and not advice:
+        text = f"{text}; see `zerotide get` and `zerotide logs`"
+    error = kind(text)
+    error.code = code or str(status)
+    return error
+
+
+def _kind(status: int, code: str) -> type[CliError]:
     if status in (401, 402, 403):
-        return Denied(text)
+        return Denied
     if status == 404:
-        return Missing(text)
+        return Missing
     if code in TIMED_OUT:
-        return TimedOut(text)
-    if (status == 500 and code) or code == "start_backoff":
-        return StartFailed(f"{text}; see `zerotide get` and `zerotide logs`" if not advice else text)
-    return GatewayError(text)
+        return TimedOut
+    return StartFailed if (status == 500 and code) or code == "start_backoff" else GatewayError
 
 
 async def ask(

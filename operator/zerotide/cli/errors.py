@@ -18,6 +18,8 @@ class CliError(Exception):
     """A command failed; the message says what, why and what to do."""
 
     exit_code = 1
+    code = ""
+    """The gateway's code of the error, or its HTTP status, where an answer told one."""
 
 
 class UsageError(CliError):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from zerotide.api.failures import ApiError as BadInput
 from zerotide.cli import (
+    bench,
     bill,
     call,
     completion,
@@ -49,7 +50,7 @@ def build() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (endpoints, deploy, wait, call, logs, state, keys, bill, plan, doctor, version, completion):
+    for module in (endpoints, deploy, wait, call, logs, state, keys, bill, plan, bench, doctor, version, completion):
         module.add(commands)
     parser.set_defaults(parser=parser)
     return parser
