@@ -141,7 +141,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         port=integer(1, 65535),
         protocol=among("HTTP", "GRPC", odd=("H2C",)),
         serviceAccountName=among("default", "a.b", odd=("A", "", "-a")),
-        readiness=part(type=among("HTTP", odd=("Token",)), path=among("/", "/health", odd=("x", "/a?b", ""))),
+        readiness=part(type=among("HTTP", "Token", odd=("None",)), path=among("/", "/health", odd=("x", "/a?b", ""))),
     ),
     "accelerator": part(
         className=text("abc-.", 63),

@@ -141,6 +141,14 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
             {**MODEL, "runtime": {"engine": "custom", "image": "a"}, "scaling": {"ping": {"interval": "1m"}}},
             "spec.scaling.ping: Invalid value: scaling.ping.path must be given where runtime.engine is custom",
         ),
+        (
+            {**MODEL, "runtime": {"readiness": {"type": "Token", "path": "/health"}}},
+            "spec.runtime.readiness.path: Invalid value: runtime.readiness.path must be absent where",
+        ),
+        (
+            {**MODEL, "runtime": {"engine": "custom", "image": "a", "readiness": {"type": "Token"}}},
+            "spec.runtime.readiness.type: Invalid value: runtime.readiness.type must be HTTP where",
+        ),
         ({**MODEL, "scaling": {"ping": {"interval": "1s"}}}, "spec.scaling.ping.interval: Invalid value"),
         ({**MODEL, "scaling": {"ping": {"interval": "1m", "body": "{}"}}}, "must have a path where it has a body"),
         ({**MODEL, "hold": {"coldTimeout": "1h"}}, "spec.hold.coldTimeout: Invalid value: hold.coldTimeout must not"),

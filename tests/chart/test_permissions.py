@@ -30,6 +30,7 @@ OPERATOR = {
     "discovery.k8s.io/endpointslices": OWN | {"delete"},
     "policy/poddisruptionbudgets": OWN | {"delete"},
     "/pods": FOLLOW,
+    "/pods/status": {"patch"},  # admission lets it write the condition by which a pod has generated a token
     "/nodes": FOLLOW,
     "/namespaces": FOLLOW,  # by whose labels classes of accelerators are given out
     "/events": FOLLOW | {"create", "patch"},

@@ -12,7 +12,7 @@ import pytest
 from tests.chart.conftest import Place
 from tests.chart.rendering import Object
 from tests.reconcile.forbidden import ALLOWED, REFUSED
-from zerotide.api.names import FINALIZER_LEDGER
+from zerotide.api.names import CONDITION_TOKEN, FINALIZER_LEDGER
 from zerotide.kube import Client, Forbidden, Invalid
 from zerotide.kube.resources import INFERENCE_ENDPOINTS, PODS
 
@@ -78,13 +78,14 @@ def _anonymous() -> Any:
     return context
 
 
-async def _pod(place: Place, finalizers: list[str]) -> Object:
+async def _pod(place: Place, finalizers: list[str], labels: dict[str, str] | None = None, **more: Any) -> Object:
     spec = {
+        **more,
         "containers": [{"name": "model", "image": "localhost/zerotide/pause:1"}],
         "nodeSelector": {"no": "where"},
         "automountServiceAccountToken": False,
     }
-    metadata = {"generateName": "p-", "namespace": place.namespace, "finalizers": finalizers}
+    metadata = {"generateName": "p-", "namespace": place.namespace, "finalizers": finalizers, "labels": labels or {}}
     async with asyncio.timeout(30):
         while True:
             try:
@@ -130,6 +131,56 @@ async def test_a_pod_that_is_deleted_goes_with_the_last_finalizer(place: Place, 
     await exporter.patch(PODS, name, place.namespace, remove, kind="json")
     remaining = (await place.client.list(PODS, place.namespace)).items
     assert name not in [item["metadata"]["name"] for item in remaining]
+
+
+@pytest.fixture
+async def operator(place: Place) -> AsyncIterator[Client]:
+    """Open a client with the operator's account, once the policy about it holds."""
+    token = await place.client.token("zerotide-operator", place.namespace)
+    async with Client(replace(place.client.credentials, token=lambda: token, tls=_anonymous())) as client:
+        probe = await _pod(place, [])
+        where = f"{PODS.path(place.namespace, probe['metadata']['name'])}/status"
+        kind, dry = "application/merge-patch+json", {"dryRun": "All"}
+        async with asyncio.timeout(60):
+            while not await refusal(client.request("PATCH", where, body=PHASE, params=dry, content_type=kind)):
+                await asyncio.sleep(0.2)
+        yield client
+
+
+PHASE: Object = {"status": {"phase": "Running"}}
+
+
+async def test_the_operator_tells_of_a_token_and_nothing_else(place: Place, operator: Client) -> None:
+    """RBAC lets it patch the status of pods; admission lets it write one condition, of pods that wait for it."""
+    gate = {"readinessGates": [{"conditionType": CONDITION_TOKEN}]}
+    labels = {"zerotide.dev/endpoint": "subject"}
+    made = await _pod(place, [], labels=labels, **gate)
+    name, uid = made["metadata"]["name"], made["metadata"]["uid"]
+
+    async def patch(status: Object, name: str = name, **metadata: Any) -> str:
+        body = {"metadata": {"uid": uid, **metadata}, "status": status}
+        return await refusal(
+            operator.patch(PODS, name, place.namespace, body, kind="strategic", subresource="status")
+        )
+
+    token = {"type": CONDITION_TOKEN, "status": "True", "reason": "TokenGenerated", "message": "it did"}
+    nothing = "may write its condition of a pod's status and change nothing else"
+    assert "may only write the condition" in await patch({"conditions": [{"type": "Ready", "status": "True"}]})
+    assert "may only write the condition" in await patch({"conditions": [token, {"type": "Other", "status": "True"}]})
+    assert nothing in await patch({"conditions": [token], "phase": "Running"})
+    assert nothing in await patch({"conditions": [token], "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]})
+    assert nothing in await patch({"conditions": [token]}, labels={"a": "b"})
+    assert nothing in await patch({"conditions": [token]}, annotations={"a": "b"})
+    assert nothing in await patch({"conditions": [token]}, finalizers=["example.com/x"])
+    for other in (await _pod(place, [], labels=labels), await _pod(place, [], **gate)):
+        found = other["metadata"]
+        refused = await patch({"conditions": [token]}, found["name"], uid=found["uid"])
+        assert "of an endpoint's pods that have the gate" in refused
+    assert await patch({"conditions": [token]}) == ""
+    assert await patch({"conditions": [{**token, "status": "False", "reason": "NoToken"}]}) == ""
+    left = await place.client.get(PODS, name, place.namespace)
+    (told,) = (each for each in left["status"]["conditions"] if each["type"] == CONDITION_TOKEN)
+    assert (told["status"], told["reason"]) == ("False", "NoToken")
 
 
 async def test_others_may_patch_pods(place: Place) -> None:

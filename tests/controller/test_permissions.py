@@ -14,7 +14,7 @@ from zerotide.controller.kinds import RESOURCES
 from zerotide.controller.options import parse
 from zerotide.controller.process import Operator
 from zerotide.kube import Client, Credentials, Resource
-from zerotide.kube.resources import EVENTS, INFERENCE_ENDPOINTS
+from zerotide.kube.resources import EVENTS, INFERENCE_ENDPOINTS, PODS
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.plan import Delete
 from zerotide.reconcile.steer import Apply, Create
@@ -63,6 +63,7 @@ def needs() -> dict[str, set[str]]:
     need(INFERENCE_ENDPOINTS, "list", "watch")  # kopf's watch, and the sweep
     need(INFERENCE_ENDPOINTS, "patch", subresource="/status")
     need(EVENTS, "create", "patch")  # a repeat is counted
+    need(PODS, "patch", subresource="/status")  # one condition, where a token is asked for
     for kind in made():
         need(RESOURCES[kind], "get", "create", "patch")  # the executor looks before it changes what it did not make
     for kind in deleted():

@@ -9,6 +9,7 @@ import pytest
 
 from tests.reconcile.helpers import NOW, pod_object
 from zerotide.api.conditions import Reason
+from zerotide.api.names import CONDITION_TOKEN
 from zerotide.api.scalars import SECOND
 from zerotide.reconcile.capacity import obstacle, requests_of
 from zerotide.reconcile.diagnosis import Evidence, Finding, diagnose
@@ -172,6 +173,26 @@ def test_the_deadline_runs_from_the_node_to_readiness() -> None:
     served = read(pod_object(state={"running": {}}))
     again = type(served)(**{**{name: getattr(served, name) for name in served.__slots__}, "ready_us": NOW})
     assert again.served and diagnose([again], Evidence(deadline_us=1), NOW) is None
+
+
+def test_what_an_engine_answered_instead_of_a_token_is_told() -> None:
+    """As far as it is about the container that runs."""
+    gated = pod_object(state={"running": {}})
+    gated["spec"]["readinessGates"] = [{"conditionType": CONDITION_TOKEN}]
+    gated["status"]["containerStatuses"][0]["containerID"] = "containerd://c1"
+    token = {"type": CONDITION_TOKEN, "status": "False", "message": "container c1 generated no token: 404: none"}
+    gated["status"]["conditions"] += [{"type": "ContainersReady", "status": "True"}, token]
+
+    def said() -> str:
+        finding = diagnose([read(gated)], Evidence(deadline_us=60 * SECOND), NOW)
+        assert finding is not None and finding.reason is Reason.START_DEADLINE_EXCEEDED
+        return finding.message
+
+    assert "had generated no token 1m after its pod got a node (container c1 generated no token: 404: none)" in said()
+    gated["status"]["containerStatuses"][0]["containerID"] = "containerd://c2"
+    assert "had generated no token 1m after its pod got a node: raise" in said()
+    gated["status"]["conditions"][-2]["status"] = "False"
+    assert "was loading 1m after" in said()
 
 
 def test_volumes_that_do_not_mount() -> None:

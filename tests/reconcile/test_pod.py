@@ -109,3 +109,16 @@ def test_images_on_the_list_pass() -> None:
         assert made["containers"][0]["image"] == image
     made = pod({"runtime": {"image": "any"}}, Config(policy=Policy(images=("*",))))
     assert made["containers"][0]["image"] == "any"
+
+
+def test_a_token_is_a_gate_of_the_pod() -> None:
+    """Beside the engine's own health, and whatever gates the user adds; the user cannot take it away."""
+    gate = {"conditionType": "zerotide.dev/token-generated"}
+    token = {"runtime": {"engine": "vllm", "readiness": {"type": "Token"}}}
+    spec = pod(token)
+    assert spec["readinessGates"] == [gate]
+    assert spec["containers"][0]["readinessProbe"]["httpGet"]["path"] == "/health"
+    other = {"conditionType": "example.com/other"}
+    assert pod({**token, "podTemplate": {"spec": {"readinessGates": [gate, other]}}})["readinessGates"] == [other, gate]
+    assert pod({**token, "podTemplate": {"spec": {"readinessGates": None}}})["readinessGates"] == [gate]
+    assert "readinessGates" not in pod({"runtime": {"engine": "vllm"}})

@@ -30,6 +30,7 @@ def rendered(spec: dict[str, Any] | None = None, config: Config = CONFIG) -> Ren
         {"access": {"maxInFlightPerConsumer": 1}},
         {"request": {"timeout": "1m", "maxBodyBytes": "16384Ki"}},  # the default in other words
         {"runtime": {"port": 8000}},  # the default, written out
+        {"runtime": {"readiness": {"path": "/health"}}},  # it once was the schema's default, and may be stored
     ],
 )
 def test_what_pods_are_not_made_of_changes_no_digest(spec: dict[str, Any]) -> None:
@@ -43,6 +44,8 @@ def test_what_pods_are_not_made_of_changes_no_digest(spec: dict[str, Any]) -> No
         {"model": {"uri": "image:///n"}},
         {"model": {"uri": "image:///m", "name": "other"}},
         {"runtime": {"env": [{"name": "A", "value": "1"}]}},
+        {"runtime": {"readiness": {"path": "/up"}}},
+        {"runtime": {"readiness": {"type": "Token"}}},
         {"resources": {"limits": {"memory": "1Gi"}}},
         {"podTemplate": {"spec": {"priorityClassName": "x"}}},
         {"drain": {"timeout": "20m"}},

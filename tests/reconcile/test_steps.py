@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.reconcile.world import QUIET, World, awake, truth
 from zerotide.api.scalars import MINUTE, SECOND, format_micro_time, format_time
-from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.pods import Proof, Stage
 from zerotide.reconcile.steer import Scale
 
 
@@ -151,3 +151,23 @@ def test_a_sleep_wish_waits_for_requests() -> None:
     world.load = QUIET
     world.step()
     assert world.replicas == 0 and world.status["handledAnnotations"] == {"sleepRequestedAt": "now"}
+
+
+def test_a_start_that_waits_for_a_token_says_so() -> None:
+    """And what the engine answered instead, as far as it is about the container that runs."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    waits = "the replica answers, but is to generate a token first"
+    said = "container c1 generated no token: POST /v1/completions: 404: none"
+    for proof, message in (
+        (Proof(container="c1"), "the replica loads the model"),
+        (Proof(container="c1", due=True), waits),
+        (Proof(message=said, container="c1", due=True), f"{waits}: {said}"),
+        (Proof(message=said, container="c2", due=True), waits),
+    ):
+        world.run_pods(Stage.RUNNING, proof=proof)
+        world.pass_time(1)
+        world.settle()
+        assert world.status["state"] == "Loading" and world.condition("Ready")["message"] == message

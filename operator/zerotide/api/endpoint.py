@@ -145,6 +145,18 @@ class Spec(Model):
             ".runtime.image",
         ),
         Rule(
+            "self.runtime.readiness.type != 'Token' || !has(self.runtime.readiness.path)",
+            "runtime.readiness.path must be absent where runtime.readiness.type is Token: each engine has its own",
+            lambda spec: spec.runtime.readiness.type != "Token" or spec.runtime.readiness.path is None,
+            ".runtime.readiness.path",
+        ),
+        Rule(
+            "self.runtime.readiness.type != 'Token' || self.runtime.engine != 'custom'",
+            "runtime.readiness.type must be HTTP where runtime.engine is custom: nobody knows how it is asked for a token",
+            lambda spec: spec.runtime.readiness.type != "Token" or spec.runtime.engine is not Engine.CUSTOM,
+            ".runtime.readiness.type",
+        ),
+        Rule(
             "self.runtime.protocol != 'GRPC' || self.runtime.engine == 'custom'",
             "runtime.engine must be custom where runtime.protocol is GRPC: the others are driven over HTTP",
             lambda spec: spec.runtime.protocol != "GRPC" or spec.runtime.engine is Engine.CUSTOM,

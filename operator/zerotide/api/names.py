@@ -73,6 +73,8 @@ AUDIENCE_ACTIVATOR = "zerotide-activator"
 AUDIENCE_EXPORTER = "zerotide-exporter"
 
 FINALIZER_LEDGER = "metering.zerotide.dev/ledger"
+# A condition of a pod, and its readiness gate where the spec asks for a token: the engine generated one.
+CONDITION_TOKEN = f"{GROUP}/token-generated"
 
 CONTAINER_MODEL = "model"
 PORT_NAME_HTTP = "http"

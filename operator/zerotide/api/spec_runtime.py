@@ -13,6 +13,10 @@ from zerotide.api.names import PATTERN_CLASS_NAME, RESOURCE_GPU
 from zerotide.api.scalars import PATTERN_QUANTITY, parse_quantity
 
 
+DEFAULT_PATH = "/health"
+"""Where every engine that we know tells whether it can serve."""
+
+
 class Engine(StrEnum):
     """The program that serves the model."""
 
@@ -73,13 +77,22 @@ class Readiness(Model):
     """How a replica shows that it can serve."""
 
     type: Annotated[
-        Literal["HTTP"], Field(description="HTTP: the path answers with a 2xx status on the runtime's port.")
+        Literal["HTTP", "Token"],
+        Field(
+            description="HTTP: `path` answers with a 2xx status on the runtime's port. Token: besides, the engine has "
+            "generated a token, each time that its container starts."
+        ),
     ] = "HTTP"
     path: Annotated[
-        str,
-        Field(max_length=256, description="Path that is asked."),
+        str | None,
+        Field(max_length=256, description="Path that is asked, where type is HTTP. Absent: /health."),
         Matches(r"^/[A-Za-z0-9._~/-]*$", "be an absolute path without query, such as /health"),
-    ] = "/health"
+    ] = None
+
+    @property
+    def asked(self) -> str:
+        """Return the path that is asked."""
+        return self.path or DEFAULT_PATH
 
 
 class RuntimeSpec(Model):

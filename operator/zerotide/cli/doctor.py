@@ -131,6 +131,7 @@ async def _policies(session: Session, client: Client) -> list[Finding]:
     for name, without in (
         ("zerotide-endpoints", "only the operator checks what endpoints ask for: set policy.enabled in the chart"),
         ("zerotide-exporter", "the exporter may change pods in any way: install the chart again"),
+        ("zerotide-operator", "the operator may tell anything of pods: install the chart again"),
     ):
         there = name in bound
         findings.append(

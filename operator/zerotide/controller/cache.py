@@ -210,6 +210,7 @@ class Pods:
 
     def __init__(self) -> None:
         self._pods: dict[str, dict[str, Pod]] = {}
+        self._gated: dict[str, str] = {}
         self.starts = Starts()
 
     def take(self, change: Change, now_us: int) -> str | None:
@@ -222,18 +223,26 @@ class Pods:
         if change.type == "deleted":
             pods = self._pods.get(key, {})
             pods.pop(metadata["uid"], None)
+            self._gated.pop(metadata["uid"], None)
             if not pods:
                 self._pods.pop(key, None)
             self.starts.forget(metadata["uid"])
             return key
         pod = read(change.object)
         self._pods.setdefault(key, {})[pod.uid] = pod
+        if pod.proof is not None:
+            self._gated[pod.uid] = key
         self.starts.observe(pod, now_us)
         return key
 
     def holders(self) -> Holders:
         """Return which endpoints hold devices."""
         return holders((key, pod) for key, pods in self._pods.items() for pod in pods.values())
+
+    def gated(self) -> Iterator[tuple[str, Pod]]:
+        """Yield those that are ready only once a token was generated, with the keys of their endpoints."""
+        for uid, key in self._gated.items():
+            yield key, self._pods[key][uid]
 
     def of(self, key: str) -> tuple[Pod, ...]:
         """Return the pods of an endpoint, oldest first."""

@@ -18,7 +18,7 @@ from zerotide.controller.failures import NotLeading
 from zerotide.controller.kinds import RESOURCES
 from zerotide.controller.pace import Pace
 from zerotide.kube import AlreadyExists, Client, Conflict, Invalid, NotFound
-from zerotide.kube.resources import DEPLOYMENTS, INFERENCE_ENDPOINTS
+from zerotide.kube.resources import DEPLOYMENTS, INFERENCE_ENDPOINTS, PODS
 from zerotide.reconcile.child import Child, Kind
 from zerotide.reconcile.fields import joined
 from zerotide.reconcile.ownership import Owner, owner
@@ -98,6 +98,17 @@ class Executor:
             self._children.lost(kind, key)
             return False
         return True
+
+    async def write_pod_condition(self, namespace: str, name: str, uid: str, condition: Object) -> None:
+        """Write one condition of a pod, whoever writes the others; one that is gone, or has a successor, needs none."""
+        self._fence()
+        body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+        try:
+            await self._client.patch(
+                PODS, name, namespace, body, kind="strategic", subresource="status", manager=MANAGER_OPERATOR
+            )
+        except (NotFound, Conflict) as error:
+            log.info("pod changed meanwhile", extra={"pod": f"{namespace}/{name}", "error": str(error)})
 
     async def write_status(self, metadata: Meta, status: Object) -> Object | None:
         """Write an endpoint's status; None if the endpoint is gone or has a successor."""

@@ -6,7 +6,8 @@ ControllerError
 ├── StreamBroken        an activator's demand stream ended, stalled or was refused
 ├── CostsUnknown        the exporter does not say what endpoints cost
 ├── EngineSilent        an engine does not say what its load is
-└── PingFailed          a replica did not answer a ping, or with an error
+├── PingFailed          a replica did not answer a ping, or with an error
+└── NoToken             an engine that was asked for a token gave none
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class EngineSilent(ControllerError):
 
 class PingFailed(ControllerError):
     """A replica did not answer a ping, or with an error."""
+
+
+class NoToken(ControllerError):
+    """An engine that was asked for a token gave none; the message says what it answered."""

@@ -11,6 +11,7 @@ from typing import Any
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.failures import InvalidObject
+from zerotide.api.generation import one_token
 from zerotide.api.names import MANAGER_OPERATOR, SERVICE_ACCOUNT_OPERATOR
 from zerotide.controller.activators import Activator, addresses
 from zerotide.controller.admin import Admin
@@ -24,6 +25,8 @@ from zerotide.controller.options import Options
 from zerotide.controller.pace import Pace
 from zerotide.controller.pings import Pings, Replica
 from zerotide.controller.prewarmers import Prewarmers
+from zerotide.controller.proofs import Proofs
+from zerotide.controller.proofs import Replica as Unproven
 from zerotide.controller.queue import Queue
 from zerotide.controller.reconciler import Reconciler, World
 from zerotide.controller.schedule import Priority
@@ -35,7 +38,7 @@ from zerotide.controller.watches import Heartbeat, Watches
 from zerotide.kube import Client, Clock, Elector, KubeError, Recorder
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
 from zerotide.reconcile.engines.ping import ping
-from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.pods import Pod, Stage
 from zerotide.scaling.demand import View
 
 log = logging.getLogger(__name__)
@@ -109,6 +112,7 @@ class Operator:
             withheld=self.watches.budgets.of,
         )
         self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
+        self.proofs = Proofs(self._unproven, self._prove, self._clock.now_us)
         self.reconciler = Reconciler(
             world, self.executor, options.config, self._clock, self.metrics, self.recorder, self.queue.add_after
         )
@@ -158,6 +162,7 @@ class Operator:
         # A start brings a dozen changes within half a second, none of which anybody waits for here.
         if key in self.endpoints:
             self.queue.add_after(key, CALM)
+        self.proofs.look()
 
     def _names_moved(self, keys: set[str]) -> None:
         for key in keys:
@@ -225,8 +230,19 @@ class Operator:
         """Yield uid and URL of each replica that serves."""
         for pod in self.watches.pods.of(endpoint.key):
             if pod.counts and pod.stage is Stage.READY and pod.address:
-                host = f"[{pod.address}]" if ":" in pod.address else pod.address
-                yield pod.uid, f"http://{host}:{endpoint.spec.runtime.port}"
+                yield pod.uid, _base(endpoint, pod)
+
+    def _unproven(self) -> Iterator[Unproven]:
+        for key, pod in self.watches.pods.gated():
+            endpoint = self._parsed(key)
+            if endpoint is None or pod.proof is None or not pod.counts:
+                continue
+            question = one_token(endpoint.spec.runtime.engine, endpoint.model_name, counted=True)
+            base = _base(endpoint, pod) if pod.address else ""
+            yield Unproven(endpoint.metadata.namespace, pod.name, pod.uid, pod.proof, base, question)
+
+    async def _prove(self, replica: Unproven, condition: dict[str, Any]) -> None:
+        await self.executor.write_pod_condition(replica.namespace, replica.name, replica.uid, condition)
 
     def _woken(self, view: View, wake: Wake) -> None:
         endpoint = self._parsed(wake.endpoint)
@@ -265,6 +281,7 @@ class Operator:
             group.create_task(self.costs.run(), name="costs")
             group.create_task(self.scrapes.run(), name="engines")
             group.create_task(self.pings.run(), name="pings")
+            group.create_task(self.proofs.run(), name="proofs")
             for number in range(self._options.workers):
                 group.create_task(self.queue.run(), name=f"worker {number}")
             self.led.set()
@@ -331,3 +348,9 @@ class Operator:
         if not self.listed.is_set():
             return "the InferenceEndpoints cannot be listed: is the CustomResourceDefinition installed?"
         return "" if self.watches.synced else "the watches have not listed yet"
+
+
+def _base(endpoint: InferenceEndpoint, pod: Pod) -> str:
+    """Return where a pod that has an address listens, without a path."""
+    host = f"[{pod.address}]" if ":" in pod.address else pod.address
+    return f"http://{host}:{endpoint.spec.runtime.port}"

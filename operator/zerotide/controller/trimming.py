@@ -24,6 +24,7 @@ def trimmed_pod(obj: Object) -> Object:
         "spec": {
             "containers": [_resources(container) for container in spec.get("containers") or []],
             "initContainers": [_resources(container) for container in spec.get("initContainers") or []],
+            **({"readinessGates": gates} if (gates := spec.get("readinessGates")) else {}),
         },
         "status": {
             key: status[key]

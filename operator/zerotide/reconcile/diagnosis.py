@@ -177,12 +177,12 @@ def _late(pod: Pod, evidence: Evidence, now_us: int) -> Finding | None:
     if pod.served or pod.scheduled_us is None or now_us < pod.scheduled_us + evidence.deadline_us:
         return None
     doing = "was loading" if pod.stage is Stage.RUNNING else "was not started"
+    told = ""
+    if pod.proof is not None and pod.proof.due:
+        doing, told = "had generated no token", f" ({pod.proof.message})" if pod.proof.fresh else ""
     took = format_duration(evidence.deadline_us)
-    return Finding(
-        Reason.START_DEADLINE_EXCEEDED,
-        f"the model {doing} {took} after its pod got a node: raise start.deadline, or see the pod's log",
-        at_once=True,
-    )
+    message = f"the model {doing} {took} after its pod got a node{told}: raise start.deadline, or see the pod's log"
+    return Finding(Reason.START_DEADLINE_EXCEEDED, _clip(message), at_once=True)
 
 
 def _clip(text: str) -> str:

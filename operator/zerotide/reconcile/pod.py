@@ -18,6 +18,7 @@ from zerotide.reconcile.failures import ClassNotAllowed, InvalidMerge, NoImage, 
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.source import Source, source_of
 
+_GATE = {"conditionType": names.CONDITION_TOKEN}
 _SHARED = {"Partition": "a part of a device, of which a process sees one", "TimeSlice": "a turn on a device"}
 USER = 65532
 """The user and group of a model's processes; images need not know it."""
@@ -61,6 +62,10 @@ def _merged(endpoint: InferenceEndpoint, config: Config, device: Device | None) 
         raise InvalidMerge(f"podTemplate.spec.containers must keep the container {names.CONTAINER_MODEL}")
     if spec.get("restartPolicy", "Always") != "Always":
         raise InvalidMerge("podTemplate.spec.restartPolicy must be Always, as in any Deployment")
+    if endpoint.spec.runtime.readiness.type == "Token":
+        # After the merge, which replaces the list.
+        others = [gate for gate in spec.get("readinessGates") or [] if gate != _GATE]
+        spec["readinessGates"] = [*others, _GATE]
     return spec
 
 
@@ -178,7 +183,7 @@ def _question(endpoint: InferenceEndpoint) -> Object:
     runtime = endpoint.spec.runtime
     if runtime.protocol == "GRPC":
         return {"grpc": {"port": runtime.port, "service": ""}}
-    return {"httpGet": {"path": runtime.readiness.path, "port": runtime.port}}
+    return {"httpGet": {"path": runtime.readiness.asked, "port": runtime.port}}
 
 
 def _env(made: Launch, own: tuple[EnvVar, ...]) -> list[Object]:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from zerotide.api.names import CONTAINER_MODEL
+from zerotide.api.names import CONDITION_TOKEN, CONTAINER_MODEL
 from zerotide.api.scalars import parse_time
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
+
+
+_ID = 12
+"""Characters of a container's id that people tell containers apart by."""
 
 
 class Stage(IntEnum):
@@ -30,6 +34,23 @@ class Exit:
     code: int = 0
     message: str = ""
     started_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether the engine has generated a token: what a pod that waits for that says of it."""
+
+    holds: bool = False
+    message: str = ""
+    container: str = ""
+    """The beginning of the id of the model's container as it is now; the message names the one that was asked."""
+    due: bool = False
+    """Whether the kubelet's own probes pass, so that the engine can be asked."""
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether it is about the container that runs now."""
+        return bool(self.container) and self.container in self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +80,8 @@ class Pod:
     exit: Exit | None = None
     spec: Mapping[str, Any] | None = None
     address: str = ""
+    proof: Proof | None = None
+    """None where it need not generate a token to be ready."""
 
     @property
     def counts(self) -> bool:
@@ -101,6 +124,20 @@ def read(obj: Mapping[str, Any]) -> Pod:
         exit=_exit(container),
         spec=obj.get("spec"),
         address=str(status.get("podIP") or ""),
+        proof=_proof(obj, conditions, container),
+    )
+
+
+def _proof(obj: Mapping[str, Any], conditions: Mapping[str, Any], container: Mapping[str, Any]) -> Proof | None:
+    gates = (obj.get("spec") or {}).get("readinessGates") or []
+    if not any(gate.get("conditionType") == CONDITION_TOKEN for gate in gates):
+        return None
+    told = conditions.get(CONDITION_TOKEN, {})
+    return Proof(
+        holds=told.get("status") == "True",
+        message=str(told.get("message") or ""),
+        container=str(container.get("containerID") or "").rpartition("/")[2][:_ID],
+        due=conditions.get("ContainersReady", {}).get("status") == "True",
     )
 
 

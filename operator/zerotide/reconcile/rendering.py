@@ -15,6 +15,7 @@ from typing import Any
 
 from zerotide.api.endpoint import Engine, InferenceEndpoint, Request
 from zerotide.api.names import GROUP
+from zerotide.api.spec_runtime import DEFAULT_PATH
 from zerotide.reconcile import pod
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Device
@@ -68,6 +69,7 @@ def digest_of_spec(endpoint: InferenceEndpoint, device: Device | None) -> str:
     AcceleratorClass says is no part of the spec: it holds from the next start on.
     """
     part = endpoint.spec.model_dump(mode="json", by_alias=True, include=_POD_FIELDS, exclude_defaults=True)
+    _forget_default_path(part)
     if device is not None:
         chosen = {"className": device.class_name, "count": None if device.count == 1 else device.count}
         part["accelerator"] = {name: value for name, value in chosen.items() if value is not None}
@@ -75,6 +77,17 @@ def digest_of_spec(endpoint: InferenceEndpoint, device: Device | None) -> str:
     if endpoint.spec.runtime.engine is Engine.ZEROTIDE and limit.value != Request().max_body_bytes.value:
         part["request"] = {"maxBodyBytes": limit.units}
     return _digest({"name": endpoint.metadata.name, **part})
+
+
+def _forget_default_path(part: Object) -> None:
+    """Leave out a path that is written although it is the default: the schema used to fill it in."""
+    readiness = part.get("runtime", {}).get("readiness", {})
+    if readiness.get("path") == DEFAULT_PATH:
+        del readiness["path"]
+        if not readiness:
+            del part["runtime"]["readiness"]
+        if not part["runtime"]:
+            del part["runtime"]
 
 
 def _digest(document: Object) -> str:

@@ -76,6 +76,10 @@ def _starting(steering: Steering) -> Verdict:
     if finding is not None and finding.hopeless:
         return Verdict(State.FAILED, finding.reason, finding.message)
     state, message = _PROGRESS[max((pod.stage for pod in pods), default=Stage.PENDING)]
+    unproven = [pod.proof for pod in pods if pod.proof is not None and pod.proof.due]
+    if finding is None and unproven:
+        said = next((proof.message for proof in unproven if proof.fresh), "")
+        message = f"the replica answers, but is to generate a token first{': ' + said if said else ''}"
     if finding is None:
         return Verdict(state, DEFAULT_REASONS[state], message)
     return Verdict(State.WAITING_FOR_CAPACITY, finding.reason, finding.message)

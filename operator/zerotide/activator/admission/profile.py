@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from zerotide.activator.access.trust import Trust, trust_of
 from zerotide.activator.admission.affinity import Routing
 from zerotide.api.conditions import ConditionType, Reason
-from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.endpoint import Engine, InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection, code_of_reason
 from zerotide.api.scalars import parse_duration, parse_time
 
@@ -42,6 +42,7 @@ class Profile:
     trust: Trust | None
     """Whose tokens open it, None where keys do or nothing is needed."""
     consumer_limit: int
+    engine: Engine
     port: int
     readiness_path: str
     limit: int
@@ -95,8 +96,9 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         open=spec.access.auth == "Open",
         trust=trust_of(spec.access, metadata.namespace),
         consumer_limit=spec.access.max_in_flight_per_consumer,
+        engine=spec.runtime.engine,
         port=spec.runtime.port,
-        readiness_path=spec.runtime.readiness.path,
+        readiness_path=spec.runtime.readiness.asked,
         limit=spec.scaling.concurrency.limit,
         routing=Routing(
             spec.routing.prefix_bytes if spec.routing.policy == "PrefixAffinity" else 0,

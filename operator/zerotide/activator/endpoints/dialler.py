@@ -1,6 +1,7 @@
 """Find out when a pod can serve: connect as soon as it has an address, then ask until it says yes.
 
-Waiting for the kubelet's probe and for its report would cost a second or more of every wake.
+Waiting for the kubelet's probe and for its report would cost a second or more of every wake. Where a token is to prove
+that a pod can serve, it is asked for one here for the same reason.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from zerotide.activator.failures import UpstreamFault
 from zerotide.activator.wire import Headers, Pool, render_request
+from zerotide.api.generation import Question, generated
 
 SHORTEST_PAUSE = 0.004
 LONGEST_PAUSE = 0.5
@@ -18,6 +20,10 @@ PAUSE_FRACTION = 0.02
 CONNECT_TIME = 0.25
 """Short, since a packet to an address that is not there yet is sent again only after a second."""
 ANSWER_TIME = 10.0
+TOKEN_TIME = 60.0
+"""The first token may compile what later ones use."""
+TOKEN_PAUSE = 1.0
+"""Between two tries: an engine that gives none had work with the first."""
 
 
 class Answer:
@@ -56,12 +62,27 @@ async def get(pool: Pool, path: str, host: str, timeout: float) -> Answer:
 
     Raises UpstreamFault, or TimeoutError.
     """
+    return await _ask(pool, "GET", path, host, b"", timeout)
+
+
+async def gives_token(pool: Pool, question: Question, host: str, timeout: float) -> bool:
+    """Tell whether a replica generates a token.
+
+    Raises UpstreamFault, or TimeoutError.
+    """
+    answer = await _ask(pool, "POST", question.path, host, question.body.encode(), timeout)
+    return 200 <= answer.status < 300 and generated(answer.body)
+
+
+async def _ask(pool: Pool, method: str, path: str, host: str, body: bytes, timeout: float) -> Answer:
     answer = Answer()
     headers = [(b"host", host.encode()), (b"user-agent", b"zerotide-activator"), (b"accept", b"*/*")]
+    if body:
+        headers.append((b"content-type", b"application/json"))
     connection = None
     try:
         async with asyncio.timeout(timeout):
-            connection = await pool.send(render_request("GET", path, headers, b""), answer)
+            connection = await pool.send(render_request(method, path, headers, body), answer)
             await answer.done
     except (TimeoutError, asyncio.CancelledError):
         if connection is not None:
@@ -75,20 +96,26 @@ def pause_after(elapsed: float) -> float:
     return min(max(elapsed * PAUSE_FRACTION, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
-async def dial(pool: Pool, path: str, host: str, connected: Callable[[], None]) -> None:
-    """Return once the replica answered `path` with a 2xx status; its connection is then in the pool.
+async def dial(
+    pool: Pool, path: str, host: str, connected: Callable[[], None], question: Question | None = None
+) -> None:
+    """Return once the replica answered `path` with a 2xx status, and gave a token where it is asked for one.
 
-    `connected` is called at each new connection. Ends by cancellation, since a pod that starts may take any time.
+    Its connection is then in the pool. `connected` is called at each new connection. Ends by cancellation, since a pod
+    that starts may take any time.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
     while True:
+        least = 0.0
         try:
             if await pool.warm(CONNECT_TIME):
                 connected()
             answer = await get(pool, path, host, ANSWER_TIME)
             if 200 <= answer.status < 300:
-                return
+                least = TOKEN_PAUSE
+                if question is None or await gives_token(pool, question, host, TOKEN_TIME):
+                    return
         except (UpstreamFault, TimeoutError):
             pass
-        await asyncio.sleep(pause_after(loop.time() - began))
+        await asyncio.sleep(max(least, pause_after(loop.time() - began)))

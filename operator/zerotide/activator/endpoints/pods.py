@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.profile import Profile
-from zerotide.api.names import CONTAINER_MODEL, LABEL_ENDPOINT
+from zerotide.api.generation import Question, one_token
+from zerotide.api.names import CONDITION_TOKEN, CONTAINER_MODEL, LABEL_ENDPOINT
 
 Object = dict[str, Any]
 
+_GATE = {"conditionType": CONDITION_TOKEN}
 WITH_ADDRESS = "status.podIP!="
 """Selects pods that have an address: what comes before cannot be dialled, and need not be read."""
 
@@ -22,6 +24,8 @@ class Candidate(NamedTuple):
     address: str
     port: int | None
     path: str | None
+    token: bool = False
+    """Whether it counts as ready only once it generated a token."""
 
     def port_for(self, profile: Profile) -> int:
         """Return the port that it listens on."""
@@ -30,6 +34,10 @@ class Candidate(NamedTuple):
     def path_for(self, profile: Profile) -> str:
         """Return the path that tells whether it can serve."""
         return self.path or profile.readiness_path
+
+    def question_for(self, profile: Profile) -> Question | None:
+        """Return what it is to be asked for a token, None where it need not give one."""
+        return one_token(profile.engine, profile.model_name, counted=True) if self.token else None
 
 
 def endpoint_of(pod: Object) -> Name | None:
@@ -53,6 +61,7 @@ def candidate_of(pod: Object) -> Candidate | None:
         address=address,
         port=port if isinstance(port, int) else None,
         path=path if isinstance(path, str) and path.startswith("/") else None,
+        token=_GATE in _gates(pod),
     )
 
 
@@ -62,9 +71,16 @@ def trim(pod: Object) -> Object:
     kept = ("name", "namespace", "uid", "labels", "deletionTimestamp", "resourceVersion")
     return {
         "metadata": {key: metadata[key] for key in kept if key in metadata},
-        "spec": {"containers": [{"name": CONTAINER_MODEL, "readinessProbe": {"httpGet": _probe(pod)}}]},
+        "spec": {
+            "containers": [{"name": CONTAINER_MODEL, "readinessProbe": {"httpGet": _probe(pod)}}],
+            **({"readinessGates": gates} if (gates := _gates(pod)) else {}),
+        },
         "status": {key: status[key] for key in ("phase", "podIP") if key in status},
     }
+
+
+def _gates(pod: Object) -> list[Object]:
+    return (pod.get("spec") or {}).get("readinessGates") or []
 
 
 def _probe(pod: Object) -> Object:

@@ -268,7 +268,9 @@ class Registry:
         if replica.lines is not None:
             await dial_grpc(replica.lines, endpoint.profile.key, connected)
         else:
-            await dial(replica.pool, replica.candidate.path_for(endpoint.profile), endpoint.profile.key, connected)
+            candidate, profile = replica.candidate, endpoint.profile
+            question = candidate.question_for(profile)
+            await dial(replica.pool, candidate.path_for(profile), profile.key, connected, question)
         if replica.ready_us is None:
             replica.ready_us = self._now_us()
             endpoint.started(replica)

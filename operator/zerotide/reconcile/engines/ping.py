@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from zerotide.api.endpoint import Engine, InferenceEndpoint
+from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.api.generation import one_token
 
 
 def ping(endpoint: InferenceEndpoint) -> tuple[str, str]:
@@ -12,6 +11,4 @@ def ping(endpoint: InferenceEndpoint) -> tuple[str, str]:
     given = endpoint.spec.scaling.ping
     if given is not None and given.path is not None:
         return given.path, given.body or ""
-    if endpoint.spec.runtime.engine is Engine.TGI:
-        return "/generate", json.dumps({"inputs": "a", "parameters": {"max_new_tokens": 1}})
-    return "/v1/completions", json.dumps({"model": endpoint.model_name, "prompt": "a", "max_tokens": 1})
+    return one_token(endpoint.spec.runtime.engine, endpoint.model_name)
