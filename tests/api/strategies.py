@@ -181,6 +181,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         capacityTimeout=duration(),
         maxFailures=integer(1, 100),
         failureWindow=duration("1m"),
+        verify=among("Never", "OnChange", odd=("Always",)),
     ),
     "request": part(
         timeout=duration("1s"),

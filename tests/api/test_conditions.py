@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotide.api.conditions import DEFAULT_REASONS, TRUTH, ConditionType, Reason, State, conditions, truth
+from zerotide.api.conditions import (
+    DEFAULT_REASONS,
+    TRUTH,
+    ConditionType,
+    Reason,
+    State,
+    Verified,
+    conditions,
+    truth,
+)
 from zerotide.api.endpoint import Status
 from zerotide.api.scalars import format_time
 
@@ -101,3 +110,16 @@ def test_foreign_and_odd_conditions_do_not_disturb() -> None:
     previous = [{"type": "Other", "status": "True"}, {}, {"type": "Ready", "status": "True"}]
     ready = conditions(State.AWAKE, Reason.SERVING, "", 1, previous, 0)[0]
     assert ready["lastTransitionTime"] == format_time(0)
+
+
+def test_a_sixth_condition_where_a_spec_is_verified() -> None:
+    """It may be unknown, keeps its time as the others do, and tells the beginning of what Ready tells in full."""
+    unknown = Verified("Unknown", "Verifying", "not known yet")
+    first = conditions(State.WAKING, Reason.WAKING, "", 1, [], 10**15, verified=unknown)
+    assert [row["type"] for row in first] == [*(type_.value for type_ in ConditionType), "Verified"]
+    assert (first[-1]["status"], first[-1]["reason"]) == ("Unknown", "Verifying")
+    again = conditions(State.WAKING, Reason.WAKING, "", 1, first, 2 * 10**15, verified=unknown)
+    assert again == first
+    failed = Verified("False", "CrashLooping", "word " * 100)
+    (*_, last) = conditions(State.WAKING, Reason.WAKING, "", 1, first, 2 * 10**15, verified=failed)
+    assert last["lastTransitionTime"] == format_time(2 * 10**15) and last["message"].endswith("… (see Ready)")

@@ -32,6 +32,7 @@ from zerotide.api.endpoint import (
     ModelStatus,
     OpenWindow,
     Status,
+    VerificationStatus,
     WakeRequest,
 )
 from zerotide.api.status import PrewarmStatus
@@ -259,6 +260,7 @@ def full_status() -> dict[str, Any]:
         handled_wake_request="a" * 32,
         last_wake=LastWake.of("a" * 32, NOW, "Request", {"provision": 250_000, "load": 1_000_000, "firstByte": 9_000}),
         handled_annotations=HandledAnnotations(wake_requested_at=NOW, sleep_requested_at=NOW),
+        verification=VerificationStatus(spec_digest="0" * 16, outcome="Failed", failures=3, reason="R", message="why"),
         failed_starts=FailedStarts(count=1, since=NOW, reason="OutOfMemory", message="it ended", retry_time=NOW),
         cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
         idle=LearnedIdle(timeout="42s", message="why", silences=9, history="3:4 12:5", held_per_wake="1.25", wakes=2),

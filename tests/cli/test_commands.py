@@ -209,3 +209,20 @@ class _Here(Client):
     ) -> Listing:
         """List within the namespace."""
         return await super().list(resource, self._only, label_selector=label_selector, field_selector=field_selector)
+
+
+async def test_waiting_for_a_proof(cli: Cli) -> None:
+    """Reached, refused with the reason, or senseless where nobody verifies."""
+    await cli("deploy", "m", "--model", "image:///m", "--verify")
+    assert (await cli.get("m"))["spec"]["start"]["verify"] == "OnChange"
+    await cli.status("m", "Asleep", Verified="True Started ready within 3s")
+    assert (await cli("wait", "m", "--for", "verified")).code == 0
+    assert (await cli("deploy", "m", "--model", "image:///m", "--verify", "--wait")).code == 0
+    await cli.status("m", "Failed", Stalled="True CrashLooping it died", Verified="Unknown Verifying not known")
+    assert (await cli("wait", "m", "--for", "verified", "--timeout", "1s")).code == 5, "it is tried again"
+    await cli.status("m", "Asleep", Verified="False CrashLooping it died twice")
+    result = await cli("wait", "m", "--for", "verified")
+    assert result.code == 6 and "m cannot start: CrashLooping: it died twice" in result.err
+    await cli.status("m", "Asleep", Ready="True ScaledToZero asleep")
+    result = await cli("wait", "m", "--for", "verified")
+    assert result.code == 1 and "set spec.start.verify to OnChange" in result.err

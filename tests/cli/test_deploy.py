@@ -36,7 +36,7 @@ def test_options_say_only_what_was_given(capsys: pytest.CaptureFixture[str]) -> 
 def test_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     """Each has its field."""
     options = "--engine vllm --image r.example/vllm:1 --gpus 2 --gpu-class nvidia-h100-80gb --cpu 4 --memory 32Gi"
-    more = "--min 1 --max 3 --idle 10m --secret hf --open"
+    more = "--min 1 --max 3 --idle 10m --secret hf --open --verify"
     _, endpoint, _ = dry(capsys, "big", "--model", "hf://team/model", *options.split(), *more.split())
     assert endpoint["spec"] == {
         "model": {"uri": "hf://team/model", "secretRef": {"name": "hf"}},
@@ -44,6 +44,7 @@ def test_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         "accelerator": {"count": 2, "className": "nvidia-h100-80gb"},
         "resources": {"requests": {"cpu": "4", "memory": "32Gi"}, "limits": {"memory": "32Gi"}},
         "scaling": {"minReplicas": 1, "maxReplicas": 3, "idle": {"timeout": "10m"}},
+        "start": {"verify": "OnChange"},
         "access": {"auth": "Open"},
     }
 

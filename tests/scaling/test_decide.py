@@ -34,6 +34,7 @@ def take(policy: Policy = POLICY, load: Load = QUIET, facts: Facts | None = None
 
 WITHHELD = replace(POLICY, min_replicas=2).withholding("budget b of the namespace: it is used up")
 UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
+PROVING = Facts(replicas=1, since_us=NOW - 2 * SECOND, verifying_us=NOW - 5 * SECOND, proven=True)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,17 @@ UP = Facts(replicas=1, since_us=NOW - 20 * MINUTE)
         (WITHHELD, QUIET, replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
         (replace(WITHHELD, pinned=3), QUIET, Facts(), 3, Why.PINNED),
         (POLICY.withholding("b"), QUIET, UP, 0, Why.IDLE),
+        (POLICY, QUIET, Facts(verify=True), 1, Why.VERIFY),
+        (POLICY, QUIET, Facts(verify=True, wake=Why.REQUEST), 1, Why.REQUEST),
+        (POLICY, QUIET, Facts(verify=True, blocked="no"), 0, Why.BLOCKED),
+        (replace(POLICY, suspended=True), QUIET, Facts(verify=True), 0, Why.SUSPENDED),
+        (POLICY, QUIET, PROVING, 0, Why.VERIFIED),
+        (POLICY, QUIET, replace(PROVING, proven=False), 0, Why.START_FAILED),
+        (POLICY, QUIET, replace(PROVING, since_us=None), 1, Why.UNCHANGED),
+        (POLICY, replace(QUIET, held=1), PROVING, 1, Why.UNCHANGED),
+        (POLICY, replace(QUIET, reported_us=NOW - 3 * SECOND), PROVING, 1, Why.UNCHANGED),
+        (POLICY, replace(QUIET, last_activity_us=NOW, last_request_us=NOW), PROVING, 1, Why.UNCHANGED),
+        (replace(POLICY, min_replicas=1), QUIET, PROVING, 1, Why.UNCHANGED),
     ],
 )
 def test_rules(policy: Policy, load: Load, facts: Facts, replicas: int, why: Why) -> None:

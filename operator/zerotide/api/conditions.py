@@ -64,6 +64,18 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
 
 
+class Verified(NamedTuple):
+    """A sixth condition, where start.verify is OnChange: whether the spec was proven to start."""
+
+    status: str
+    """True, False, or Unknown as long as nobody knows."""
+    reason: str
+    message: str
+
+
+VERIFIED = "Verified"
+
+
 class Truth(NamedTuple):
     """The statuses of the conditions in one state; Reconciling is True in a roll-out where `rolls` says so."""
 
@@ -131,8 +143,9 @@ def conditions(
     name_taken: str = "",
     external_writer: str = "",
     detail: str = "",
+    verified: Verified | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the five conditions of a state, as the API server takes them.
+    """Return the five conditions of a state, and `verified` where that is given, as the API server takes them.
 
     `previous` are the conditions of the object as read: a condition whose status stays keeps its
     lastTransitionTime, so that an unchanged endpoint is written unchanged. `rolling_out` counts only in
@@ -154,17 +167,22 @@ def conditions(
     }
     told = {Reason.MODEL_NAME_CONFLICT: name_taken, Reason.EXTERNAL_WRITER: external_writer}
     before = {condition.get("type"): condition for condition in previous}
+    rows = {
+        type_.value: Verified(str(holds), why.value, told.get(why) or _message(type_, holds, message, detail))
+        for type_, (holds, why) in wanted.items()
+    }
+    if verified is not None:
+        rows[VERIFIED] = verified._replace(message=brief(verified.message))
     result = []
-    for type_, (holds, why) in wanted.items():
-        status = "True" if holds else "False"
-        old = before.get(type_.value, {})
+    for name, (status, word, sentence) in rows.items():
+        old = before.get(name, {})
         since = old.get("lastTransitionTime") if old.get("status") == status else None
         result.append(
             {
-                "type": type_.value,
+                "type": name,
                 "status": status,
-                "reason": why.value,
-                "message": told.get(why) or _message(type_, holds, message, detail),
+                "reason": word,
+                "message": sentence,
                 "lastTransitionTime": since or format_time(now_us),
                 "observedGeneration": observed_generation,
             }

@@ -44,6 +44,7 @@ from zerotide.api.status import (
     OpenWindow,
     PrewarmStatus,
     Status,
+    VerificationStatus,
     WakeRequest,
     WakeStage,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "Stabilization",
     "Start",
     "Status",
+    "VerificationStatus",
     "WakeRequest",
     "WakeStage",
     "parse_uri",

@@ -73,6 +73,14 @@ class Start(Model):
     failure_window: Annotated[
         Duration, Span("1m", "24h"), Field(description="Time over which failed starts are counted.")
     ] = Duration("1h")
+    verify: Annotated[
+        Literal["Never", "OnChange"],
+        Field(
+            description="OnChange: whenever what pods are made of has changed, a replica is started without a request, "
+            "to prove that it can, at most `maxFailures` times, and goes once it is ready if nobody asks. The condition "
+            "Verified tells. Not while `suspend` holds."
+        ),
+    ] = "Never"
 
 
 class Request(Model):

@@ -197,6 +197,16 @@ class FailedStarts(Model):
     ] = None
 
 
+class VerificationStatus(Model):
+    """Whether the present spec was proven to start, where start.verify is OnChange."""
+
+    spec_digest: Annotated[Id, Field(description="Of the part of the spec that pods are made of.")]
+    outcome: Annotated[Label, Field(description="Pending, Succeeded or Failed.")]
+    failures: Annotated[Count, Field(description="Starts of it that failed.")] = 0
+    reason: Annotated[Label, Field(description="How the newest start ended, as one word.")] = ""
+    message: Annotated[Prose, Field(description="How the newest start ended, in a sentence.")] = ""
+
+
 class HandledAnnotations(Model):
     """The newest values of the annotations that ask for a wake or a sleep, as far as they were acted upon."""
 
@@ -226,7 +236,10 @@ class Status(Model):
     ] = None
     conditions: Annotated[
         tuple[Condition, ...],
-        Field(max_length=16, description="Ready, Accepting, Serving, Reconciling and Stalled."),
+        Field(
+            max_length=16,
+            description="Ready, Accepting, Serving, Reconciling and Stalled; Verified where start.verify is OnChange.",
+        ),
         Unique("type"),
     ] = ()
     replicas: Annotated[Count | None, Field(description="Pods that exist.")] = None
@@ -255,6 +268,10 @@ class Status(Model):
         HandledAnnotations | None, Field(description="Wishes by annotation that were acted upon.")
     ] = None
     failed_starts: Annotated[FailedStarts | None, Field(description="Starts that failed, if any did lately.")] = None
+    verification: Annotated[
+        VerificationStatus | None,
+        Field(description="Whether the spec was proven to start, where start.verify is OnChange; also the condition Verified."),
+    ] = None
     last_wake: Annotated[LastWake | None, Field(description="The newest finished wake.")] = None
     cold_starts: Annotated[ColdStarts | None, Field(description="How long the newest wakes took.")] = None
     idle: Annotated[

@@ -48,7 +48,10 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--secret", metavar="NAME", help="Secret with credentials such as HF_TOKEN")
     parser.add_argument("--open", action="store_true", help="let anyone call it, without a key")
     parser.add_argument("--dry-run", action="store_true", help="print what would be applied and apply nothing")
-    parser.add_argument("--wait", action="store_true", help="return when the operator has accepted it")
+    parser.add_argument("--verify", action="store_true", help="start a replica once, to prove that it can")
+    parser.add_argument(
+        "--wait", action="store_true", help="return when the operator has accepted it, with --verify once it has started"
+    )
     add_timeout(parser)
 
 
@@ -66,7 +69,9 @@ async def deploy(session: Session, args: argparse.Namespace) -> None:
     metadata["namespace"] = session.chosen_namespace = namespace
     applied = await (await session.client()).apply(INFERENCE_ENDPOINTS, endpoint, MANAGER_CLI)
     if args.wait:
-        applied = await wait_for(session, metadata["name"], Goal.READY, args.timeout)
+        verifies = applied["spec"]["start"]["verify"] == "OnChange" and not applied["spec"]["suspend"]
+        goal = Goal.VERIFIED if verifies else Goal.READY
+        applied = await wait_for(session, metadata["name"], goal, args.timeout)
     if session.printer.as_json:
         session.printer.json(applied)
         return
@@ -113,6 +118,7 @@ def from_options(args: argparse.Namespace) -> Object:
             maxReplicas=args.max if args.max is not None else max(1, args.min) if args.min else None,
             idle={"timeout": args.idle} if args.idle else None,
         ),
+        "start": {"verify": "OnChange"} if args.verify else {},
         "access": {"auth": "Open"} if args.open else {},
     }
     return _checked(

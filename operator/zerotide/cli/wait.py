@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from enum import StrEnum
 
-from zerotide.api.conditions import State
+from zerotide.api.conditions import VERIFIED, State
 from zerotide.api.endpoint import Status
 from zerotide.api.scalars import SECOND, Duration
 from zerotide.cli.commands import Subparsers, declare
@@ -23,6 +23,7 @@ class Goal(StrEnum):
     ASLEEP = "asleep"
     READY = "ready"
     ACCEPTING = "accepting"
+    VERIFIED = "verified"
     SUSPENDED = "suspended"
     DELETED = "deleted"
 
@@ -33,8 +34,9 @@ def add(commands: Subparsers) -> None:
         commands,
         "wait",
         wait,
-        "wait until an endpoint is awake, asleep, ready, accepting, suspended or deleted",
-        text="Wait until an endpoint is in a state. It wakes nothing: `zerotide wake --wait` does both.",
+        "wait until an endpoint is awake, asleep, ready, accepting, verified, suspended or deleted",
+        text="Wait until an endpoint is in a state. It wakes nothing: `zerotide wake --wait` does both.\n"
+        "verified: its present spec was proven to start, where `start.verify` is OnChange.",
         examples="zerotide wait smollm2 --for asleep --timeout 10m\nzerotide wait smollm2 --for deleted",
     )
     parser.add_argument("name", help="the endpoint")
@@ -97,7 +99,18 @@ def reached(item: Object, goal: Goal) -> bool:
         case Goal.READY | Goal.ACCEPTING:
             condition = status.condition(goal.value.capitalize())
             return condition is not None and condition.status == "True"
+        case Goal.VERIFIED:
+            return _verified(item, status)
     return False
+
+
+def _verified(item: Object, status: Status) -> bool:
+    name, condition = item["metadata"]["name"], status.condition(VERIFIED)
+    if condition is None:
+        raise CliError(f"{name} is not verified: set spec.start.verify to OnChange, or wait for another state")
+    if condition.status == "False":
+        raise StartFailed(f"{name} cannot start: {condition.reason}: {status.explanation(condition)}")
+    return condition.status == "True"
 
 
 async def wait_for(

@@ -22,6 +22,7 @@ from zerotide.reconcile.service_account import service_account
 from zerotide.reconcile.slices import endpoint_slice
 from zerotide.reconcile.states import Verdict, verdict
 from zerotide.reconcile.steer import Apply, Create, Steering
+from zerotide.reconcile.verifying import Outcome
 
 Object = dict[str, Any]
 
@@ -91,7 +92,7 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
         writes=tuple(_children(observed, config, protected)),
         status=new if write else None,
         held=new if held else None,
-        notices=tuple(_notices(steering)) if write or held else (),
+        notices=tuple(_notices(observed, steering)) if write or held else (),
         warnings=tuple(_warnings(observed, steering, outcome, new)) if write or when is None else (),
         verdict=outcome,
         again_us=min((time for time in times if time is not None), default=None),
@@ -129,11 +130,16 @@ def _family(observed: Observed) -> str:
     return str(live.get("addressType", "IPv4"))
 
 
-def _notices(steering: Steering) -> Iterator[Notice]:
+def _notices(observed: Observed, steering: Steering) -> Iterator[Notice]:
     decision, replicas = steering.decision, steering.situation.facts.replicas
+    told = observed.endpoint.status.verification
     if decision.replicas != replicas:
         message = f"from {replicas} to {counted(decision.replicas, 'replica')}: {decision.message}"
         yield Notice("Normal", "Scaled", message)
+    known = steering.verification
+    new = told is None or known is None or (told.spec_digest, told.outcome) != (known.spec_digest, known.outcome.value)
+    if known is not None and known.outcome is Outcome.SUCCEEDED and new:
+        yield Notice("Normal", "Verified", known.message)
 
 
 def _warnings(observed: Observed, steering: Steering, outcome: Verdict, status: Object) -> Iterator[Notice]:
@@ -151,6 +157,9 @@ def _warnings(observed: Observed, steering: Steering, outcome: Verdict, status: 
     if outcome.name_taken:
         occasion = f"{_occasion(status['conditions'][0])} {outcome.name_taken}"
         yield Notice("Warning", Reason.MODEL_NAME_CONFLICT.value, outcome.name_taken, occasion)
+    known = steering.verification
+    if known is not None and known.outcome is Outcome.FAILED:
+        yield Notice("Warning", "NotVerified", f"{known.reason}: {known.message}", known.spec_digest)
     if observed.writer is not None:
         yield Notice("Warning", Reason.EXTERNAL_WRITER.value, observed.writer.message, observed.writer.once)
 

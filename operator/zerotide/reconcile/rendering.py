@@ -38,6 +38,8 @@ class Rendering:
     error: RenderError | None = None
     device: Device | None = None
     """The accelerators that the template asks for."""
+    whole_digest: str = ""
+    """Digest of the part of the spec that pods are made from, whichever accelerators are taken."""
 
     @property
     def on_demand(self) -> bool:
@@ -53,17 +55,18 @@ def render_all(endpoint: InferenceEndpoint, config: Config, choices: Iterable[De
 def render(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Rendering:
     """Return the rendering of an endpoint; an error in the spec is part of the answer, not an exception."""
     spec_digest = digest_of_spec(endpoint, device)
+    whole = spec_digest if device is None else digest_of_spec(endpoint, None)
     try:
         template = pod.template(endpoint, config, device)
     except RenderError as error:
-        return Rendering(spec_digest, error=error, device=device)
+        return Rendering(spec_digest, error=error, device=device, whole_digest=whole)
     annotations = template["metadata"].setdefault("annotations", {})
     annotations[ANNOTATION_SPEC_DIGEST] = spec_digest
-    return Rendering(spec_digest, template, _digest(template), device=device)
+    return Rendering(spec_digest, template, _digest(template), device=device, whole_digest=whole)
 
 
 def digest_of_spec(endpoint: InferenceEndpoint, device: Device | None) -> str:
-    """Return the digest of the part of the spec that pods are made from, with one choice of accelerators.
+    """Return the digest of the part of the spec that pods are made from, with one choice of accelerators, or all.
 
     Fields that have their default do not count, so that a field that a newer version adds changes no digest. What an
     AcceleratorClass says is no part of the spec: it holds from the next start on.

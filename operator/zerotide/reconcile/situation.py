@@ -21,6 +21,7 @@ from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.ownership import Owner
 from zerotide.reconcile.pods import Pod, Stage
 from zerotide.reconcile.rendering import Rendering
+from zerotide.reconcile.verifying import Outcome, Verification, since_us, verification
 from zerotide.scaling.decide import Facts, Why
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.schedules import Floor, floor_of
@@ -50,6 +51,8 @@ class Situation:
     """What is kept by the clock."""
     device: Device | None = None
     """The accelerators of the present choice."""
+    verification: Verification | None = None
+    """Whether the present spec was proven to start, None where nobody asks."""
 
     @property
     def stuck(self) -> Finding | None:
@@ -86,6 +89,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
     starts = FailedStarts() if fresh else _remembered(status)
     starts, give_up, retry_us = _starts(observed, starts, finding, policy, now_us)
+    known = verification(endpoint, rendering.whole_digest, current)
     blocked = obstacle.message if obstacle else ""
     if starts.waiting(now_us) and not give_up:
         blocked = "starts back off"
@@ -97,11 +101,26 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         blocked=blocked,
         give_up=give_up,
         lowered_us=_lowered_us(status),
+        verify=known is not None and known.outcome is Outcome.PENDING and obstacle is None,
+        verifying_us=since_us(endpoint, replicas),
+        proven=any(pod in serving for pod in current),
     )
     due = _due(current, policy, now_us, retry_us, floor.until_us, withheld_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
     return Situation(
-        policy, facts, starts, finding, obstacle, current, serving, predecessor, due, hopeless, floor, rendering.device
+        policy,
+        facts,
+        starts,
+        finding,
+        obstacle,
+        current,
+        serving,
+        predecessor,
+        due,
+        hopeless,
+        floor,
+        rendering.device,
+        known,
     )
 
 

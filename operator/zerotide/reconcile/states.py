@@ -13,6 +13,7 @@ from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.situation import Situation
 from zerotide.reconcile.steer import Steering
+from zerotide.reconcile.verifying import Outcome
 
 _PROGRESS: dict[Stage, tuple[State, str]] = {
     Stage.PENDING: (State.WAKING, "a replica was asked for"),
@@ -43,6 +44,9 @@ def verdict(observed: Observed, steering: Steering, now_us: int) -> Verdict:
     if found.state is State.WAITING_FOR_CAPACITY:
         key, device = observed.endpoint.key, steering.situation.device
         found = found._replace(detail=waits_for(device, key, observed.nodes, observed.holders))
+    known = steering.verification
+    if found.state is State.ASLEEP and known is not None and known.outcome is Outcome.FAILED:
+        found = found._replace(detail=f"its spec was not proven to start: {known.reason}: {known.message}")
     # What is not served at all is told first: names matter to requests that could be served.
     matters = truth(found.state, found.reason).accepting
     return found._replace(name_taken=explain(observed.names_taken)) if matters else found

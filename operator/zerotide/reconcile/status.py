@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zerotide.api import names
-from zerotide.api.conditions import State, conditions
+from zerotide.api.conditions import State, Verified, conditions
 from zerotide.api.endpoint import Decision as DecisionRecord
 from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
 from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, OpenWindow, PrewarmStatus, Status
@@ -33,6 +33,7 @@ from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.service import url
 from zerotide.reconcile.states import Verdict
 from zerotide.reconcile.steer import Steering
+from zerotide.reconcile.verifying import told
 from zerotide.scaling.prewarm.account import DAY
 
 Object = dict[str, Any]
@@ -72,6 +73,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
             name_taken=verdict.name_taken,
             detail=verdict.detail,
             external_writer=observed.writer.message if observed.writer else "",
+            verified=_verified(steering),
         ),
         "replicas": len(pods),
         "readyReplicas": sum(pod.stage is Stage.READY for pod in pods),
@@ -89,6 +91,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
         "handledAnnotations": _handled(observed, steering),
         "failedStarts": _failed(steering),
+        "verification": steering.verification.dump() if steering.verification else None,
         "cost": _cost(observed),
         **_decisions(before, steering, now_us),
         **_wake(observed),
@@ -238,6 +241,11 @@ def _handled(observed: Observed, steering: Steering) -> Object | None:
         sleep = before.sleep_requested_at if before else None
     record = HandledAnnotations(wake_requested_at=annotations.get(names.ANNOTATION_WAKE), sleep_requested_at=sleep)
     return record.dump() or None
+
+
+def _verified(steering: Steering) -> Verified | None:
+    known, where = steering.verification, steering.situation
+    return told(known, where.obstacle, where.policy.suspended) if known is not None else None
 
 
 def _failed(steering: Steering) -> Object | None:

@@ -20,6 +20,7 @@ from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering
 from zerotide.reconcile.situation import Situation, situation
+from zerotide.reconcile.verifying import Verification, ended
 from zerotide.scaling.decide import Decision, decide
 
 Object = dict[str, Any]
@@ -63,6 +64,14 @@ class Steering:
     def finding(self) -> Finding | None:
         """Return why no replica serves or may be started, if anything stands in the way."""
         return self.situation.obstacle or self.situation.finding
+
+    @property
+    def verification(self) -> Verification | None:
+        """Return whether the present spec was proven to start, once the decision is carried out."""
+        known, where = self.situation.verification, self.situation
+        if known is None or not where.facts.replicas or self.decision.replicas:
+            return known
+        return ended(known, self.decision, where.roll_out or self.finding, where.policy.max_failures)
 
 
 def steer(observed: Observed, rendering: Rendering, config: Config, now_us: int) -> Steering:

@@ -32,6 +32,8 @@ class Why(StrEnum):
     REQUEST = "Request"
     ANNOTATION = "Annotation"
     DEMAND = "Demand"
+    VERIFY = "Verify"
+    VERIFIED = "Verified"
     SLEEP_REQUESTED = "SleepRequested"
     IDLE = "Idle"
     BUDGET = "Budget"
@@ -45,6 +47,8 @@ class Facts:
     `since_us` is when the endpoint became able to serve, None while it is starting. `wake` is an unhandled wish to
     wake (Request or Annotation), `sleep` one to sleep. `blocked` says why no pod may be started; what runs, runs on.
     `give_up` ends a start that failed. `lowered_us` is when replicas were last taken away, None for never.
+    `verify` asks for a start that proves the spec; `verifying_us` is when the present replicas were asked for only for
+    that, None where they were not, and `proven` whether one of the present spec is ready.
     """
 
     replicas: int = 0
@@ -54,6 +58,9 @@ class Facts:
     blocked: str = ""
     give_up: bool = False
     lowered_us: int | None = None
+    verify: bool = False
+    verifying_us: int | None = None
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
         # What is still in flight counts at once, or the next look would change the decision.
         why = Why(policy.min_by)
         return Decision(min(first, policy.max_replicas), why, f"{policy.min_reason} asks for it", policy.min_reason)
+    if facts.verify:
+        return Decision(1, Why.VERIFY, "the spec changed, and is to be proven to start")
     return Decision(0, Why.UNCHANGED)
 
 
@@ -134,9 +143,11 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     if not floor:
         if facts.sleep and not load.active:
             return Decision(0, Why.SLEEP_REQUESTED, "an annotation asked for it")
-        resting = rest(load, policy.idle_us, facts.since_us, now_us)
+        # Whoever asked since wants the replica for longer than it takes to prove something.
+        unasked = facts.verifying_us is not None and load.last_request_us <= facts.verifying_us
+        resting = rest(load, 0 if unasked else policy.idle_us, facts.since_us, now_us)
         if resting.asleep:
-            return Decision(0, Why.IDLE, "no request for the idle timeout")
+            return _unasked(facts) if unasked else Decision(0, Why.IDLE, "no request for the idle timeout")
         floor, kept, until = 1, resting.kept_by, resting.until_us
     target, moves = _by_load(policy, window, facts, now_us)
     replicas = min(max(target, floor), policy.max_replicas)
@@ -150,6 +161,12 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     if facts.replicas < policy.min_replicas:
         return Decision(replicas, Why(policy.min_by), f"{policy.min_reason} asks for it", kept, until)
     return Decision(replicas, Why.DEMAND, _asked(policy, load), kept, until)
+
+
+def _unasked(facts: Facts) -> Decision:
+    if facts.proven:
+        return Decision(0, Why.VERIFIED, "the spec was proven to start, and nobody asks")
+    return Decision(0, Why.START_FAILED, "no node had room for the start that was to prove the spec")
 
 
 def _asked(policy: Policy, load: Load) -> str:
