@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from openai import OpenAI
 
 from e2e.harness import TRIVIAL, Json, System, smollm2, wait_until
@@ -13,6 +15,12 @@ TOKEN = {"readiness": {"type": "Token"}}
 def conditions(obj: Json) -> dict[str, Json]:
     """Return the conditions of an object by type."""
     return {each["type"]: each for each in (obj.get("status") or {}).get("conditions") or []}
+
+
+def find_model(system: System, namespace: str) -> Json:
+    """Return what the status tells of the model, once it has a digest."""
+    model: Json = system.status(namespace, "proven").get("model") or {}
+    return model if re.fullmatch("sha256:[0-9a-f]{64}", model.get("digest", "")) else {}
 
 
 def test_ready_by_a_token(system: System) -> None:
@@ -34,6 +42,8 @@ def test_ready_by_a_token(system: System) -> None:
     assert "Paris" in capital()
     status = system.wait_state(namespace, "proven", "Awake")
     assert status["lastWake"]["cause"] == "Request" and status["readyReplicas"] == 1
+    model = wait_until("the model is told", lambda: find_model(system, namespace), timeout=20)
+    assert model["uri"] == spec["model"]["uri"] and model["bytes"] > 100_000_000
     (pod,) = system.pods(namespace, "proven")
     told = conditions(pod)
     assert (told[CONDITION_TOKEN]["reason"], told["Ready"]["status"]) == ("TokenGenerated", "True")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zerotide_runtime.engine.engine import Engine
 from zerotide_runtime.engine.limits import cpu_threads
 from zerotide_runtime.errors import ModelTaken, NoModel
+from zerotide_runtime.identity import identity
 from zerotide_runtime.loading import Loading, begin_to_load, import_ahead
 from zerotide_runtime.locate import parse_location
 from zerotide_runtime.port import open_socket
@@ -97,6 +98,7 @@ class Process:
             assets = await asyncio.wrap_future(loading.assets)
             total = await asyncio.to_thread(loading.total_tokens)
             room = await asyncio.to_thread(loading.cache_tokens)
+            self._service.identity = await asyncio.to_thread(identity, loading.folder.result())
         except Exception as error:
             self._end(error)
         else:

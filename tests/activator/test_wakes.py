@@ -13,7 +13,8 @@ from tests.activator.replica import Replica
 from tests.activator.stack import Stack, gather, until
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.endpoints import waker
-from zerotide.api.demand import Wake
+from zerotide.activator.traffic.books import weights_of
+from zerotide.api.demand import Wake, Weights
 from zerotide.kube import ConnectionFailed
 
 
@@ -222,7 +223,10 @@ async def test_a_wake_is_told_with_its_stamps(stack: Stack, replica: Replica) ->
             told.append(wake)
 
     stack.tracker.follow(Listener())
-    replica.startup = {"stages": [{"name": "import", "ms": 120.5}, {"name": "load", "ms": 80}]}
+    replica.startup = {
+        "stages": [{"name": "import", "ms": 120.5}, {"name": "load", "ms": 80}],
+        "model": {"digest": f"sha256:{'0' * 64}", "bytes": 538, "layout": "new"},
+    }
     stack.endpoint()
     stack.key()
     replica.hold = asyncio.Event()
@@ -238,5 +242,24 @@ async def test_a_wake_is_told_with_its_stamps(stack: Stack, replica: Replica) ->
     (wake,) = await until(lambda: told)
     stamps = wake.stamps
     assert (wake.id, wake.endpoint, wake.runtime) == (wake_id, "demo/m", {"import": 120.5, "load": 80})
+    assert wake.weights == Weights(digest=f"sha256:{'0' * 64}", bytes=538)
     assert stamps.demand_us <= stamps.address_us <= stamps.connect_us <= stamps.ready_us <= stamps.first_byte_us
     assert {intent.wake_id for intent in stack.records()[0] if intent.cold} == {wake_id}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[1]",
+        b'{"stages": {}}',
+        b'{"model": []}',
+        b'{"model": {"bytes": -1}}',
+        b'{"model": {"bytes": "1"}}',
+        b'{"model": {"digest": "sha256:0"}}',
+        b'{"model": {"revision": ""}}',
+    ],
+)
+def test_what_an_engine_says_of_its_model_is_judged(body: bytes) -> None:
+    """Any engine may have such a route, and say anything there."""
+    assert weights_of(body) is None

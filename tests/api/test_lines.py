@@ -84,6 +84,13 @@ MESSAGES = st.one_of(
         id=WORDS,
         stamps=STAMPS,
         runtime=st.none() | st.dictionaries(WORDS, st.floats(0, 1e6), max_size=3),
+        weights=st.none()
+        | st.builds(
+            demand.Weights,
+            revision=st.none() | st.text("0123456789abcdef", min_size=40, max_size=40),
+            digest=st.none() | st.just(f"sha256:{'0' * 64}"),
+            bytes=st.none() | st.integers(0, 2**53),
+        ),
     ),
 )
 

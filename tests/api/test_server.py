@@ -254,7 +254,9 @@ def full_status() -> dict[str, Any]:
         url="http://full.api-tests",
         last_activity_time=NOW,
         kept_awake_by="1 request in flight",
-        model=ModelStatus(name="full"),
+        model=ModelStatus(
+            name="full", uri="image:///m", revision="0" * 40, digest=f"sha256:{'0' * 64}", bytes=141_000_000_000
+        ),
         accelerator=AcceleratorStatus(class_name="nvidia-h100-80gb", count=2, summary="2 × nvidia-h100-80gb"),
         wake_request=WakeRequest(id="a" * 32, time="2026-11-22T18:00:00.000001Z", by="zerotide-activator-0"),
         handled_wake_request="a" * 32,

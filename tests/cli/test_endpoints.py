@@ -54,3 +54,16 @@ def test_what_it_cost_and_what_was_burnt() -> None:
         "2 since 2026-11-25T10:00:00Z: CrashLooping; used up 84 accelerator-seconds, 0.117600 EUR"
     )
     assert "Cost" not in {line.partition(":")[0].strip() for line in describe({**obj, "status": {}}, 0)}
+
+
+def test_what_is_known_of_the_weights() -> None:
+    """No more than what the runtime told."""
+    obj: dict[str, Any] = {"metadata": {"name": "m", "namespace": "demo"}, "spec": {"model": {"uri": "image:///m"}}}
+
+    def told(**model: Any) -> list[str]:
+        lines = describe({**obj, "status": {"model": {"name": "m", **model}}}, 0)
+        return [line.split(maxsplit=1)[1] for line in lines if line.startswith("Weights:")]
+
+    assert told() == []
+    assert told(bytes=538_100_000, digest="sha256:ab") == ["538 MB, sha256:ab"]
+    assert told(revision="12fd25f") == ["revision 12fd25f"]

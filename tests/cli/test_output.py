@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time, parse_time
-from zerotide.cli.output import DAY, count, format_age, format_fields, format_span, format_table, one_line
+from zerotide.cli.output import DAY, count, format_age, format_bytes, format_fields, format_span, format_table, one_line
 
 NOW = parse_time("2026-11-22T18:00:00Z")
 
@@ -81,3 +81,22 @@ def test_one_line() -> None:
 def test_count() -> None:
     """One of a thing is singular."""
     assert (count(0, "wake"), count(1, "wake"), count(2, "wake")) == ("0 wakes", "1 wake", "2 wakes")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_949, "99.9 kB"),
+        (99_950, "100 kB"),
+        (538_100_000, "538 MB"),
+        (999_500_000, "1.0 GB"),
+        (16_060_000_000, "16.1 GB"),
+        (5_000_000_000_000_000, "5000 TB"),
+    ],
+)
+def test_sizes(number: int, text: str) -> None:
+    """Three digits, and a unit that people know from disks."""
+    assert format_bytes(number) == text

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tests.reconcile.helpers import NOW, endpoint
-from zerotide.api.demand import Delta, Demand, Snapshot
+from zerotide.api.demand import Delta, Demand, Snapshot, Stamps, Wake, Weights
 from zerotide.api.scalars import SECOND
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.signals import Signals
+from zerotide.reconcile.observed import Told
+from zerotide.reconcile.wakes import Sightings
 from zerotide.scaling.demand import Serving, View
 
 QUEUE = {"scaling": {"maxReplicas": 9, "concurrency": {"target": 8}, "queueDelay": {"target": "500ms"}}}
@@ -112,3 +114,19 @@ def test_the_backlog_of_a_start_counts_by_what_comes() -> None:
     assert one.load(woken, now + SECOND, Serving(1, now + SECOND)).backlog is not None
     assert one.load(woken, now + 12 * SECOND).backlog is None
     assert one.load(endpoint({}, status={"coldStarts": starts}), now).backlog is None, "it never has two replicas"
+
+
+def test_what_a_runtime_told_of_its_model_is_kept_with_where_it_lies() -> None:
+    """From the record of a finished wake, until the endpoint is gone; a record without it changes nothing."""
+    one, heard = signals("x")
+    heard.says("x", NOW)
+    woken = endpoint({"model": {"uri": "image:///m"}})
+    weights = Weights(digest=f"sha256:{'0' * 64}", bytes=538)
+    stamps = Stamps(demand_us=NOW, first_byte_us=NOW + SECOND)
+    for number, told in enumerate((None, weights, None)):
+        assert one.told("demo/a") == (Told("image:///m", weights) if number == 2 else None)
+        wake = Wake(at_us=NOW, endpoint="demo/a", uid="u1", id=f"w{number}", stamps=stamps, weights=told)
+        assert one.finish(woken, heard.views["x"], wake, Sightings()) is not None
+    assert one.told("demo/a") == Told("image:///m", weights)
+    one.forget("demo/a")
+    assert one.told("demo/a") is None

@@ -17,7 +17,7 @@ from zerotide.reconcile.devices import Classes, devices
 from zerotide.reconcile.external import Writer
 from zerotide.reconcile.holders import Holders
 from zerotide.reconcile.merge import merge
-from zerotide.reconcile.observed import Observed, Spent, Withheld
+from zerotide.reconcile.observed import Observed, Spent, Told, Withheld
 from zerotide.reconcile.plan import Delete, Notice, Plan, plan
 from zerotide.reconcile.pods import Pod, Stage
 from zerotide.reconcile.rendering import render_all
@@ -54,6 +54,7 @@ class World:
     prewarmed: Prewarmed | None = None
     spent: Spent | None = None
     withheld: Withheld | None = None
+    told: Told | None = None
     written_us: int = 0
     held: tuple[Object, int, tuple[Notice, ...]] | None = None
     writes: int = 0
@@ -143,6 +144,7 @@ class World:
             prewarmed=self.prewarmed,
             spent=self.spent,
             withheld=self.withheld,
+            told=self.told,
             writer=self.writer,
             holders=self.holders,
             written_us=self.written_us,

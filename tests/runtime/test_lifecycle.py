@@ -16,6 +16,7 @@ import pytest
 
 from tests.runtime.process import RuntimeProcess, folder_uri
 from zerotide_runtime.errors import StartError
+from zerotide_runtime.identity import identity
 from zerotide_runtime.serve import Process
 from zerotide_runtime.settings import read_settings
 from zerotide_runtime.startup import Startup
@@ -61,6 +62,7 @@ def test_early_requests_wait_and_the_stages_are_told(tiny: Path) -> None:
         _, startup = server.call("GET", "/startup")
         server.terminate()
         assert server.finish() == 0
+    assert startup["model"] == identity(tiny)
     milliseconds = {stage["name"]: stage["ms"] for stage in startup["stages"]}
     assert milliseconds.keys() - {"torch"} == {"listen", "import", "read", "device", "ready", "first_token"}
     assert milliseconds["listen"] < min(milliseconds["read"], milliseconds["import"])

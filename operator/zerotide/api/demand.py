@@ -70,6 +70,14 @@ class Stamps(Line):
     first_byte_us: Us
 
 
+class Weights(Line):
+    """What a runtime tells of the model that it loaded; absent what it does not know."""
+
+    revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    bytes: Count | None = None
+
+
 class Wake(Line):
     """The activator's part of one finished wake, sent once."""
 
@@ -81,6 +89,7 @@ class Wake(Line):
     stamps: Stamps
     runtime: Mapping[str, Annotated[float, Field(ge=0)]] | None = None
     """The runtime's own stages in milliseconds, where it tells them."""
+    weights: Weights | None = None
 
 
 Message = Snapshot | Delta | Report | Wake

@@ -41,6 +41,16 @@ class ModelStatus(Model):
     """The model as clients call it."""
 
     name: Annotated[str, Field(max_length=128, description="Name by which clients ask for the model.")]
+    uri: Annotated[str | None, Field(max_length=1024, description="Where the weights are that the rest is about.")] = None
+    revision: Annotated[
+        str | None, Field(max_length=128, description="Commit of the Hub that they are of, where that is known.")
+    ] = None
+    digest: Annotated[
+        str | None, Field(max_length=71, description="Digest of a model that the runtime published, as it was told.")
+    ] = None
+    bytes: Annotated[
+        int | None, Field(ge=0, le=2**53, description="Bytes of the weights, as the runtime told with the newest wake.")
+    ] = None
 
 
 class AcceleratorStatus(Model):

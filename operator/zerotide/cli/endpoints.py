@@ -9,7 +9,7 @@ from zerotide.api.failures import InvalidObject
 from zerotide.api.scalars import parse_duration
 from zerotide.cli import gateway
 from zerotide.cli.commands import Subparsers, declare
-from zerotide.cli.output import format_age, format_fields, format_span, format_table, one_line
+from zerotide.cli.output import format_age, format_bytes, format_fields, format_span, format_table, one_line
 from zerotide.cli.session import Session
 from zerotide.kube import Object
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
@@ -129,6 +129,7 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
     except InvalidObject as error:
         fields.append(("Spec", str(error)))
     fields += [
+        ("Weights", _weights(status)),
         ("Address", status.url or ""),
         ("Last used", _ago(status.last_activity_time, now_us)),
         ("Kept awake by", status.kept_awake_by or ""),
@@ -218,6 +219,14 @@ def _failed_starts(status: Status) -> str:
         seconds = f"{burnt.accelerator_seconds} accelerator-seconds, " if burnt.accelerator_seconds else ""
         text += f"; used up {seconds}{burnt.amount} {cost.currency}"
     return text
+
+
+def _weights(status: Status) -> str:
+    model = status.model
+    if model is None:
+        return ""
+    size = format_bytes(model.bytes) if model.bytes is not None else ""
+    return ", ".join(part for part in (size, model.digest, model.revision and f"revision {model.revision}") if part)
 
 
 def _ago(time: str | None, now_us: int) -> str:

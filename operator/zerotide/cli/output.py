@@ -95,6 +95,14 @@ def format_age(since: str | None, now_us: int) -> str:
     return f"{seconds // 86400}d"
 
 
+def format_bytes(number: int) -> str:
+    """Return a size in powers of a thousand with three digits or so, as disks are sold: `538 MB`, `16.1 GB`."""
+    size, units = float(number), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.0f} {units[0]}" if size >= 99.95 or units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
 def format_number(value: Decimal, decimals: int = 3) -> str:
     """Return a number with at most so many decimals and no trailing zeros."""
     text = f"{value:.{decimals}f}"

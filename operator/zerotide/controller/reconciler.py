@@ -283,6 +283,7 @@ class Reconciler:
             prewarmed=prewarmed,
             withheld=withheld,
             finished=world.signals.finished(key),
+            told=world.signals.told(key),
             spent=world.costs.of(key),
             names_taken=world.endpoints.claims.taken(key),
             holders=world.pods.holders() if any(pod.stage is Stage.UNSCHEDULABLE for pod in pods) else {},

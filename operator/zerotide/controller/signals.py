@@ -13,6 +13,7 @@ from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.streams import Streams
 from zerotide.reconcile import wakes
 from zerotide.reconcile.engines.said import Said
+from zerotide.reconcile.observed import Told
 from zerotide.reconcile.wakes import Sightings, WakeStamps
 from zerotide.scaling.arrivals import Arrivals
 from zerotide.scaling.backlog import Backlog, backlog
@@ -43,6 +44,7 @@ class Signals:
         self._windows: dict[str, Window] = {}
         self._last: dict[str, tuple[bool, int]] = {}
         self._finished: dict[str, LastWake] = {}
+        self._told: dict[str, Told] = {}
         self._called: dict[str, int] = {}
         self._arrivals: dict[str, Arrivals] = {}
         self._services: dict[str, Service] = {}
@@ -109,6 +111,8 @@ class Signals:
         cause = Why.REQUEST.value if reason in _REQUESTED else reason
         record = wakes.record(wake.id, cause, _stamps(view, wake), seen, wake.runtime)
         self._finished[endpoint.key] = record
+        if wake.weights is not None:
+            self._told[endpoint.key] = Told(endpoint.spec.model.uri, wake.weights)
         self._learners.woke(endpoint)
         return record
 
@@ -126,9 +130,14 @@ class Signals:
         """Return the newest finished wake that may not be in the status yet."""
         return self._finished.get(key)
 
+    def told(self, key: str) -> Told | None:
+        """Return what a runtime told of its model that may not be in the status yet."""
+        return self._told.get(key)
+
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
         tables = (
+            self._told,
             self._windows,
             self._last,
             self._finished,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zerotide.api.cost import Cost
+from zerotide.api.demand import Weights
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
@@ -37,6 +38,13 @@ class Withheld(NamedTuple):
     until_us: int | None
 
 
+class Told(NamedTuple):
+    """What a runtime told of the weights at a `model.uri`."""
+
+    uri: str
+    weights: Weights
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One endpoint as the caches have it.
@@ -50,6 +58,7 @@ class Observed:
     not its own. `writer` is who else wrote the Deployment's replicas lately. `learned` is the idle timeout that was
     learned, None where the spec's own holds. `prewarmed` is what habits foretell, None where it is disabled.
     `spent` is what it cost, None while the exporter has not told. `withheld` is why none is kept without requests.
+    `told` is what a runtime said of its model, where that may not be in the status yet.
     """
 
     endpoint: InferenceEndpoint
@@ -71,6 +80,7 @@ class Observed:
     prewarmed: Prewarmed | None = None
     spent: Spent | None = None
     withheld: Withheld | None = None
+    told: Told | None = None
     holders: Holders = field(default_factory=dict)
     """Who holds devices, where a replica waits for some."""
     written_us: int = 0

@@ -10,6 +10,7 @@ endpoint that sleeps is not rewritten after that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,15 @@ from zerotide.api import names
 from zerotide.api.conditions import State, Verified, conditions
 from zerotide.api.endpoint import Decision as DecisionRecord
 from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
-from zerotide.api.endpoint import HandledAnnotations, LearnedIdle, OpenWindow, PrewarmStatus, Status
+from zerotide.api.endpoint import (
+    HandledAnnotations,
+    LearnedIdle,
+    ModelStatus,
+    OpenWindow,
+    PrewarmStatus,
+    Status,
+    parse_uri,
+)
 from zerotide.api.scalars import (
     MILLISECOND,
     MINUTE,
@@ -52,6 +61,8 @@ _STEPS = {"state", "conditions", "replicas", "readyReplicas"}
 _FIRST_STEP = _STEPS | {"desiredReplicas", "handledWakeRequest", "handledAnnotations", "lastDecision", "decisions"}
 _OWNED = {field.alias for field in Status.model_fields.values()} - {"wakeRequest"}
 _DECISIONS = 5
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that names one content for ever."""
 _MESSAGE = 1024
 
 
@@ -81,7 +92,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "selector": names.selector_text(meta.name),
         "observedGeneration": meta.generation,
         "url": url(endpoint),
-        "model": {"name": endpoint.model_name},
+        "model": _model(observed),
         "accelerator": steering.situation.device.status if steering.situation.device else None,
         "keptAwakeBy": decision.kept_by if decision.replicas else None,
         "lastActivityTime": _activity(observed),
@@ -176,6 +187,22 @@ def _last(live: Mapping[str, Any]) -> int:
 def _serving_since(live: Mapping[str, Any]) -> int:
     serving = next((item for item in live.get("conditions") or [] if item["type"] == "Serving"), None)
     return parse_time(serving["lastTransitionTime"]) if serving and serving["status"] == "True" else 0
+
+
+def _model(observed: Observed) -> Object:
+    endpoint, told, before = observed.endpoint, observed.told, observed.endpoint.status.model
+    uri, known = endpoint.spec.model.uri, ModelStatus(name=endpoint.model_name)
+    if told is not None and told.uri == uri:
+        weights = told.weights
+        known = known.model_copy(
+            update={"uri": uri, "revision": weights.revision, "digest": weights.digest, "bytes": weights.bytes}
+        )
+    elif before is not None and before.uri == uri:
+        known = before.model_copy(update={"name": endpoint.model_name})
+    pinned = parse_uri(uri).revision
+    if known.revision is None and _COMMIT.fullmatch(pinned):
+        known = known.model_copy(update={"uri": uri, "revision": pinned})
+    return known.dump()
 
 
 def _activity(observed: Observed) -> str | None:

@@ -108,7 +108,9 @@ class Routes:
     async def _startup(self, request: Request) -> Response:
         startup = self._service.startup
         stages = [{"name": name, "ms": round(ms, 1)} for name, ms in startup.stages().items()]
-        return json_response(200, {"process_start_unix_ms": startup.process_start_unix_ms, "stages": stages})
+        model = {"model": self._service.identity} if self._service.identity else {}
+        content = {"process_start_unix_ms": startup.process_start_unix_ms, "stages": stages, **model}
+        return json_response(200, content)
 
 
 def _shaped(request: Request, status: int, message: str, code: str, headers: dict[str, str] | None = None) -> Response:

@@ -62,6 +62,7 @@ class Service:
         self.telemetry = Telemetry(startup, engine.queue_sizes, lambda: (engine.committed_tokens(), self._cache_tokens))
         self.created = int(time.time())
         self.ready = False
+        self.identity: dict[str, Any] = {}
         self.compute_type = "cpu"
         self.draining = False
         self._engine = engine

@@ -8,6 +8,8 @@ from pathlib import Path
 from zerotide_runtime.errors import InvalidModel, ModelNotFound
 
 SINGLE, SHARDS = "model.safetensors", "model.safetensors.index.json"
+INDEX = "index.json"
+"""What publishing leaves beside the files that it digested."""
 
 
 def check_folder(folder: Path) -> None:

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from zerotide_runtime.errors import InvalidModel
-from zerotide_runtime.weights.folder import SINGLE
+from zerotide_runtime.weights.folder import INDEX, SINGLE
 from zerotide_runtime.weights.numeric import from_float32
 from zerotide_runtime.weights.order import EMBEDDING, HEAD, execution_order
 from zerotide_runtime.weights.safetensors_file import write
 from zerotide_runtime.weights.source import Source, open_source
 
 CHUNK = 64 << 20
-INDEX = "index.json"
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 

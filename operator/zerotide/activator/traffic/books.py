@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pydantic import ValidationError
+
 from zerotide.activator.admission.ejection import Failure
 from zerotide.activator.admission.profile import Profile
 from zerotide.activator.demand.tracker import Tracker
@@ -21,7 +23,7 @@ from zerotide.activator.traffic.visit import Visit
 from zerotide.activator.usage.backlog import Cause
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.lines import intent_facts, intent_line, settlement_line
-from zerotide.api.demand import Stamps, Wake
+from zerotide.api.demand import Stamps, Wake, Weights
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.usage import Outcome
 
@@ -153,11 +155,11 @@ class Books:
             self._metrics.of(*name_of(endpoint.profile)).ejections[how.value] += 1
 
     async def _tell_wake(self, endpoint: Endpoint, replica: Replica, stamps: Stamps) -> None:
-        runtime = None
+        runtime, weights = None, None
         try:
             answer = await get(replica.pool, "/startup", endpoint.profile.key, STARTUP_TIME)
             if answer.status == 200:
-                runtime = stages_of(answer.body)
+                runtime, weights = stages_of(answer.body), weights_of(answer.body)
         except (UpstreamFault, TimeoutError):
             pass
         await self._wished(endpoint)
@@ -170,6 +172,7 @@ class Books:
                 id=profile.wake_id,
                 stamps=stamps,
                 runtime=runtime,
+                weights=weights,
             )
             self._tracker.woke(wake)
 
@@ -179,13 +182,25 @@ def _unbilled(profile: Profile, why: str) -> Rejection:
     return Rejection(ErrorCode.LEDGER_UNAVAILABLE, text)
 
 
-def stages_of(body: bytes) -> dict[str, float] | None:
-    """Return the stages of its start that a runtime tells, in milliseconds; None where it tells none."""
+def weights_of(body: bytes) -> Weights | None:
+    """Return what a runtime tells of its model; None where it tells nothing, or what it says makes no sense."""
+    try:
+        return Weights.model_validate(_startup(body)["model"])
+    except (KeyError, ValidationError):
+        return None
+
+
+def _startup(body: bytes) -> dict[str, Any]:
     try:
         content: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return None
-    stages = content.get("stages") if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def stages_of(body: bytes) -> dict[str, float] | None:
+    """Return the stages of its start that a runtime tells, in milliseconds; None where it tells none."""
+    stages = _startup(body).get("stages")
     if isinstance(stages, list):
         stages = {stage.get("name"): stage.get("ms") for stage in stages if isinstance(stage, dict)}
     if not isinstance(stages, dict):
