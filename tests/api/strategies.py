@@ -200,7 +200,10 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         part(auth=among("APIKey", "Open", odd=("JWT", "None")), maxInFlightPerConsumer=integer(1, 100_000)),
         st.fixed_dictionaries({"auth": among("JWT", odd=("APIKey",)), "jwt": TOKENS}),
     ),
-    "cache": part(type=among("None", odd=("Node",))),
+    "cache": part(
+        type=among("None", "PersistentVolumeClaim", odd=("Node",)),
+        persistentVolumeClaim=among({"claimName": "kept"}, odd=({}, {"claimName": "A"})),
+    ),
     "billing": part(
         consumer=text("ab._-", 63),
         coldStart=among("Owner", "Trigger", "ProRata", odd=("owner", "")),
@@ -214,7 +217,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         ),
     ),
 }
-RELATED = (("hold", "start"), ("hold", "request"), ("request", "drain"))
+RELATED = (("hold", "start"), ("hold", "request"), ("request", "drain"), ("cache", "runtime"))
 """Sections that a rule holds against each other."""
 
 MODEL = st.fixed_dictionaries(

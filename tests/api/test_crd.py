@@ -139,7 +139,7 @@ def test_an_object_of_defaults_has_a_default_itself(path: str, schema: dict[str,
 def test_properties_named_like_schema_words_survive() -> None:
     schema = schema_of(InferenceEndpoint)["properties"]["spec"]["properties"]
     assert schema["scaling"]["properties"]["pinnedReplicas"]["default"] == 0
-    assert schema["cache"]["properties"]["type"]["enum"] == ["None"]
+    assert schema["cache"]["properties"]["type"]["enum"] == ["None", "PersistentVolumeClaim"]
     assert schema["podTemplate"]["properties"]["metadata"]["type"] == "object"
 
 

@@ -191,6 +191,18 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
         ),
         ({**MODEL, "access": {"auth": "JWT", "jwt": {**JWT, "audiences": []}}}, "spec.access.jwt.audiences"),
         ({**MODEL, "cache": {"type": "Node"}}, "spec.cache.type: Unsupported value"),
+        (
+            {"model": {"uri": "hf://a/b"}, "cache": {"type": "PersistentVolumeClaim"}},
+            "spec.cache.persistentVolumeClaim: Invalid value: cache.persistentVolumeClaim must be given where",
+        ),
+        (
+            {"model": {"uri": "hf://a/b"}, "cache": {"persistentVolumeClaim": {"claimName": "c"}}},
+            "spec.cache.persistentVolumeClaim: Invalid value: cache.persistentVolumeClaim must be given where",
+        ),
+        (
+            {**MODEL, "cache": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "c"}}},
+            "spec.cache.type: Invalid value: cache.type must be None where runtime.engine is zerotide and model",
+        ),
         ({**MODEL, "replica": 1}, 'unknown field "spec.replica"'),
         ({**MODEL, "scaling": {"preheat": {}}}, 'unknown field "spec.scaling.preheat"'),
         ({**MODEL, "scaling": {"prewarm": {"mode": "Always"}}}, "spec.scaling.prewarm.mode: Unsupported value"),

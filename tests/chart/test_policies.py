@@ -78,9 +78,11 @@ def _anonymous() -> Any:
     return context
 
 
-async def _pod(place: Place, finalizers: list[str], labels: dict[str, str] | None = None, **more: Any) -> Object:
+async def _pod(
+    place: Place, finalizers: list[str], labels: dict[str, str] | None = None, gates: list[Object] | None = None
+) -> Object:
     spec = {
-        **more,
+        "readinessGates": gates or [],
         "containers": [{"name": "model", "image": "localhost/zerotide/pause:1"}],
         "nodeSelector": {"no": "where"},
         "automountServiceAccountToken": False,
@@ -152,16 +154,14 @@ PHASE: Object = {"status": {"phase": "Running"}}
 
 async def test_the_operator_tells_of_a_token_and_nothing_else(place: Place, operator: Client) -> None:
     """RBAC lets it patch the status of pods; admission lets it write one condition, of pods that wait for it."""
-    gate = {"readinessGates": [{"conditionType": CONDITION_TOKEN}]}
+    gates = [{"conditionType": CONDITION_TOKEN}]
     labels = {"zerotide.dev/endpoint": "subject"}
-    made = await _pod(place, [], labels=labels, **gate)
+    made = await _pod(place, [], labels=labels, gates=gates)
     name, uid = made["metadata"]["name"], made["metadata"]["uid"]
 
     async def patch(status: Object, name: str = name, **metadata: Any) -> str:
         body = {"metadata": {"uid": uid, **metadata}, "status": status}
-        return await refusal(
-            operator.patch(PODS, name, place.namespace, body, kind="strategic", subresource="status")
-        )
+        return await refusal(operator.patch(PODS, name, place.namespace, body, kind="strategic", subresource="status"))
 
     token = {"type": CONDITION_TOKEN, "status": "True", "reason": "TokenGenerated", "message": "it did"}
     nothing = "may write its condition of a pod's status and change nothing else"
@@ -172,7 +172,7 @@ async def test_the_operator_tells_of_a_token_and_nothing_else(place: Place, oper
     assert nothing in await patch({"conditions": [token]}, labels={"a": "b"})
     assert nothing in await patch({"conditions": [token]}, annotations={"a": "b"})
     assert nothing in await patch({"conditions": [token]}, finalizers=["example.com/x"])
-    for other in (await _pod(place, [], labels=labels), await _pod(place, [], **gate)):
+    for other in (await _pod(place, [], labels=labels), await _pod(place, [], gates=gates)):
         found = other["metadata"]
         refused = await patch({"conditions": [token]}, found["name"], uid=found["uid"])
         assert "of an endpoint's pods that have the gate" in refused

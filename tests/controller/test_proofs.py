@@ -18,7 +18,7 @@ from zerotide.api.endpoint import Engine
 from zerotide.api.generation import one_token
 from zerotide.api.names import CONDITION_TOKEN
 from zerotide.api.scalars import format_time
-from zerotide.controller.failures import NoToken, NotLeading
+from zerotide.controller.failures import NotLeading, NoToken
 from zerotide.controller.proofs import Proofs, Replica, _send
 from zerotide.kube import Change, ConnectionFailed, Object
 from zerotide.reconcile.pods import Proof
@@ -199,8 +199,10 @@ async def test_pods_with_the_gate_are_asked_as_their_engine_wants_it() -> None:
     made = operator()
     made.on_event("ADDED", raw({"runtime": {"engine": "tgi", "readiness": {"type": "Token"}}}))
     gate = [{"conditionType": CONDITION_TOKEN}]
-    for name, gates, more in (("a-0", gate, {}), ("a-1", [], {}), ("a-2", gate, {"deletionTimestamp": "x"})):
-        pod = pod_object(name, state={"running": {}}, **more)
+    for name, gates in (("a-0", gate), ("a-1", []), ("a-2", gate)):
+        pod = pod_object(name, state={"running": {}})
+        if name == "a-2":
+            pod["metadata"]["deletionTimestamp"] = "2026-11-22T10:00:00Z"
         pod["spec"]["readinessGates"] = gates
         pod["status"]["podIP"] = "10.0.0.7"
         pod["status"]["conditions"].append({"type": "ContainersReady", "status": "True"})

@@ -84,6 +84,39 @@ def test_launch(engine: str) -> None:
     assert container["readinessProbe"]["periodSeconds"] == 1
 
 
+KEPT = {
+    "zerotide": {"ZEROTIDE_CACHE_DIR": "/cache/hub"},
+    "vllm": {"HF_HOME": "/cache/huggingface", "VLLM_CACHE_ROOT": "/cache/vllm", "TRITON_CACHE_DIR": "/cache/triton"},
+    "sglang": {
+        "HF_HOME": "/cache/huggingface",
+        "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+        "TRITON_CACHE_DIR": "/cache/triton",
+    },
+    "llamacpp": {"LLAMA_CACHE": "/cache/llama.cpp"},
+    "tgi": {"HUGGINGFACE_HUB_CACHE": "/cache/hub"},
+    "custom": {"ZEROTIDE_CACHE_DIR": "/cache"},
+}
+
+
+@pytest.mark.parametrize("engine", list(LAUNCHES))
+def test_a_cache_is_where_each_engine_looks_for_it(engine: str) -> None:
+    """By its own variables, and nothing else changes; the user's of the same name win."""
+    spec, expected = LAUNCHES[engine]
+    cache = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "kept"}}
+    spec = {**spec, "cache": cache, "runtime": {**spec.get("runtime", {}), "engine": engine}}
+    made = template(endpoint(spec), CONFIG)["spec"]
+    (container,) = made["containers"]
+    assert {item["name"]: item["value"] for item in container["env"]} == {**expected["env"], **KEPT[engine]}
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "kept"}} in made["volumes"]
+    assert {"name": "cache", "mountPath": "/cache"} in container["volumeMounts"]
+    security = made["securityContext"]
+    assert (security["fsGroup"], security["fsGroupChangePolicy"]) == (65532, "OnRootMismatch")
+    name = next(iter(KEPT[engine]))
+    spec["runtime"] = {**spec["runtime"], "env": [{"name": name, "value": "/elsewhere"}]}
+    (container,) = template(endpoint(spec), CONFIG)["spec"]["containers"]
+    assert [item["value"] for item in container["env"] if item["name"] == name] == ["/elsewhere"]
+
+
 def test_grpc_is_asked_for_its_health() -> None:
     """A replica that speaks gRPC is ready once its health service says so; the kubelet asks it too."""
     runtime = {"engine": "custom", "image": "mine:1", "protocol": "GRPC", "port": 8001}

@@ -15,6 +15,7 @@ from zerotide.api.conditions import Reason
 from zerotide.api.endpoint import VerificationStatus
 from zerotide.api.scalars import SECOND
 from zerotide.reconcile.diagnosis import Finding
+from zerotide.reconcile.observed import Withheld
 from zerotide.reconcile.pods import Exit, Stage
 from zerotide.reconcile.verifying import Outcome, Verification, ended, told, verification
 from zerotide.scaling.decide import Decision, Why
@@ -166,6 +167,16 @@ def test_a_suspended_endpoint_is_never_started() -> None:
     assert "failures" not in world.status["verification"] or not world.status["verification"]["failures"]
 
 
+def test_a_budget_that_withholds_replicas_withholds_this_one() -> None:
+    """It keeps none without requests; what it costs is put off until the budget's next window."""
+    world = World(obj=raw(VERIFY), withheld=Withheld("budget b: it is used up", None))
+    world.settle()
+    assert world.replicas == 0 and verified(world) == ("Unknown", "Verifying")
+    world.withheld = None
+    world.settle()
+    assert world.replicas == 1
+
+
 def test_who_is_put_to_sleep_is_not_woken_against_it() -> None:
     """The annotation ends the proof."""
     world = new()
@@ -177,9 +188,8 @@ def test_who_is_put_to_sleep_is_not_woken_against_it() -> None:
 
 def test_a_roll_out_proves_the_spec_by_itself() -> None:
     """No wake is needed where replicas serve."""
-    world = awake(World(obj=raw(VERIFY)))
+    world = awake(World(obj=raw(VERIFY), load=replace(QUIET, in_flight=1)))
     assert verified(world) == ("True", "Started")
-    world.load = replace(QUIET, in_flight=1)
     old = replace(world.pods[0], name="a-old", uid="old")
     world.spec(runtime={"image": "runtime:9"})
     world.step()
@@ -192,10 +202,9 @@ def test_a_roll_out_proves_the_spec_by_itself() -> None:
 
 def test_a_roll_out_that_nobody_waited_for_is_no_failure() -> None:
     """It fell asleep over it; the spec is proven then."""
-    world = awake(World(obj=raw(VERIFY)))
-    world.load = replace(QUIET, last_activity_us=world.now_us + 1, last_request_us=world.now_us + 1)
-    world.wish("w2")
-    world.settle()
+    world = awake(World(obj=raw(VERIFY), load=replace(QUIET, in_flight=1)))
+    world.pass_time(1)
+    world.load = replace(QUIET, last_activity_us=world.now_us, last_request_us=world.now_us)
     old = replace(world.pods[0], name="a-old", uid="old")
     world.spec(runtime={"image": "runtime:9"})
     world.step()
@@ -257,7 +266,9 @@ def test_what_was_known_is_read_back(outcome: str, expected: Outcome) -> None:
     found = verification(known(outcome), "d", ())
     assert found is not None and (found.outcome, found.failures, found.reason) == (expected, 1, "R")
     assert verification(known(outcome), "e", ()) == Verification("e")
-    assert verification(known("Pending"), "d", [pod(Stage.RUNNING)]) == Verification("d", failures=1, reason="R", message="m")
+    assert verification(known("Pending"), "d", [pod(Stage.RUNNING)]) == Verification(
+        "d", failures=1, reason="R", message="m"
+    )
 
 
 def test_how_it_is_told() -> None:

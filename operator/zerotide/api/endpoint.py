@@ -154,7 +154,7 @@ class Spec(Model):
         ),
         Rule(
             "self.runtime.readiness.type != 'Token' || self.runtime.engine != 'custom'",
-            "runtime.readiness.type must be HTTP where runtime.engine is custom: nobody knows how it is asked for a token",
+            "runtime.readiness.type must be HTTP where runtime.engine is custom: nobody knows how to ask it for one",
             lambda spec: spec.runtime.readiness.type != "Token" or spec.runtime.engine is not Engine.CUSTOM,
             ".runtime.readiness.type",
         ),
@@ -215,6 +215,24 @@ class Spec(Model):
             "hold.maxBytes must not be smaller than request.maxBodyBytes, or the largest request could not be held",
             lambda spec: spec.hold.max_bytes.value >= spec.request.max_body_bytes.value,
             ".hold.maxBytes",
+        ),
+        Rule(
+            "(self.cache.type == 'PersistentVolumeClaim') == has(self.cache.persistentVolumeClaim)",
+            "cache.persistentVolumeClaim must be given where cache.type is PersistentVolumeClaim, and only there",
+            lambda spec: (
+                (spec.cache.type == "PersistentVolumeClaim") == (spec.cache.persistent_volume_claim is not None)
+            ),
+            ".cache.persistentVolumeClaim",
+        ),
+        Rule(
+            "self.cache.type == 'None' || self.runtime.engine != 'zerotide' || self.model.uri.startsWith('hf://')",
+            "cache.type must be None where runtime.engine is zerotide and model.uri not hf://: nothing would be kept",
+            lambda spec: (
+                spec.cache.type == "None"
+                or spec.runtime.engine is not Engine.ZEROTIDE
+                or spec.model.uri.startswith("hf://")
+            ),
+            ".cache.type",
         ),
         Rule(
             "(self.access.auth == 'JWT') == has(self.access.jwt)",

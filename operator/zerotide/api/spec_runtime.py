@@ -12,7 +12,6 @@ from zerotide.api.base import Keys, Matches, Model, Name, Quantity, Rule, Unique
 from zerotide.api.names import PATTERN_CLASS_NAME, RESOURCE_GPU
 from zerotide.api.scalars import PATTERN_QUANTITY, parse_quantity
 
-
 DEFAULT_PATH = "/health"
 """Where every engine that we know tells whether it can serve."""
 

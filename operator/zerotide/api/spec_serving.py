@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from zerotide.api.base import Amount, Duration, Matches, Model, Quantity, Span, Unique
+from zerotide.api.base import Amount, Duration, Matches, Model, Name, Quantity, Span, Unique
 
 PATH = Matches(
     r"^(/[A-Za-z0-9._~-]+){1,16}$", "be an exact absolute path such as /v1/images/generations", refuse=r"/\.\.?(/|$)"
@@ -77,8 +77,8 @@ class Start(Model):
         Literal["Never", "OnChange"],
         Field(
             description="OnChange: whenever what pods are made of has changed, a replica is started without a request, "
-            "to prove that it can, at most `maxFailures` times, and goes once it is ready if nobody asks. The condition "
-            "Verified tells. Not while `suspend` holds."
+            "to prove that it can, at most `maxFailures` times, and goes once it is ready if nobody asks. The "
+            "condition Verified tells. Not while `suspend` holds."
         ),
     ] = "Never"
 
@@ -167,12 +167,30 @@ class Drain(Model):
     ] = Duration("15m")
 
 
+class CacheClaim(Model):
+    """A PersistentVolumeClaim in the endpoint's namespace."""
+
+    claim_name: Annotated[Name, Field(description="Name of the claim; replicas write to it.")]
+
+
 class Cache(Model):
-    """Where weights are kept between starts."""
+    """Where weights are kept between starts, and what engines compile."""
 
     type: Annotated[
-        Literal["None"], Field(description="None: nowhere; they are in the image, or fetched at each start.")
+        Literal["None", "PersistentVolumeClaim"],
+        Field(
+            description="None: nowhere; they are in the image, or fetched at each start. PersistentVolumeClaim: in a "
+            "claim, mounted at /cache, which costs a wake 0.3 s and saves it the download."
+        ),
     ] = "None"
+    persistent_volume_claim: Annotated[
+        CacheClaim | None, Field(description="The claim, where type is PersistentVolumeClaim.")
+    ] = None
+
+    @property
+    def claim(self) -> str:
+        """Return the claim's name, empty where there is none."""
+        return self.persistent_volume_claim.claim_name if self.persistent_volume_claim else ""
 
 
 class Billing(Model):

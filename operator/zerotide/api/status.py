@@ -41,7 +41,9 @@ class ModelStatus(Model):
     """The model as clients call it."""
 
     name: Annotated[str, Field(max_length=128, description="Name by which clients ask for the model.")]
-    uri: Annotated[str | None, Field(max_length=1024, description="Where the weights are that the rest is about.")] = None
+    uri: Annotated[str | None, Field(max_length=1024, description="Where the weights are that the rest is about.")] = (
+        None
+    )
     revision: Annotated[
         str | None, Field(max_length=128, description="Commit of the Hub that they are of, where that is known.")
     ] = None
@@ -280,7 +282,7 @@ class Status(Model):
     failed_starts: Annotated[FailedStarts | None, Field(description="Starts that failed, if any did lately.")] = None
     verification: Annotated[
         VerificationStatus | None,
-        Field(description="Whether the spec was proven to start, where start.verify is OnChange; also the condition Verified."),
+        Field(description="Whether the spec was proven to start, where start.verify is OnChange."),
     ] = None
     last_wake: Annotated[LastWake | None, Field(description="The newest finished wake.")] = None
     cold_starts: Annotated[ColdStarts | None, Field(description="How long the newest wakes took.")] = None

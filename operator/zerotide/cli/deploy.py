@@ -50,7 +50,9 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print what would be applied and apply nothing")
     parser.add_argument("--verify", action="store_true", help="start a replica once, to prove that it can")
     parser.add_argument(
-        "--wait", action="store_true", help="return when the operator has accepted it, with --verify once it has started"
+        "--wait",
+        action="store_true",
+        help="return when the operator has accepted it, with --verify once it has started",
     )
     add_timeout(parser)
 

@@ -20,7 +20,7 @@ import aiohttp
 from zerotide.api.generation import Question, generated
 from zerotide.api.names import CONDITION_TOKEN
 from zerotide.api.scalars import format_time
-from zerotide.controller.failures import NoToken, NotLeading
+from zerotide.controller.failures import NotLeading, NoToken
 from zerotide.kube import KubeError, Object
 from zerotide.reconcile.pods import Proof
 

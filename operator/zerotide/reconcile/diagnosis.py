@@ -93,7 +93,7 @@ def _unscheduled(pod: Pod, evidence: Evidence, now_us: int) -> Finding | None:
     if pod.stage is Stage.PENDING:
         return None
     if "persistentvolumeclaim" in pod.unscheduled and "not found" in pod.unscheduled:
-        return Finding(Reason.VOLUME_FAILED, _clip(f"{pod.unscheduled}: create it, or change model.uri"))
+        return Finding(Reason.VOLUME_FAILED, _clip(f"{pod.unscheduled}: create it, or change what names it"))
     why = "" if evidence.elastic else obstacle(pod.spec or {}, evidence.nodes)
     if why:
         return Finding(

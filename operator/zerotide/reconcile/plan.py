@@ -132,13 +132,11 @@ def _family(observed: Observed) -> str:
 
 def _notices(observed: Observed, steering: Steering) -> Iterator[Notice]:
     decision, replicas = steering.decision, steering.situation.facts.replicas
-    told = observed.endpoint.status.verification
     if decision.replicas != replicas:
         message = f"from {replicas} to {counted(decision.replicas, 'replica')}: {decision.message}"
         yield Notice("Normal", "Scaled", message)
-    known = steering.verification
-    new = told is None or known is None or (told.spec_digest, told.outcome) != (known.spec_digest, known.outcome.value)
-    if known is not None and known.outcome is Outcome.SUCCEEDED and new:
+    known, told = steering.verification, observed.endpoint.status.verification
+    if known is not None and known.outcome is Outcome.SUCCEEDED and (told is None or told.dump() != known.dump()):
         yield Notice("Normal", "Verified", known.message)
 
 

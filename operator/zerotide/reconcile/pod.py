@@ -18,6 +18,7 @@ from zerotide.reconcile.failures import ClassNotAllowed, InvalidMerge, NoImage, 
 from zerotide.reconcile.merge import merge
 from zerotide.reconcile.source import Source, source_of
 
+_CACHE = "/cache"
 _GATE = {"conditionType": names.CONDITION_TOKEN}
 _SHARED = {"Partition": "a part of a device, of which a process sees one", "TimeSlice": "a turn on a device"}
 USER = 65532
@@ -84,6 +85,7 @@ def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> 
         memory_share=device.memory_share if device else None,
         max_body_bytes=spec.request.max_body_bytes.units,
         args=spec.runtime.args,
+        cache=_CACHE if spec.cache.claim else "",
     )
     made = launch(spec.runtime.engine, order)
     security: Object = {
@@ -93,7 +95,11 @@ def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> 
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     volumes = [*source.volumes]
-    if source.volumes:
+    if spec.cache.claim:
+        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": spec.cache.claim}})
+        # Else the kubelet looks at every file that was ever kept, at each start.
+        security["fsGroupChangePolicy"] = "OnRootMismatch"
+    if volumes:
         security["fsGroup"] = USER
     if made.shared_memory:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
@@ -172,7 +178,11 @@ def _container(
         container["envFrom"] = [{"secretRef": {"name": spec.model.secret_ref.name}}]
     if resources := _resources(endpoint, device):
         container["resources"] = resources
-    mounts = [*source.mounts, *([{"name": "shm", "mountPath": "/dev/shm"}] if made.shared_memory else [])]
+    mounts = [
+        *source.mounts,
+        *([{"name": "cache", "mountPath": _CACHE}] if spec.cache.claim else []),
+        *([{"name": "shm", "mountPath": "/dev/shm"}] if made.shared_memory else []),
+    ]
     if mounts:
         container["volumeMounts"] = mounts
     return container

@@ -11,7 +11,6 @@ from zerotide.api.names import CONDITION_TOKEN, CONTAINER_MODEL
 from zerotide.api.scalars import parse_time
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
 
-
 _ID = 12
 """Characters of a container's id that people tell containers apart by."""
 

@@ -101,7 +101,8 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         blocked=blocked,
         give_up=give_up,
         lowered_us=_lowered_us(status),
-        verify=known is not None and known.outcome is Outcome.PENDING and obstacle is None,
+        # A replica of the try before would be taken for one of the next.
+        verify=_pending(known) and not (obstacle or counted or observed.withheld),
         verifying_us=since_us(endpoint, replicas),
         proven=any(pod in serving for pod in current),
     )
@@ -122,6 +123,10 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         rendering.device,
         known,
     )
+
+
+def _pending(known: Verification | None) -> bool:
+    return known is not None and known.outcome is Outcome.PENDING
 
 
 def _evidence(observed: Observed, policy: Policy, elastic: bool, new_spec: bool) -> Evidence:

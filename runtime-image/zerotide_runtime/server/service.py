@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zerotide_runtime.engine.constraint import Constraint
 from zerotide_runtime.engine.embedding import Embedding

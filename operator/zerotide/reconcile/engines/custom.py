@@ -8,4 +8,6 @@ from zerotide.reconcile.engines.order import Launch, Order
 def launch(order: Order) -> Launch:
     """Return how an image that Zerotide knows nothing about is started."""
     env = {"ZEROTIDE_MODEL_URI": order.uri, "ZEROTIDE_MODEL_NAME": order.name, "PORT": str(order.port)}
+    if order.cache:
+        env["ZEROTIDE_CACHE_DIR"] = order.cache
     return Launch(env=env)

@@ -21,4 +21,4 @@ def launch(order: Order) -> Launch:
         )
     source = ["--hf-repo", order.repository] if order.repository else ["--model", order.path]
     args = [*source, "--alias", ",".join(order.names), "--host", "0.0.0.0", "--port", str(order.port), "--metrics"]
-    return Launch((), tuple(args), HOMELESS)
+    return Launch((), tuple(args), {**HOMELESS, **order.kept(LLAMA_CACHE="llama.cpp")})

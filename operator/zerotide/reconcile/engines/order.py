@@ -28,6 +28,8 @@ class Order:
     max_body_bytes: int = 0
     """The largest request that the activators let through."""
     args: tuple[str, ...] = ()
+    cache: str = ""
+    """A folder that outlives the container, empty where there is none."""
 
     @property
     def model(self) -> str:
@@ -37,6 +39,10 @@ class Order:
     def memory_of(self, usual: str) -> str:
         """Return the share of the memory to give to a flag whose usual value is `usual`, rounded down to a percent."""
         return f"{int(Fraction(usual) * 100 * (self.memory_share or 1)) / 100:.2f}"
+
+    def kept(self, **folders: str) -> dict[str, str]:
+        """Return variables that name folders within the cache, none where there is no cache."""
+        return {name: f"{self.cache}/{folder}" for name, folder in folders.items()} if self.cache else {}
 
     @property
     def names(self) -> tuple[str, ...]:

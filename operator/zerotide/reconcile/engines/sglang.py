@@ -16,4 +16,5 @@ def launch(order: Order) -> Launch:
     if order.memory_share is not None:
         args += ["--mem-fraction-static", order.memory_of("0.85")]
     command = ("python3", "-m", "sglang.launch_server")
-    return Launch(command, tuple(args), HOMELESS, shared_memory=order.accelerators > 1)
+    kept = order.kept(HF_HOME="huggingface", TORCHINDUCTOR_CACHE_DIR="inductor", TRITON_CACHE_DIR="triton")
+    return Launch(command, tuple(args), {**HOMELESS, **kept}, shared_memory=order.accelerators > 1)

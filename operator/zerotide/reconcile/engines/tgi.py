@@ -14,5 +14,5 @@ def launch(order: Order) -> Launch:
         args += ["--num-shard", str(order.accelerators)]
     if order.memory_share is not None:
         args += ["--cuda-memory-fraction", order.memory_of("1")]
-    env = {**HOMELESS, "HUGGINGFACE_HUB_CACHE": "/tmp/hub"}
+    env = {**HOMELESS, "HUGGINGFACE_HUB_CACHE": "/tmp/hub", **order.kept(HUGGINGFACE_HUB_CACHE="hub")}
     return Launch((), tuple(args), env, shared_memory=order.accelerators > 1)

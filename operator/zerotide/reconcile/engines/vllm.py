@@ -15,4 +15,6 @@ def launch(order: Order) -> Launch:
     if order.memory_share is not None:
         args += ["--gpu-memory-utilization", order.memory_of("0.9")]
     args += ["--served-model-name", *order.names]
-    return Launch(("vllm", "serve", order.model), tuple(args), HOMELESS, shared_memory=order.accelerators > 1)
+    kept = order.kept(HF_HOME="huggingface", VLLM_CACHE_ROOT="vllm", TRITON_CACHE_DIR="triton")
+    command = ("vllm", "serve", order.model)
+    return Launch(command, tuple(args), {**HOMELESS, **kept}, shared_memory=order.accelerators > 1)

@@ -12,4 +12,5 @@ def launch(order: Order) -> Launch:
     env["ZEROTIDE_MAX_BODY_BYTES"] = str(order.max_body_bytes)
     if order.aliases:
         env["ZEROTIDE_MODEL_ALIASES"] = ",".join(order.aliases)
+    env |= order.kept(ZEROTIDE_CACHE_DIR="hub")
     return Launch(env=env)
