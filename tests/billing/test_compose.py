@@ -181,6 +181,28 @@ def test_an_attempt_that_never_ended_stays_open_for_its_limit_at_most() -> None:
     assert active.replica_us == 15 * 60 * SECOND
 
 
+def test_requests_that_met_a_wake_are_counted() -> None:
+    """Each once, by its first attempt, when that went to its replica; parts of a period add up to it."""
+    again = attempt(30, 31, request_id="r1", wake_id="w1")._replace(number=2)
+    tries = (
+        attempt(20, 21, request_id="r1", wake_id="w1", outcome="lost"),
+        again,
+        attempt(20, 25, request_id="r2", wake_id="w1"),
+        attempt(40, None, request_id="r3"),
+        attempt(50, 51, request_id="r4")._replace(number=2, cold=1),
+        attempt(49, 50, request_id="r4", outcome="lost"),
+    )
+    made = ledger(whole_life("u1"), attempts=tries)
+
+    def counted(*period: int) -> tuple[int, int]:
+        """Return requests and cold ones between two seconds after the beginning."""
+        report = coldstart_report([made], PRICES, Period(*(T0 + each * SECOND for each in period)), AS_OF)
+        return report.requests, report.cold_requests
+
+    assert counted(0, 60) == (4, 2)
+    assert [counted(0, 20), counted(20, 40), counted(40, 60)] == [(0, 0), (2, 2), (2, 0)]
+
+
 def test_a_wake_owns_the_pod_that_its_request_waited_for() -> None:
     first, second = whole_life("u1"), life("u2", created=10, scheduled=10, started=12, ready=30, finished=60)
     told = attempt(20, 21, pod_uid="u1", wake_id="w1")

@@ -19,7 +19,7 @@ from zerotide.billing.reports import (
     TokenCost,
     WakeCost,
 )
-from zerotide.cli.bill_text import cost_lines, cost_table, money, monies, segment_lines, wake_lines
+from zerotide.cli.bill_text import cold_share, cost_lines, cost_table, money, monies, segment_lines, wake_lines
 
 NOW = parse_time("2026-11-22T18:00:00Z")
 
@@ -195,3 +195,6 @@ def test_wakes() -> None:
     assert lines[2].split()[-1] == "-"
     assert [line.split()[0] for line in lines[3:]] == ["median", "p90"]
     assert len(wake_lines(report.model_copy(update={"wakes": (wake(3, "0.001"),)}), NOW)) == 2
+    assert cold_share(report) == "", "an exporter that does not tell it"
+    told = report.model_copy(update={"requests": 40, "cold_requests": 3})
+    assert cold_share(told) == "; 3 of 40 requests (7.5%) came before a replica served"

@@ -34,7 +34,7 @@ from zerotide.billing.reports import (
 )
 from zerotide.billing.split import apportion
 from zerotide.billing.usage import Attempt, unbilled_in
-from zerotide.billing.wakes import summarize, wake_costs
+from zerotide.billing.wakes import requests_of, summarize, wake_costs
 
 Amounts = Mapping[LineKey, Decimal]
 
@@ -56,8 +56,9 @@ def cost_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as
 
 
 def coldstart_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period, as_of_us: int) -> ColdStartReport:
-    """Return the wakes of a period, newest first."""
-    period = period.checked()
+    """Return the wakes of a period, newest first, and how many of its requests met one."""
+    period, ledgers = period.checked(), list(ledgers)
+    requests, cold = requests_of(ledgers, period)
     wakes = [wake for ledger in ledgers for wake in wake_costs(ledger, index, period)]
     wakes.sort(key=lambda wake: (wake.time_us, wake.id), reverse=True)
     return ColdStartReport(
@@ -66,6 +67,8 @@ def coldstart_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Perio
         wakes=tuple(wakes),
         summary=summarize(wakes),
         amount=_text(sum((Decimal(wake.amount or 0) for wake in wakes), Decimal(0))),
+        requests=requests,
+        cold_requests=cold,
     )
 
 

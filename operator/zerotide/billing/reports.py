@@ -135,13 +135,18 @@ class StageSummary(Report):
 
 
 class ColdStartReport(Report):
-    """Wakes, newest first, and how their stages were spread; the last stage of the summary is `total`."""
+    """Wakes, newest first, and how their stages were spread; the last stage of the summary is `total`.
+
+    `requests` are those that went to a replica in the period, `cold_requests` those that had waited for a wake.
+    """
 
     currency: str
     as_of_us: Us
     wakes: tuple[WakeCost, ...]
     summary: tuple[StageSummary, ...]
     amount: Amount
+    requests: int = 0
+    cold_requests: int = 0
 
 
 class SegmentView(Report):

@@ -11,6 +11,7 @@ from zerotide.billing.ledger import Ledger, Wake
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import STARTING, Bill, Period, bill_lifetime, round_money
 from zerotide.billing.reports import Stage, StageSummary, WakeCost
+from zerotide.billing.usage import Attempt
 
 
 def pods_by_wake(ledger: Ledger) -> dict[str, list[Lifetime]]:
@@ -46,6 +47,21 @@ def wake_costs(ledger: Ledger, index: PriceIndex, period: Period) -> list[WakeCo
         for wake in wakes
         if period.start_us <= wake.time_us < period.end_us
     ]
+
+
+def requests_of(ledgers: Iterable[Ledger], period: Period) -> tuple[int, int]:
+    """Return how many requests first went to a replica within a period, and how many of them had waited for a wake."""
+    requests = cold = 0
+    for ledger in ledgers:
+        first: dict[str, Attempt] = {}
+        for attempt in ledger.records.attempts:
+            known = first.get(attempt.request_id)
+            if known is None or attempt.number < known.number:
+                first[attempt.request_id] = attempt
+        within = [each for each in first.values() if period.start_us <= each.forwarded_us < period.end_us]
+        requests += len(within)
+        cold += sum(bool(each.cold) for each in within)
+    return requests, cold
 
 
 def summarize(wakes: Sequence[WakeCost]) -> tuple[StageSummary, ...]:

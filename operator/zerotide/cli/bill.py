@@ -10,7 +10,7 @@ from zerotide.billing.statements import LineReport
 from zerotide.cli import bill_archive, bill_invoice, bill_statements, bill_time
 from zerotide.cli.bill_csv import line_rows
 from zerotide.cli.bill_period import add_period, query_of
-from zerotide.cli.bill_text import cost_lines, cost_table, money, segment_lines, wake_lines
+from zerotide.cli.bill_text import cold_share, cost_lines, cost_table, money, segment_lines, wake_lines
 from zerotide.cli.commands import Subparsers, declare, group
 from zerotide.cli.output import count
 from zerotide.cli.reports import fetch
@@ -94,4 +94,6 @@ async def coldstarts(session: Session, args: argparse.Namespace) -> None:
         return
     for line in wake_lines(report, session.clock.now_us()):
         printer.data(line)
-    printer.prose(f"{count(len(report.wakes), 'wake')} cost {report.currency} {money(report.amount)}.")
+    printer.prose(
+        f"{count(len(report.wakes), 'wake')} cost {report.currency} {money(report.amount)}{cold_share(report)}."
+    )

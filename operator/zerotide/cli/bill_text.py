@@ -133,6 +133,14 @@ def wake_lines(report: ColdStartReport, now_us: int) -> list[str]:
     return format_table(header, rows, right=header[3:])
 
 
+def cold_share(report: ColdStartReport) -> str:
+    """Return how many of the requests came before a replica served; empty where there are none."""
+    if not report.requests:
+        return ""
+    share = report.cold_requests / report.requests
+    return f"; {report.cold_requests} of {count(report.requests, 'request')} ({share:.1%}) came before a replica served"
+
+
 def _wake(wake: WakeCost, stages: Sequence[str], amount: str, now_us: int) -> list[str]:
     took = {stage.name: format_span(stage.us) for stage in wake.stages}
     return [
