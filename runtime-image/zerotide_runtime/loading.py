@@ -144,13 +144,21 @@ def set_threads(threads: int) -> None:
 
 
 def import_ahead(threads: int) -> None:
-    """Import what any model will need, for a process that waits for one."""
+    """Import what any model will need, and use it once, for a process that waits for one."""
     set_threads(threads)
+    import zerotide_runtime.assets  # noqa: F401
 
     if has_gpu():
         from zerotide_runtime.gpu.loading import import_gpu_ahead
 
         import_gpu_ahead()
+    else:
+        from zerotide_runtime.engine.rehearsal import rehearse
+
+        rehearse(threads)
+    # The collector would look through all of it again while somebody waits for a first token.
+    gc.collect()
+    gc.freeze()
 
 
 def begin_to_load(settings: Settings, startup: Startup) -> Loading:

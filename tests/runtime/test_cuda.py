@@ -22,6 +22,7 @@ from tests.runtime.test_sampler import sequence
 from tests.runtime.test_sleep import TOKEN, order
 from zerotide_runtime.assets import load_assets
 from zerotide_runtime.engine.engine import Engine
+from zerotide_runtime.engine.hollow import PLAIN
 from zerotide_runtime.engine.layers import build_weights
 from zerotide_runtime.engine.request import FailureEvent, Sampling
 from zerotide_runtime.engine.sampler import sample
@@ -33,7 +34,6 @@ from zerotide_runtime.gpu.pack import pack
 from zerotide_runtime.gpu.reader import DeviceReader
 from zerotide_runtime.gpu.runner import GpuRunner
 from zerotide_runtime.gpu.upload import upload
-from zerotide_runtime.gpu.warm import PLAIN
 from zerotide_runtime.weights.mapped import MappedWeights
 from zerotide_runtime.weights.publish import publish
 
