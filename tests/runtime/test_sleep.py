@@ -164,6 +164,25 @@ def test_a_process_that_stands_by_takes_one_model_in(tiny: Path, tmp_path: Path)
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_who_stands_by_has_imported_what_a_model_needs(tiny: Path) -> None:
+    flags = ("--standby", "--admin-token", TOKEN)
+    with RuntimeProcess("", *flags, name="", env={"TRACE_IMPORTS": "1"}) as server:
+        server.listening()
+        server.wait_log(re.compile("standing by"))
+        assert order(server, "/admin/load", {"model": folder_uri(tiny), "name": "tiny"})[0] == 200
+        chat = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+        assert server.call("POST", "/v1/chat/completions", chat)[0] == 200
+        stages = [stage["name"] for stage in server.call("GET", "/startup")[1]["stages"]]
+        server.terminate()
+        assert server.finish() == 0
+    assert "torch" not in stages, "nothing has to be taken over"
+    before, after = (
+        set(re.findall(r"\| +([\w.]+)$", part, re.MULTILINE)) for part in server.log.split("standing by", 1)
+    )
+    assert {"torch", "numpy", "tokenizers", "jinja2", "zerotide_runtime.engine.runner"} <= before
+    assert after == set()
+
+
 def test_orders_of_strangers_are_refused(tiny_server: RuntimeProcess) -> None:
     for path in ("/sleep", "/wake_up", "/admin/load"):
         assert order(tiny_server, path)[0] == 403, "no token was set"

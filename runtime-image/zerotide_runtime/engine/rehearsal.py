@@ -1,4 +1,4 @@
-"""Have torch make what a first pass needs, in a process that stands by for a model: threads, kernels, its own tables."""
+"""Have torch make what a first pass needs, in a process that stands by: threads, kernels, tables of its own."""
 
 from __future__ import annotations
 

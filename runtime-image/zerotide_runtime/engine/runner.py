@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from zerotide_runtime.engine.config import ModelConfig
@@ -28,11 +29,11 @@ class Runner(OneByOne):
         self, config: ModelConfig, weights: Weights[torch.Tensor], cache_tokens: int, threads: int, blocks: bool = True
     ) -> None:
         torch.set_num_threads(threads)
-        self.device, dtype = weights.embedding.device, weights.embedding.dtype
+        self.device = weights.embedding.device
         self.model = Llama(config, weights)
         self._to_lay_out = self.model.linears() if blocks and blocks_are_known(weights.embedding) else []
         self._to_lay_out.reverse()
-        self.cache = KVCache(config, cache_tokens, lambda shape: torch.zeros(shape, dtype=dtype, device=self.device))
+        self.cache = KVCache(config, cache_tokens, untouched_zeros)
 
     @classmethod
     def load(
@@ -91,6 +92,11 @@ class Runner(OneByOne):
             for row, choice in zip(due, drawn, strict=True):
                 choices[row] = choice
         return choices
+
+
+def untouched_zeros(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return zeros whose memory the kernel gives page by page, as it is written; torch would write all of it now."""
+    return torch.from_numpy(np.zeros(shape, np.float32))
 
 
 def note_odds(sequence: Sequence, start: int, logits: torch.Tensor) -> None:
