@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tests.runtime.process import RuntimeProcess, folder_uri
@@ -126,6 +127,30 @@ def test_more_than_the_bound_is_overloaded(tiny_server: RuntimeProcess) -> None:
             connection.close()
     until(tiny_server, "tgi_batch_current_size", 0)
     assert tiny_server.call("POST", "/generate", {"inputs": "a", "parameters": {"max_new_tokens": 1}})[0] == 200
+
+
+def test_the_openai_client_comes_again_when_there_is_room(tiny_server: RuntimeProcess) -> None:
+    def refused() -> float:
+        return tiny_server.metrics("tgi_request_failure").get('tgi_request_failure{err="overloaded"}', 0.0)
+
+    before, deadline = refused(), time.monotonic() + WAIT
+    connections = [open_stream(tiny_server), open_stream(tiny_server)]
+    with openai.OpenAI(base_url=f"{tiny_server.url}/v1", api_key="none", max_retries=2) as client:
+        answers: list[str] = []
+
+        def ask() -> None:
+            answers.append(client.completions.create(model="tiny", prompt="a", max_tokens=3).choices[0].finish_reason)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while refused() == before:
+            assert time.monotonic() < deadline, "nobody is refused"
+            time.sleep(0.01)
+        for connection in connections:
+            connection.answer.close()  # type: ignore[attr-defined]
+            connection.close()
+        asking.join(WAIT)
+    assert answers == ["length"], "after the second that Retry-After tells"
 
 
 def test_sigterm_finishes_what_runs_and_takes_nothing_new(tiny: Path) -> None:

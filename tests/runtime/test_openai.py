@@ -136,6 +136,11 @@ def test_several_prompts_and_tokens(client: openai.OpenAI) -> None:
     tokens = client.completions.create(prompt=[504, 3575, 282, 4649, 314], **asked)
     assert tokens.usage is not None
     assert tokens.usage.prompt_tokens == 5
+    lists = client.completions.create(prompt=[[504, 3575, 282, 4649, 314], [504, 3575, 282]], **asked)
+    assert [choice.index for choice in lists.choices] == [0, 1]
+    assert lists.choices[0].text == tokens.choices[0].text == " Paris"
+    assert lists.usage is not None
+    assert lists.usage.prompt_tokens == 8
 
 
 def test_models(client: openai.OpenAI) -> None:
