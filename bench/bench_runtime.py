@@ -23,6 +23,7 @@ from bench.runtime.starts import Start, cold, warm
 from bench.runtime.work import STREAMS
 from bench.wire.programs import say
 from e2e.setup.venvs import make
+from zerotide_runtime.engine.limits import prepare_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME, PEERS = str(ROOT / ".venv-runtime/bin/python"), str(ROOT / ".venv-peers/bin/python")
@@ -31,6 +32,8 @@ RUNTIME, PEERS = str(ROOT / ".venv-runtime/bin/python"), str(ROOT / ".venv-peers
 def ask(python: str, module: str, *arguments: str) -> dict[str, str]:
     """Run a module that prints JSON on its last line."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'runtime-image'}"}
+    if module == "own":
+        prepare_torch(environment)  # as the runtime's own start does
     command = [python, "-m", f"bench.runtime.{module}", *arguments]
     output = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     answer: dict[str, str] = json.loads(output.splitlines()[-1])

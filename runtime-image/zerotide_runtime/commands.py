@@ -22,12 +22,12 @@ def serve(arguments: Sequence[str]) -> int:
     """Serve until told to stop; the process ends here."""
     # The first process of a container ignores signals that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    from zerotide_runtime.engine.limits import keep_few_kernels
+    from zerotide_runtime.engine.limits import prepare_torch
     from zerotide_runtime.settings import read_settings
     from zerotide_runtime.startup import Startup
 
     startup = Startup()
-    keep_few_kernels(os.environ)
+    prepare_torch(os.environ)
     try:
         settings = read_settings(arguments, os.environ)
         from zerotide_runtime.port import open_port

@@ -165,8 +165,9 @@ def test_a_missing_field_is_named() -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_products_are_the_same_in_the_layout_for_batches(bias: bool) -> None:
-    weight, offset = torch.randn(70, 48), torch.randn(70) if bias else None
+@pytest.mark.parametrize("outputs", [64, 70])
+def test_products_are_the_same_in_the_layout_for_batches(bias: bool, outputs: int) -> None:
+    weight, offset = torch.randn(outputs, 48), torch.randn(outputs) if bias else None
     linear = Linear(weight, offset)
     assert blocks_are_known(weight) == (platform.machine() == "x86_64")
     linear.lay_out()

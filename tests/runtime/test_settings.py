@@ -12,8 +12,8 @@ from zerotide_runtime.engine.limits import (
     OVERHEAD,
     cache_tokens,
     cpu_threads,
-    keep_few_kernels,
     memory_limit,
+    prepare_torch,
     room_for_blocks,
 )
 from zerotide_runtime.errors import ListenError, OutOfMemory, SettingsError
@@ -35,10 +35,11 @@ def test_the_name_comes_from_the_location() -> None:
     assert read_settings(["--model-uri", "hf://org/Some-Model@abc"], {}).model_name == "Some-Model"
 
 
-def test_compiled_products_are_few_unless_the_user_says_so() -> None:
+def test_torch_is_told_how_to_use_memory_unless_the_user_says_so() -> None:
     environment = {"LRU_CACHE_CAPACITY": "7"}
-    keep_few_kernels(environment)
-    assert environment == {"LRU_CACHE_CAPACITY": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128"}
+    prepare_torch(environment)
+    own = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "THP_MEM_ALLOC_ENABLE": "1"}
+    assert environment == {"LRU_CACHE_CAPACITY": "7", **own}
 
 
 @pytest.mark.parametrize(

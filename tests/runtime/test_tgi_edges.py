@@ -35,7 +35,7 @@ def test_what_is_no_json_is_refused_in_json(server: RuntimeProcess, path: str, b
 
 
 def test_the_prompt_comes_first_where_the_whole_text_is_asked_for(server: RuntimeProcess) -> None:
-    asked = {"max_new_tokens": 2, "return_full_text": True}
+    asked: dict[str, Any] = {"max_new_tokens": 2, "return_full_text": True}
     assert generate(server, **asked) == {"generated_text": PROMPT + " Paris."}
     for path in ("/generate_stream", "/"):
         *_, last = events(server, path, inputs=PROMPT, parameters=asked, stream=True)
