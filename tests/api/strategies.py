@@ -168,7 +168,8 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
         stabilization=part(scaleUp=duration("0s", "1h"), scaleDown=duration("0s", "1h")),
     ),
     "hold": part(
-        whileCold=among("Hold", "Reject", odd=("Fallback",)),
+        whileCold=among("Hold", "Reject", "Fallback", odd=("Queue",)),
+        fallback=among({"endpointRef": {"name": "small"}}, odd=({}, {"endpointRef": {"name": "Small"}})),
         wakeFor=among("Interactive", "Any", odd=("Batch",)),
         coldTimeout=duration("1s", "1h"),
         busyTimeout=duration("0s", "1h"),

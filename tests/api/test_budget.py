@@ -57,6 +57,7 @@ CASES: list[dict[str, Any]] = [
     {"limit": {"type": "AcceleratorSeconds", "acceleratorSeconds": 5}, "inFlight": "End"},
     {"limit": {"type": "Tokens", "tokens": 5}, "inFlight": "End"},
     {"limit": {"type": "Tokens", "tokens": 5}, "inFlight": "Stop"},
+    {"limit": COST, "thresholds": [{"percent": 80, "action": "Fallback"}]},
     {"limit": COST, "onLedgerFailure": "Deny"},
     {"limit": COST, "onLedgerFailure": "Hold"},
     {"limit": COST, "thresholds": [{"percent": 80, "action": "StopPrewarm"}]},

@@ -54,12 +54,24 @@ class Histogram:
 class Series:
     """The figures of one endpoint."""
 
-    __slots__ = ("duration", "ejections", "first_byte", "hold", "last", "rejected", "requests", "retries", "unrecorded")
+    __slots__ = (
+        "duration",
+        "ejections",
+        "fallbacks",
+        "first_byte",
+        "hold",
+        "last",
+        "rejected",
+        "requests",
+        "retries",
+        "unrecorded",
+    )
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.rejected: Counter[str] = Counter()
         self.ejections: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()
         self.duration = {"true": Histogram(), "false": Histogram()}
         self.first_byte = {"true": Histogram(), "false": Histogram()}
         self.hold = Histogram()
@@ -88,6 +100,12 @@ COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Series], Iterable[tup
         "Attempts that were served and are not billed, since the usage log took no record of them.",
         (),
         lambda series: (((), series.unrecorded),),
+    ),
+    (
+        "zerotide_fallbacks",
+        "Requests that an endpoint's fallback served in its place, by why.",
+        ("cause",),
+        lambda series: (((cause,), count) for cause, count in series.fallbacks.items()),
     ),
     (
         "zerotide_replica_ejections",

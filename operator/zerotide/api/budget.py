@@ -39,6 +39,7 @@ class BudgetAction(StrEnum):
     NOTIFY = "Notify"
     STOP_PREWARM = "StopPrewarm"
     DENY_WAKE = "DenyWake"
+    FALLBACK = "Fallback"
     BLOCK = "Block"
 
     def includes(self, other: BudgetAction) -> bool:
@@ -146,7 +147,9 @@ class Threshold(Model):
             description="Each is told by an Event and by the webhooks of `notify`, once in a window, and does what the "
             "milder ones do. Notify: no more than that. StopPrewarm: no replica is kept without requests: minReplicas, "
             "schedules, overrides and prewarming start and keep none. DenyWake: requests that would wake a sleeping "
-            "endpoint are refused, what is awake serves. Block: all requests are refused. What has begun is finished."
+            "endpoint are refused, what is awake serves. Fallback: requests are served by hold.fallback of their "
+            "endpoint, and refused where it has none that can. Block: all requests are refused. What has begun is "
+            "finished."
         ),
     ]
 

@@ -205,6 +205,18 @@ class Spec(Model):
             ".hold.coldTimeout",
         ),
         Rule(
+            "self.hold.whileCold != 'Fallback' || has(self.hold.fallback)",
+            "hold.fallback must be given where hold.whileCold is Fallback",
+            lambda spec: spec.hold.while_cold != "Fallback" or spec.hold.fallback is not None,
+            ".hold.whileCold",
+        ),
+        Rule(
+            "!has(self.hold.fallback) || self.runtime.protocol == 'HTTP'",
+            "hold.fallback must be absent where runtime.protocol is GRPC: a call is sent to its own endpoint only",
+            lambda spec: spec.hold.fallback is None or spec.runtime.protocol == "HTTP",
+            ".hold.fallback",
+        ),
+        Rule(
             "duration(self.drain.timeout) >= duration(self.request.timeout)",
             "drain.timeout must not be shorter than request.timeout, or requests would be cut off",
             lambda spec: spec.drain.timeout.us >= spec.request.timeout.us,
@@ -276,6 +288,15 @@ class InferenceEndpoint(Object):
             "metadata.name must begin with a letter and be at most 46 lower-case letters, digits and `-`",
             lambda endpoint: is_endpoint_name(endpoint.metadata.name),
             ".metadata.name",
+        ),
+        Rule(
+            "!has(self.spec.hold.fallback) || self.spec.hold.fallback.endpointRef.name != self.metadata.name",
+            "spec.hold.fallback must name another endpoint",
+            lambda endpoint: (
+                endpoint.spec.hold.fallback is None
+                or endpoint.spec.hold.fallback.endpoint_ref.name != endpoint.metadata.name
+            ),
+            ".spec.hold",
         ),
     )
     api_version: Literal["zerotide.dev/v1alpha1"] = API_VERSION

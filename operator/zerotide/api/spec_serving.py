@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt
 
 from zerotide.api.base import Amount, Duration, Matches, Model, Name, Quantity, Span, Unique
+from zerotide.api.names import PATTERN_ENDPOINT_NAME
 
 PATH = Matches(
     r"^(/[A-Za-z0-9._~-]+){1,16}$", "be an exact absolute path such as /v1/images/generations", refuse=r"/\.\.?(/|$)"
@@ -20,16 +21,45 @@ Consumer = Annotated[
 """The name of who pays, within a namespace."""
 
 
+class EndpointRef(Model):
+    """Another endpoint of the same namespace."""
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=46, pattern=PATTERN_ENDPOINT_NAME, description="Name of the endpoint."),
+    ]
+
+
+class Fallback(Model):
+    """What serves requests in an endpoint's place."""
+
+    endpoint_ref: Annotated[
+        EndpointRef,
+        Field(
+            description="Another endpoint of the namespace. It is asked by its own model's name, its limits hold, and "
+            "what it serves is billed to it. Its own fallback is not followed."
+        ),
+    ]
+
+
 class Hold(Model):
     """What happens to requests that cannot be served yet; bounds are per endpoint, over all activators."""
 
     while_cold: Annotated[
-        Literal["Hold", "Reject"],
+        Literal["Hold", "Reject", "Fallback"],
         Field(
             description="What a request meets while no replica is ready: Hold keeps it until one is, Reject answers "
-            "503 at once. Both wake the endpoint."
+            "503 at once, Fallback has it served by `fallback`, and keeps it where that cannot serve it at once. Each "
+            "wakes the endpoint."
         ),
     ] = "Hold"
+    fallback: Annotated[
+        Fallback | None,
+        Field(
+            description="What serves requests while no replica is ready, where `whileCold` is Fallback, and where a "
+            "budget's action is Fallback. Absent: nothing."
+        ),
+    ] = None
     wake_for: Annotated[
         Literal["Interactive", "Any"],
         Field(

@@ -228,6 +228,7 @@ def _notice(status: BudgetStatus, reached: Reached) -> Notice:
         BudgetAction.NOTIFY: "",
         BudgetAction.STOP_PREWARM: ": no replica is kept without requests",
         BudgetAction.DENY_WAKE: ": sleeping endpoints are not woken",
+        BudgetAction.FALLBACK: ": requests are served by fallbacks, or refused",
         BudgetAction.BLOCK: ": requests are refused",
     }[reached.action]
     denies = reached.action.includes(BudgetAction.DENY_WAKE)

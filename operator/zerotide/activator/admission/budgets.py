@@ -16,6 +16,13 @@ SILENT_US = MINUTE
 """After how long without a word of the exporter nobody knows what is used up of a budget."""
 
 
+_WHAT = {
+    BudgetAction.DENY_WAKE: "no sleeping endpoint is woken",
+    BudgetAction.FALLBACK: "only fallbacks serve, and this endpoint has none that can",
+    BudgetAction.BLOCK: "requests are refused",
+}
+
+
 class Verdict(NamedTuple):
     """A budget that is used up so far that it forbids something; `until_us` is None where it never begins anew."""
 
@@ -26,15 +33,24 @@ class Verdict(NamedTuple):
     until_us: int | None
     detail: str
 
-    def forbids(self, cold: bool, now_us: int) -> bool:
-        """Tell whether it forbids a request, which is `cold` where no replica could serve it."""
-        if self.until_us is not None and now_us >= self.until_us:
+    def holds(self, now_us: int) -> bool:
+        """Tell whether its window is not over."""
+        return self.until_us is None or now_us < self.until_us
+
+    def forbids(self, cold: bool, now_us: int, *, elsewhere: bool = False) -> bool:
+        """Tell whether it forbids a request, which is `cold` where no replica could serve it.
+
+        `elsewhere` tells that it is served by the fallback of its endpoint, which is what Fallback asks for.
+        """
+        if not self.holds(now_us):
             return False
-        return self.action is BudgetAction.BLOCK or (self.action is BudgetAction.DENY_WAKE and cold)
+        if self.action is BudgetAction.BLOCK or (self.action is BudgetAction.FALLBACK and not elsewhere):
+            return True
+        return cold
 
     def rejection(self) -> Rejection:
         """Return the refusal, which names the budget and when it begins anew."""
-        what = "no sleeping endpoint is woken" if self.action is BudgetAction.DENY_WAKE else "requests are refused"
+        what = _WHAT[self.action]
         text = f"budget {self.name} of namespace {self.namespace}: {self.detail}; until then {what}"
         if self.until_us is None:
             text = f"budget {self.name} of namespace {self.namespace}: {self.detail}; {what} until it is raised"

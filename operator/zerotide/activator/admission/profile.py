@@ -49,6 +49,10 @@ class Profile:
     """Requests in flight per replica, 0 for any number."""
     routing: Routing
     holds: bool
+    falls_back: bool
+    """Whether its fallback serves while it is cold."""
+    fallback: str
+    """The endpoint of its namespace that serves in its place, empty for none."""
     wakes_for_batch: bool
     cold_timeout: float
     busy_timeout: float
@@ -105,7 +109,9 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
             spec.routing.max_load_percent,
             (spec.routing.sticky_header or "").lower().encode(),
         ),
-        holds=spec.hold.while_cold == "Hold",
+        holds=spec.hold.while_cold != "Reject",
+        falls_back=spec.hold.while_cold == "Fallback",
+        fallback=spec.hold.fallback.endpoint_ref.name if spec.hold.fallback is not None else "",
         wakes_for_batch=spec.hold.wake_for == "Any",
         cold_timeout=spec.hold.cold_timeout.seconds,
         busy_timeout=spec.hold.busy_timeout.seconds,

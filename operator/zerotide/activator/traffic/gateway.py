@@ -20,6 +20,7 @@ from zerotide.activator.metrics import Metrics
 from zerotide.activator.quota.hold import Lender
 from zerotide.activator.traffic import local
 from zerotide.activator.traffic.books import Books
+from zerotide.activator.traffic.elsewhere import Exit
 from zerotide.activator.traffic.express import Express
 from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.intake import Care, Intake, is_json, name_of
@@ -65,6 +66,7 @@ class Gateway:
         self._intake = Intake(registry, now_us, body_bytes)
         self._pools = registry.council.pools
         self._books, self._lender = books, lender
+        self._exit = Exit(self, registry, forwarder, tracker, metrics, now_us)
         self._office = Express(books, forwarder, forwarder.holder, now, now_us, self._leave, self._answered)
         self.active = 0
         """Requests that are being worked on."""
@@ -86,6 +88,8 @@ class Gateway:
         except Rejection:
             return False
         if plan is None or plan.verdicts or plan.quotas or self._unknown(plan) is not None:
+            return False
+        if plan.endpoint.profile.falls_back and plan.endpoint.gate.cold:
             return False
         if not self._take(visit, plan):
             return False
@@ -192,8 +196,15 @@ class Gateway:
             raise Rejection(ErrorCode.ENDPOINT_NOT_FOUND, f"endpoint {profile.key} was deleted")
         self._lead(visit, endpoint)
         plan = self._known_plan(visit) or self._draw_up(visit, endpoint)
-        await self._admit(visit, plan)
+        if endpoint.profile.fallback and await self._exit.serve(visit, plan):
+            return
+        await self.admit(visit, plan)
         await self._forwarder.forward(visit, plan)
+
+    def plan(self, visit: Visit, endpoint: Endpoint) -> Plan:
+        """Let a visit know an endpoint, and return its way there."""
+        self._lead(visit, endpoint)
+        return self._draw_up(visit, endpoint)
 
     def _known_plan(self, visit: Visit) -> Plan | None:
         """Return the plan that was drawn up when it was tried whether a request can be sent on at once."""
@@ -221,7 +232,7 @@ class Gateway:
         if routing.by_affinity:
             visit.affinity = affinity(routing, visit.exchange.request.get, visit.path, visit.payload.body)
 
-    async def _admit(self, visit: Visit, plan: Plan) -> None:
+    async def admit(self, visit: Visit, plan: Plan) -> None:
         """Count a request as its consumer's and as demand.
 
         Raises what blocks the endpoint, budget_exhausted, ledger_unavailable, consumer_limit, or what `reserve` does.
@@ -230,7 +241,7 @@ class Gateway:
         if profile.blocked is not None:
             raise profile.blocked.rejection(self._now_us())
         for verdict in plan.verdicts:
-            if verdict.forbids(plan.endpoint.gate.cold, self._now_us()):
+            if verdict.forbids(plan.endpoint.gate.cold, self._now_us(), elsewhere=visit.elsewhere is not None):
                 raise verdict.rejection()
         unknown = self._unknown(plan)
         if unknown is not None:
@@ -294,18 +305,25 @@ class Gateway:
         else:
             send_rejection(visit, rejection, self._rng)
 
-    def _leave(self, visit: Visit) -> None:
-        self.active -= 1
+    def withdraw(self, visit: Visit) -> None:
+        """Count a request no longer, neither as its consumer's nor as demand, and give back what it has reserved."""
         for name in visit.claims:
             self._pools.leave(name)
+        visit.claims = ()
         if visit.hold is not None:
             visit.hold.end()
+            visit.hold = None
+        if visit.counted and visit.endpoint is not None:
+            visit.counted = False
+            self._tracker.ended(visit.endpoint.profile.key, visit.endpoint.profile.uid)
+
+    def _leave(self, visit: Visit) -> None:
+        self.active -= 1
+        self.withdraw(visit)
         endpoint = visit.endpoint
         if endpoint is None:
             return
         profile = endpoint.profile
-        if visit.counted:
-            self._tracker.ended(profile.key, profile.uid)
         series = self._metrics.of(profile.namespace, profile.name)
         cold = "true" if visit.cold else "false"
         series.requests[_STATUSES.get(visit.status) or str(visit.status or 499), cold] += 1

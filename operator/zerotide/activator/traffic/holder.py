@@ -179,12 +179,16 @@ class Holder:
         if endpoint.gate.cold:
             visit.cold = visit.cold or not again
             if not place.patient:
-                endpoint.wanted(self._now_us())
-                self._waker.want(endpoint)
+                self.wake(endpoint)
         if again:
             endpoint.gate.come_back(place, self._now())
         else:
             endpoint.gate.enter(place, self._now())
+
+    def wake(self, endpoint: Endpoint) -> None:
+        """Wake an endpoint that has no replica."""
+        endpoint.wanted(self._now_us())
+        self._waker.want(endpoint)
 
     def hold(self, place: Place, decided: Callable[[], None]) -> None:
         """Count a request as held, which `release` ends, and call once the gate has decided."""

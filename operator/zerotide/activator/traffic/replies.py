@@ -57,8 +57,14 @@ def identity(visit: Visit) -> Headers:
 
 def passage(visit: Visit) -> Headers:
     """Return the headers that tell how a request came to its replica."""
+    told: Headers = []
+    if visit.elsewhere is not None:
+        # Only requests that go by a task are served elsewhere, so `passage_lines` needs no word of it.
+        endpoint, cause = visit.elsewhere
+        told = [(b"x-zerotide-fallback", endpoint.encode()), (b"x-zerotide-fallback-cause", cause.encode())]
     return [
         *identity(visit),
+        *told,
         (b"x-zerotide-cold-start", b"true" if visit.cold else b"false"),
         (b"x-zerotide-queue-ms", b"%d" % visit.queued_ms),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zerotide.activator.admission.callers import Caller
 from zerotide.activator.admission.payload import Payload
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _UNREAD = Payload(b"")
 
 
+class Elsewhere(NamedTuple):
+    """The endpoint that serves a request in the place of its own, and why."""
+
+    endpoint: str
+    cause: str
+
+
 class Visit:
     """One request; times in seconds of the monotonic clock, `…_us` in microseconds since the epoch."""
 
@@ -32,6 +39,7 @@ class Visit:
         "cold",
         "committed",
         "counted",
+        "elsewhere",
         "endpoint",
         "entry",
         "exchange",
@@ -63,6 +71,8 @@ class Visit:
         self.protocol = Protocol.TGI
         self.caller: Caller | None = None
         self.endpoint: Endpoint | None = None
+        self.elsewhere: Elsewhere | None = None
+        """Where it is served in the place of its own endpoint, None where by that."""
         self.payload = _UNREAD
         self.longest = 0.0
         """For how long it may be held by what it says itself."""
