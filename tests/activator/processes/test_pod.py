@@ -151,6 +151,11 @@ async def pod(tmp_path: Path) -> AsyncIterator[Pod]:
         yield started
 
 
+async def both_know(pod: Pod) -> None:
+    """Wait until both processes have the replica, and so its endpoint: each has a watch of its own."""
+    await until(lambda: sum(each["message"] == "replica ready" for each in pod.said) == 2, timeout=10)
+
+
 async def both_held(pod: Pod, followed: Followed, count: int) -> list[asyncio.Task[int]]:
     """Have requests held that came to both processes."""
     requests = [asyncio.create_task(pod.chat()) for _ in range(count)]
@@ -197,6 +202,7 @@ async def test_a_process_that_dies(pod: Pod, replica: Replica) -> None:
     """It is started again and settles what it began; connections wait for it, nothing falls asleep meanwhile."""
     pod.api.endpoint(desiredReplicas=1, state="Awake")
     pod.api.pod(replica.port)
+    await both_know(pod)
     assert [await pod.chat() for _ in range(20)] == [200] * 20
     accepted = await pod.figure("zerotide_connections_accepted_total")
     followed = Followed(pod)
@@ -240,6 +246,7 @@ async def test_a_process_that_dies_while_the_api_server_is_away(pod: Pod, replic
     """It cannot serve before it read everything again; the other one serves for both, and it joins in later."""
     pod.api.endpoint(desiredReplicas=1, state="Awake")
     pod.api.pod(replica.port)
+    await both_know(pod)
     assert [await pod.chat() for _ in range(10)] == [200] * 10
     pod.api.away = True
     os.kill(pod.children[0], signal.SIGKILL)
