@@ -149,7 +149,7 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
         if resting.asleep:
             return _unasked(facts) if unasked else Decision(0, Why.IDLE, "no request for the idle timeout")
         floor, kept, until = 1, resting.kept_by, resting.until_us
-    target, moves = _by_load(policy, window, facts, now_us)
+    target, moves = _by_load(policy, window, facts, floor, now_us)
     replicas = min(max(target, floor), policy.max_replicas)
     if policy.queue_delay_us and load.held:
         moves = (*moves, now_us + _LINE_US)
@@ -200,11 +200,14 @@ def _weighed(load: Load) -> str:
     )
 
 
-def _by_load(policy: Policy, window: Window, facts: Facts, now_us: int) -> tuple[int, tuple[int | None, ...]]:
+def _by_load(
+    policy: Policy, window: Window, facts: Facts, floor: int, now_us: int
+) -> tuple[int, tuple[int | None, ...]]:
     """Return the replicas that the window asks for, and when it may ask for others although the load stays."""
     replicas = facts.replicas
     up = min(window.within(now_us, policy.scale_up_us, replicas))
-    down = max(window.within(now_us, policy.scale_down_us, replicas))
+    # Who stands at the floor has nowhere to go, and need not be looked at for it.
+    down = max(floor, *window.within(now_us, policy.scale_down_us, replicas))
     moves = [
         window.next_change_us(now_us, policy.scale_up_us),
         window.next_change_us(now_us, policy.scale_down_us) if replicas > 1 else None,
