@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotide.kube.encoding import decode, encode
+from zerotide.kube.encoding import decode, decode_page, encode
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 documents = st.recursive(leaves, lambda each: st.lists(each) | st.dictionaries(st.text(), each), max_leaves=20)
@@ -59,3 +59,12 @@ def test_what_is_no_json_is_refused() -> None:
         encode({"a": object()})
     with pytest.raises(ValueError, match="truncated"):
         decode(b'{"a":')
+
+
+@given(items=st.lists(documents))
+def test_a_list_is_read_item_by_item(items: list[Any]) -> None:
+    """Each says what it says in the whole; a list without any has none."""
+    page = {"kind": "List", "metadata": {"resourceVersion": "7"}, "items": items}
+    metadata, texts = decode_page(json.dumps(page).encode())
+    assert metadata == page["metadata"] and [decode(text) for text in texts] == items
+    assert decode_page(b'{"metadata":{},"items":null}') == ({}, []) == decode_page(b'{"metadata":{}}')

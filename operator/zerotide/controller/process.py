@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zerotide.api.demand import Wake
@@ -312,12 +312,14 @@ class Operator:
             present |= self._take(page.items)
         self._sweep(present, listed)
 
-    def _take(self, items: list[dict[str, Any]]) -> set[str]:
+    def _take(self, items: Iterable[dict[str, Any]]) -> set[str]:
+        taken = set()
         for item in items:
             self.endpoints.put(item, self._clock.now_us())
             key = key_of(item)
             self.queue.add(key, self._priority(self.endpoints.get(key) or item, ""))
-        return {key_of(item) for item in items}
+            taken.add(key)
+        return taken
 
     def _sweep(self, present: set[str], listed: int) -> None:
         for key, uid in self.endpoints.older_than(listed, but=present):

@@ -48,7 +48,8 @@ def settings() -> kopf.OperatorSettings:
     """Return kopf's settings.
 
     kopf handles each event at once: it has no batching any more, and event handlers neither wait for consistency
-    nor write. Its watch is given up after 70 s without a bookmark.
+    nor write. Its watch is given up after 70 s without a bookmark. It lists a hundred at a time, because it has all
+    objects of a page in memory at once, and what was needed once is never given back.
     """
     chosen = kopf.OperatorSettings()
     chosen.persistence.diffbase_storage = Forgetful()
@@ -59,7 +60,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.server_timeout = 300
     chosen.watching.connect_timeout = 10
     chosen.watching.inactivity_timeout = 70
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = 100
     chosen.networking.connect_timeout = 10
     chosen.networking.request_timeout = 30
     chosen.process.ultimate_exiting_timeout = 60

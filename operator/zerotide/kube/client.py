@@ -6,7 +6,7 @@ cached and nothing is retried here: callers know whether a retry is safe.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,7 +15,7 @@ import aiohttp
 
 from zerotide import __version__
 from zerotide.kube.credentials import Credentials
-from zerotide.kube.encoding import decode, encode
+from zerotide.kube.encoding import decode, decode_page, encode
 from zerotide.kube.errors import ConnectionFailed, error_from
 from zerotide.kube.resources import SERVICE_ACCOUNTS, Resource
 from zerotide.kube.wire import Wire
@@ -36,6 +36,14 @@ class Listing:
     """A consistent list of objects and the version to watch from."""
 
     items: list[Object]
+    resource_version: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list, whose items are read one by one and once, and the version of the whole list."""
+
+    items: Iterator[Object]
     resource_version: str
 
 
@@ -83,14 +91,14 @@ class Client:
 
     async def pages(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
-    ) -> AsyncIterator[Listing]:
+    ) -> AsyncIterator[Page]:
         """List objects in pages of 500 of one consistent list, so that not all are in memory at once."""
         params = {"limit": "500", "labelSelector": label_selector, "fieldSelector": field_selector}
         while True:
-            page = await self.request("GET", resource.path(namespace), params=params)
+            metadata, items = decode_page(await self._answer("GET", resource.path(namespace), params=params))
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            yield Listing([{**kind, **item} for item in page.get("items") or []], page["metadata"]["resourceVersion"])
-            proceed = page["metadata"].get("continue")
+            yield Page(({**kind, **decode(item)} for item in items), metadata["resourceVersion"])
+            proceed = metadata.get("continue")
             if not proceed:
                 return
             params = {**params, "continue": proceed}
@@ -174,14 +182,26 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Object:
         """Send one request and return the decoded JSON object; raise a KubeError for anything but success."""
+        text = await self._answer(method, path, body, params, content_type, headers)
+        decoded: Any = decode(text) if text else {}
+        return decoded if isinstance(decoded, dict) else {"items": decoded}
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         if self._wire is None:
             raise ConnectionFailed(_NOT_OPEN)
         sent, data, query = self._parts(body, params, content_type, headers)
         answer = await self._wire.send(method, path, query=query, headers=sent, body=data)
         if answer.status >= 300:
             raise error_from(answer.status, answer.body, answer.headers.get(b"retry-after", b"").decode("latin-1"))
-        decoded: Any = decode(answer.body) if answer.body else {}
-        return decoded if isinstance(decoded, dict) else {"items": decoded}
+        return answer.body
 
     @asynccontextmanager
     async def stream(

@@ -11,6 +11,13 @@ from typing import Any
 
 import msgspec
 
+
+class _Page(msgspec.Struct):
+    metadata: dict[str, Any]
+    items: list[msgspec.Raw] | None = None
+
+
+_PAGES = msgspec.json.Decoder(_Page)
 _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder()
 
 
@@ -22,6 +29,15 @@ def encode(document: Any) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-def decode(text: bytes) -> Any:
+def decode(text: bytes | msgspec.Raw) -> Any:
     """Return what a JSON text says. Raises ValueError."""
     return _DECODER.decode(text)
+
+
+def decode_page(text: bytes) -> tuple[dict[str, Any], list[msgspec.Raw]]:
+    """Return a list's metadata and the texts of its items, so that not all of them are objects at once.
+
+    Raises ValueError.
+    """
+    page = _PAGES.decode(text)
+    return page.metadata, page.items or []
