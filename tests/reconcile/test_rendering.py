@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.reconcile.helpers import CONFIG, endpoint
 from zerotide.api.conditions import Reason
+from zerotide.reconcile import rendering
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import devices
 from zerotide.reconcile.rendering import Rendering, render_all
@@ -78,3 +82,16 @@ def test_an_error_is_part_of_the_answer() -> None:
     """With the reason under which it is reported."""
     bad = rendered({"podTemplate": {"spec": {"hostPID": True}}})
     assert bad.template is None and bad.error is not None and bad.error.reason is Reason.POD_REFUSED
+
+
+documents = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=4)),
+    max_leaves=15,
+)
+
+
+@given(document=st.dictionaries(st.text(max_size=4), documents, max_size=5))
+def test_digests_are_made_of_the_text_that_they_always_were(document: dict[str, Any]) -> None:
+    """Whatever is in a spec: another digest would restart every model."""
+    assert rendering._text(document) == json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

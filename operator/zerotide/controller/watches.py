@@ -21,7 +21,7 @@ from zerotide.reconcile.child import Kind
 Object = dict[str, Any]
 STANDBY = 5.0
 """Seconds that a standby lets changes wait: it only has to know them when it leads."""
-REST = 0.1
+REST = 0.5
 """Seconds between reads of what happens to children: mostly echoes, and a controller's notes in a status."""
 STALE = 240.0
 """Seconds without a sign of life on a watch that its own recovery should never let happen."""

@@ -31,6 +31,8 @@ from zerotide.kube.resources import Resource
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
+_EARLY = 0.02
+"""By which share of the time that it may last a silence may be found out too early."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,30 @@ class Reflector:
             "timeoutSeconds": str(server_timeout),
         }
         async with self._client.stream("GET", self.resource.path(self._namespace), params=params) as response:
+            try:
+                async with asyncio.timeout(self._stall) as silence:
+                    await self._read(response, silence)
+            except TimeoutError:
+                raise ConnectionFailed(f"no sign of life for {self._stall:.0f} s") from None
+
+    async def _read(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> None:
+        """Take in what comes until the end of the stream; `silence` is how long nothing may."""
+        self._alive = put_off = time.monotonic()
+        rest = b""
+        while chunk := await _chunk(response):
             self._alive = time.monotonic()
-            rest = b""
-            while chunk := await _chunk(response, self._stall):
-                self._alive = time.monotonic()
-                if self._linger is not None:
-                    chunk += await self._gathered(response, chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if line:
-                        self._take(decode(line))
-                if self._rest:
-                    await _unread(response, self._rest)
+            # A timer for each read would cost as much as the read.
+            if self._alive - put_off > _EARLY * self._stall:
+                put_off = self._alive
+                silence.reschedule(asyncio.get_running_loop().time() + self._stall)
+            if self._linger is not None:
+                chunk += await self._gathered(response, chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line:
+                    self._take(decode(line))
+            if self._rest:
+                await _unread(response, self._rest)
 
     async def _gathered(self, response: aiohttp.ClientResponse, chunk: bytes) -> bytes:
         """Let changes wait, and return what came meanwhile."""
@@ -236,13 +250,10 @@ def _watch_error(status: Object) -> ApiError:
     return error_from(int(status.get("code") or 500), encode(status))
 
 
-async def _chunk(response: aiohttp.ClientResponse, stall: float) -> bytes:
-    """Return what came, nothing at the end; raise ConnectionFailed when nothing comes for `stall` seconds."""
+async def _chunk(response: aiohttp.ClientResponse) -> bytes:
+    """Return what came, nothing at the end. Raises ConnectionFailed."""
     try:
-        async with asyncio.timeout(stall):
-            return await response.content.readany()
-    except TimeoutError:
-        raise ConnectionFailed(f"no sign of life for {stall:.0f} s") from None
+        return await response.content.readany()
     except aiohttp.ClientError as error:
         raise _broken(error) from error
 

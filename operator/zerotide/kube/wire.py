@@ -91,10 +91,11 @@ class Wire:
         target = self._prefix + (path if _PLAIN.fullmatch(path) else quote(path, safe="/:%"))
         if query:
             target += _query(tuple(query.items()))
-        length = {} if body is None else {"Content-Length": str(len(body))}
-        compressed = {"Accept-Encoding": "gzip"} if method == "GET" else {}
-        own = _lines({**headers, **compressed, **length})
-        return f"{method} {target} HTTP/1.1\r\n{self._head}{own}\r\n".encode("latin-1") + (body or b"")
+        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+        compressed = "Accept-Encoding: gzip\r\n" if method == "GET" else ""
+        own = _known_lines(tuple(headers.items()))
+        head = f"{method} {target} HTTP/1.1\r\n{self._head}{own}{compressed}{length}\r\n"
+        return head.encode("latin-1") + (body or b"")
 
     async def _exchange(self, sent: bytes, repeatable: bool) -> Answer:
         connection = self._free()
@@ -245,6 +246,11 @@ def _lines(headers: Mapping[str, str]) -> str:
         if _BROKEN.search(line):
             raise ValueError(f"a header with a line break would be two: {line!r}")
     return "".join(f"{line}\r\n" for line in lines)
+
+
+@lru_cache(maxsize=64)
+def _known_lines(headers: tuple[tuple[str, str], ...]) -> str:
+    return _lines(dict(headers))
 
 
 @lru_cache(maxsize=256)

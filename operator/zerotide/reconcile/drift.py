@@ -18,52 +18,59 @@ from zerotide.reconcile.merge import MERGE_KEYS
 _QUANTITIES = {"requests", "limits", "capacity"}
 
 
-def difference(live: Any, desired: Any, path: str = "", field: str = "") -> str | None:
+def difference(live: Any, desired: Any) -> str | None:
     """Return the path of the first owned field that differs, or None.
 
     An empty map or list counts as absent, because the API server drops it.
     """
-    if isinstance(desired, Mapping):
-        return _map(live, desired, path, field)
+    found = _difference(live, desired, "")
+    return None if found is None else "".join(reversed(found)).removeprefix(".")
+
+
+def _difference(live: Any, desired: Any, field: str) -> list[str] | None:
+    """Return the parts of the path, the last one first: where nothing differs, as nearly always, none is made."""
+    if type(desired) is dict or isinstance(desired, Mapping):
+        return _map(live, desired, field)
     if isinstance(desired, list):
-        return _list(live, desired, path, field)
-    return None if live == desired and type(live) is type(desired) else path
+        return _list(live, desired, field)
+    return None if live == desired and type(live) is type(desired) else []
 
 
-def _map(live: Any, desired: Mapping[str, Any], path: str, field: str) -> str | None:
+def _map(live: Any, desired: Mapping[str, Any], field: str) -> list[str] | None:
     if not desired and live is None:
         return None
-    if not isinstance(live, Mapping):
-        return path
+    if type(live) is not dict and not isinstance(live, Mapping):
+        return []
+    quantities = field in _QUANTITIES
     for key, value in desired.items():
-        here = f"{path}.{key}" if path else key
-        if (field in _QUANTITIES or key == "sizeLimit") and isinstance(value, str):
-            if _amount(live.get(key)) != _amount(value):
-                return here
-        elif (found := difference(live.get(key), value, here, key)) is not None:
+        have = live.get(key)
+        if type(value) is str and type(have) is str and have == value:
+            continue
+        if (quantities or key == "sizeLimit") and isinstance(value, str):
+            found: list[str] | None = None if _amount(have) == _amount(value) else []
+        else:
+            found = _difference(have, value, key)
+        if found is not None:
+            found.append(f".{key}")
             return found
     return None
 
 
-def _list(live: Any, desired: list[Any], path: str, field: str) -> str | None:
+def _list(live: Any, desired: list[Any], field: str) -> list[str] | None:
     if not desired and (live is None or field in MERGE_KEYS):
         return None
     if not isinstance(live, list):
-        return path
+        return []
     key = _key(field, desired)
-    if key is not None:
-        known = {item.get(key): item for item in live if isinstance(item, Mapping)}
-        for item in desired:
-            here = f"{path}[{item[key]}]"
-            if (found := difference(known.get(item[key]), item, here)) is not None:
-                return found
-        return None
-    if len(live) != len(desired):
-        return path
-    pairs = enumerate(zip(live, desired, strict=True))
-    return next(
-        (found for i, (have, want) in pairs if (found := difference(have, want, f"{path}[{i}]")) is not None), None
-    )
+    if key is None and len(live) != len(desired):
+        return []
+    known = {item.get(key): item for item in live if isinstance(item, Mapping)} if key is not None else {}
+    for index, item in enumerate(desired):
+        have = live[index] if key is None else known.get(item[key])
+        if (found := _difference(have, item, "")) is not None:
+            found.append(f"[{index if key is None else item[key]}]")
+            return found
+    return None
 
 
 def _key(field: str, desired: list[Any]) -> str | None:

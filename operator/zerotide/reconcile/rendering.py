@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from zerotide.api.endpoint import Engine, InferenceEndpoint, Request
 from zerotide.api.names import GROUP
@@ -21,6 +24,7 @@ from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Device
 from zerotide.reconcile.failures import RenderError
 
+_SORTED = msgspec.json.Encoder(order="sorted")
 ANNOTATION_SPEC_DIGEST = f"{GROUP}/spec-digest"
 
 Object = dict[str, Any]
@@ -94,5 +98,16 @@ def _forget_default_path(part: Object) -> None:
 
 
 def _digest(document: Object) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_text(document)).hexdigest()[:16]
+
+
+def _text(document: Object) -> bytes:
+    """Return the one text that digests are made of: a digest that changed would restart every model.
+
+    The quick encoder writes the same but for what is escaped, and refuses a few things.
+    """
+    with suppress(UnicodeEncodeError, OverflowError):
+        text = _SORTED.encode(document)
+        if text.isascii() and b"\\" not in text:
+            return text
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
