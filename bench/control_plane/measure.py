@@ -35,7 +35,8 @@ from zerotide.kube import Client, load_credentials
 from zerotide.kube.resources import PODS, SERVICE_ACCOUNTS
 
 BACKEND, GATEWAY, ACTIVATOR_ADMIN, OPERATOR_ADMIN = 8000, 18080, 19190, 19290
-BURST = 20
+BURST, BURSTS = 20, 5
+"""Endpoints that are woken together, and how often some are."""
 ALONE = 20
 """Endpoints that are woken one after the other, each once the one before has long been answered."""
 PATIENCE = 540.0
@@ -57,23 +58,24 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outc
     async with Client(await load_credentials()) as client:
         await _prepare(client)
         own = [nodes.start(stack, folder, _cores()), *_data_plane(stack, folder)]
-        await nodes.have(client, -(-(plan.wakes + ALONE + BURST) // nodes.GPUS))
+        await nodes.have(client, -(-(plan.wakes + ALONE + BURSTS * BURST) // nodes.GPUS))
         operator = _operator(stack, folder)
         await _leading()
         meter = Meter([*own, operator])
         endpoints = fleet.names(plan.endpoints)
         await _until_ready(client, endpoints, meter, outcome)
-        outcome.rss_mib = operator.rss() / 2**20
+        outcome.note("all ready", operator)
         await _idle(client, plan.idle, operator, outcome)
-        outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
+        outcome.note("after the quiet minute", operator)
         operator.end()
         operator = await _again(stack, folder, outcome)
+        outcome.note("started again", operator)
         asleep = endpoints[plan.wakes :]
-        if len(asleep) >= ALONE + BURST:
+        if len(asleep) >= ALONE + BURSTS * BURST:
             await _alone(asleep[:ALONE], operator, outcome)
-            await _burst(client, asleep[ALONE : ALONE + BURST], operator, outcome)
+            await _bursts(client, asleep[ALONE : ALONE + BURSTS * BURST], operator, outcome)
         await _wake(client, endpoints[: plan.wakes], Meter([*own, operator]), outcome)
-        outcome.rss_mib = max(outcome.rss_mib, operator.rss() / 2**20)
+        outcome.note("with those that woke", operator)
     return outcome
 
 
@@ -127,15 +129,18 @@ async def _alone(endpoints: list[tuple[str, str]], operator: Running, outcome: O
     say(f"  {len(endpoints)} woken one after the other")
 
 
-async def _burst(client: Client, endpoints: list[tuple[str, str]], operator: Running, outcome: Outcome) -> None:
-    """Wake endpoints together."""
+async def _bursts(client: Client, endpoints: list[tuple[str, str]], operator: Running, outcome: Outcome) -> None:
+    """Wake endpoints together, some after the others."""
+    outcome.burst = {"answer": [], "pod made": []}
     async with following.pods(client) as seen:
-        began = time.monotonic()
-        outcome.burst["answer"] = await fleet.call("127.0.0.1", GATEWAY, endpoints, PATIENCE)
-        await seen.until("made", len(endpoints) + ALONE, PATIENCE)
-        outcome.burst["pod made"] = [at - began for key, at in seen.marks["made"].items() if key in endpoints]
+        for number in range(BURSTS):
+            together, began = endpoints[number * BURST : (number + 1) * BURST], time.monotonic()
+            outcome.burst["answer"] += await fleet.call("127.0.0.1", GATEWAY, together, PATIENCE)
+            await seen.until("made", ALONE + (number + 1) * BURST, PATIENCE)
+            outcome.burst["pod made"] += [at - began for key, at in seen.marks["made"].items() if key in together]
+            await asyncio.sleep(6.0)
     outcome.burst |= _decided(operator, endpoints)
-    say(f"  {len(endpoints)} woken in one burst")
+    say(f"  {BURSTS} times {BURST} woken in one burst")
 
 
 def _decided(operator: Running, endpoints: list[tuple[str, str]]) -> dict[str, list[float]]:
@@ -155,9 +160,11 @@ def _decided(operator: Running, endpoints: list[tuple[str, str]]) -> dict[str, l
 
 async def _wake(client: Client, endpoints: list[tuple[str, str]], meter: Meter, outcome: Outcome) -> None:
     async with following.pods(client) as seen:
+        reasons = await writes.reasons(client)
         before, written, began = meter.look(), await writes.look(client), time.monotonic()
         outcome.wakes["answer"] = await fleet.call("127.0.0.1", GATEWAY, endpoints, PATIENCE)
         outcome.wake_cpu, outcome.wake_writes = between(before, meter.look()), await writes.look(client) - written
+        outcome.wake_reasons = await writes.reasons(client) - reasons
         await seen.until("ready", len(endpoints), PATIENCE)
         for mark in ("made", "ready"):
             outcome.wakes[mark] = [at - began for at in seen.marks[mark].values()]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.wake.table import quantile
+from bench.wire.processes import Running
 
 
 @dataclass
@@ -18,7 +20,8 @@ class Outcome:
     made_s: float = 0.0
     """Until the last endpoint was created, by whoever creates them."""
     cpu: dict[str, float] = field(default_factory=dict)
-    rss_mib: float = 0.0
+    rss: dict[str, float] = field(default_factory=dict)
+    """The operator's memory after each step."""
     writes: Counter[str] = field(default_factory=Counter)
     """Writes until all were ready, by resource."""
     rounds: float = 0.0
@@ -38,6 +41,12 @@ class Outcome:
     wake_cpu: dict[str, float] = field(default_factory=dict)
     wake_writes: Counter[str] = field(default_factory=Counter)
     """Writes until all of them were answered, by resource."""
+    wake_reasons: Counter[str] = field(default_factory=Counter)
+    """Events meanwhile, by reason."""
+
+    def note(self, step: str, operator: Running) -> None:
+        """Note the operator's memory."""
+        self.rss[step] = operator.rss() / 2**20
 
 
 def result(it: Outcome) -> dict[str, Any]:
@@ -47,7 +56,8 @@ def result(it: Outcome) -> dict[str, Any]:
         "endpoints": it.endpoints,
         "ready_s": round(it.ready_s, 1),
         "cpu_ms_per_endpoint": round(it.cpu.get("operator", 0.0) * 1000 / count, 2),
-        "rss_mib": round(it.rss_mib, 1),
+        "rss_mib": round(max(it.rss.values(), default=0.0), 1),
+        "rss_after": {step: round(mib, 1) for step, mib in it.rss.items()},
         "idle_writes_per_min": round(sum(it.idle_writes.values()) * 60 / it.idle_s, 2) if it.idle_s else None,
         "wake_1000_p90_ms": _ms(it.wakes.get("answer", []), 0.9),
         "wakes": {name: {"p50_ms": _ms(each, 0.5), "p90_ms": _ms(each, 0.9)} for name, each in it.wakes.items()},
@@ -69,8 +79,8 @@ def table(it: Outcome) -> str:
     count, woken = max(it.endpoints, 1), max(said["woken"], 1)
     lines = [f"{it.endpoints} endpoints: all made after {it.made_s:.1f} s, all ready after {it.ready_s:.1f} s"]
     lines += [f"  {name:26} {each * 1000 / count:8.2f} ms of processor for each" for name, each in _most(it.cpu)]
-    lines.append("  writes for each: " + ", ".join(f"{n} {v}" for n, v in said["writes_per_endpoint"].items()))
-    lines.append(f"operator: {it.rss_mib:.0f} MiB, {said['rounds_per_endpoint']} looks at each")
+    lines.append("  writes for each: " + _told(said["writes_per_endpoint"]))
+    lines.append(f"operator: {said['rounds_per_endpoint']} looks at each; memory in MiB: " + _told(said["rss_after"]))
     if it.idle_s:
         told = ", ".join(f"{name} {each}" for name, each in it.idle_writes.items() if each) or "none"
         lines.append(f"idle for {it.idle_s:.0f} s: writes {told}; {said['idle_cpu_percent']} % of a core")
@@ -79,13 +89,18 @@ def table(it: Outcome) -> str:
     for name, each in said["alone"].items():
         lines.append(f"{len(it.alone[name])} alone, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["burst"].items():
-        lines.append(f"{len(it.burst[name])} in one burst, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
+        lines.append(f"{len(it.burst[name])} in bursts, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["wakes"].items():
         lines.append(f"{said['woken']} woken at once, {name}: p50 {each['p50_ms']} ms, p90 {each['p90_ms']} ms")
     lines += [f"  {name:26} {each * 1000 / woken:8.2f} ms of processor for each" for name, each in _most(it.wake_cpu)]
     if it.wake_writes:
-        lines.append("  writes for each: " + ", ".join(f"{n} {v}" for n, v in said["writes_per_wake"].items()))
+        lines.append("  writes for each: " + _told(said["writes_per_wake"]))
+        lines.append("  Events: " + _told(dict(it.wake_reasons.most_common())))
     return "\n".join(lines)
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {figure}" for name, figure in figures.items())
 
 
 def _each(written: Counter[str], count: int) -> dict[str, float]:

@@ -43,6 +43,14 @@ async def told(client: Client) -> int:
     return sum(MANAGER_OPERATOR in names for names in managers)
 
 
+async def reasons(client: Client) -> Counter[str]:
+    """Return how often each reason was told by whomever, as Events count it."""
+    found: Counter[str] = Counter()
+    for event in (await client.list(EVENTS)).items:
+        found[event.get("reason") or ""] += int(event.get("count") or 1)
+    return found
+
+
 async def settled(client: Client, calm: float = 10.0, timeout: float = 180.0) -> Counter[str]:
     """Return the writes until now once there was none for `calm` seconds, or after `timeout` seconds.
 

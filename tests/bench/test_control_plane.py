@@ -46,15 +46,24 @@ def test_the_result_has_the_agreed_keys() -> None:
     """For each endpoint, by the minute, in milliseconds; null where nothing was measured."""
     seconds = [0.001 * each for each in range(1, 101)]
     writes = Counter({"deployments": 20, "services": 10})
-    outcome = Outcome(10, ready_s=2.04, cpu={"operator": 0.04}, rss_mib=99.96, writes=writes, idle_s=30.0)
+    outcome = Outcome(
+        10,
+        ready_s=2.04,
+        cpu={"operator": 0.04},
+        rss={"all ready": 99.96, "started again": 40.0},
+        writes=writes,
+        idle_s=30.0,
+    )
     outcome.idle_writes, outcome.wakes = Counter({"events": 1}), {"answer": seconds, "made": seconds}
     outcome.wake_writes, outcome.alone = Counter({"pods": 300}), {"decision sent": [0.002, 0.001, 0.004]}
+    outcome.wake_reasons = Counter({"Scheduled": 100})
     said: dict[str, Any] = json.loads(json.dumps(result(outcome)))
     agreed = {"endpoints": 10, "ready_s": 2.0, "cpu_ms_per_endpoint": 4.0, "rss_mib": 100.0}
     assert said.items() >= {**agreed, "idle_writes_per_min": 2.0, "wake_1000_p90_ms": 90.1}.items()
     assert said["writes_per_endpoint"] == {"deployments": 2.0, "services": 1.0} and said["woken"] == 100
     assert "deployments 2.0" in table(outcome) and "writes events 1" in table(outcome)
     assert said["writes_per_wake"] == {"pods": 3.0} and "for each: pods 3.0" in table(outcome)
+    assert "Events: Scheduled 100" in table(outcome)
     assert said["alone"] == {"decision sent": {"p50_ms": 2.0, "most_ms": 4.0}}
     assert "3 alone, decision sent: p50 2.0 ms" in table(outcome)
     nothing = result(Outcome(0))
