@@ -211,6 +211,26 @@ async def test_a_wish_is_written_at_once_when_nobody_follows_any_more(
     request.cancel()
 
 
+async def test_in_a_burst_wishes_give_way_to_the_wakes(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By as much as all of them take; none waits any more once nobody follows."""
+    monkeypatch.setattr(waker, "HEAD_START", 0.05)
+    monkeypatch.setattr(waker, "SHARE", 600.0)
+    monkeypatch.setattr(waker, "LONGEST_SHARE", 600.0)
+    stack.key()
+    for name in ("m0", "m1"):
+        stack.endpoint(name)
+    operator = Follower()
+    stack.tracker.follow(operator)
+    tasks = [asyncio.create_task(stack.post(body={"model": name, "messages": []})) for name in ("m0", "m1")]
+    await until(lambda: all(stack.registry.endpoints[Name("demo", name)].gate.held for name in ("m0", "m1")))
+    await asyncio.sleep(0.2)
+    assert stack.api.applied == []
+    stack.tracker.leave(operator)
+    await until(lambda: len(stack.api.applied) == 2)
+    for task in tasks:
+        task.cancel()
+
+
 async def test_a_wake_is_told_with_its_stamps(stack: Stack, replica: Replica) -> None:
     """After the first byte of its first request, once, with what the runtime tells of its start."""
     told: list[Wake] = []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tests.reconcile.world import QUIET, World, awake, truth
 from zerotide.api.scalars import MINUTE, SECOND, format_micro_time, format_time
+from zerotide.reconcile.child import Kind
 from zerotide.reconcile.pods import Proof, Stage
 from zerotide.reconcile.steer import Scale
 
@@ -89,6 +90,80 @@ def test_the_states_of_a_start() -> None:
     quick.run_pods(Stage.READY)
     quick.step()
     assert quick.status["state"] == "Awake", "what matters is not put off"
+
+
+def test_in_a_rush_a_whole_wake_is_one_write() -> None:
+    """Where many start at once, all that it changes waits for the others; a look at a calmer time ends that."""
+    for calm in (False, True):
+        world = World(rush_us=10 * SECOND)
+        world.settle()
+        world.wish("w1")
+        before = world.writes
+        world.step()
+        since, asked = world.now_us, format_micro_time(world.now_us)
+        for stage in (Stage.SCHEDULED, Stage.RUNNING, Stage.READY):
+            world.pass_time(2)
+            world.run_pods(stage)
+            _, planned = world.step()
+            assert planned.status is None and planned.again_us == since + 105 * SECOND // 10
+        assert world.writes == before + 1, "the Deployment's replicas"
+        world.pass_time(0.1 if calm else 4.5)
+        world.rush_us = 0 if calm else world.rush_us
+        world.settle()
+        assert world.writes == before + 2 and world.status["state"] == "Awake"
+        assert world.status["lastDecision"]["time"] == asked and len(world.notices) == 1
+
+
+def test_in_a_rush_a_start_is_protected_later() -> None:
+    """A budget is two more writes; one that is there stays."""
+    world = World(rush_us=10 * SECOND)
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods(Stage.RUNNING)
+    world.pass_time(19)
+    world.step()
+    assert Kind.POD_DISRUPTION_BUDGET not in world.children
+    world.pass_time(2)
+    world.step()
+    world.rush_us = 30 * SECOND
+    world.step()
+    assert Kind.POD_DISRUPTION_BUDGET in world.children
+
+
+def test_what_fails_in_a_rush_is_told_at_once() -> None:
+    """Clients are answered by it."""
+    world = World(rush_us=10 * SECOND)
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.spec(suspend=True)
+    world.step()
+    assert world.status["state"] == "Suspended"
+
+
+def test_that_a_wish_was_heard_comes_along_with_what_follows() -> None:
+    """Whoever waits has felt it; alone it is written half a second later, or five while the replica starts."""
+    world = World()
+    world.settle()
+    world.load = replace(QUIET, held=1)
+    world.step()
+    world.pass_time(0.5)
+    world.step()
+    assert world.status["state"] == "Waking" and "handledWakeRequest" not in world.status
+    world.wish("w1")
+    _, planned = world.step()
+    assert planned.status is None and planned.again_us == world.now_us + 5 * SECOND
+    world.pass_time(1)
+    world.run_pods(Stage.READY)
+    world.step()
+    assert world.status["state"] == "Awake" and world.status["handledWakeRequest"] == "w1"
+    world.wish("w2")
+    _, planned = world.step()
+    assert planned.status is None and planned.again_us == world.now_us + SECOND // 2
+    world.pass_time(0.5)
+    world.step()
+    assert world.status["handledWakeRequest"] == "w2" and world.replicas == 1
 
 
 def test_idleness_drains_and_sleeps() -> None:

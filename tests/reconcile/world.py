@@ -64,6 +64,7 @@ class World:
     names_taken: tuple[Taken, ...] = ()
     writer: Writer | None = None
     holders: Holders = field(default_factory=dict)
+    rush_us: int = 0
     _uids: int = 0
 
     @property
@@ -149,6 +150,7 @@ class World:
             holders=self.holders,
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,
+            rush_us=self.rush_us,
         )
         choices = render_all(endpoint, self.config, devices(endpoint, self.classes, self.labels))
         rendering = choose(choices, observed, self.config, self.now_us)

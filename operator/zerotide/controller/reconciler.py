@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from zerotide.api.conditions import State
 from zerotide.api.endpoint import InferenceEndpoint, Status
 from zerotide.api.failures import InvalidObject
+from zerotide.api.names import ANNOTATION_RENDERED_DIGEST
 from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.controller.cache import RECENT, Children, Endpoints, Pods
 from zerotide.controller.classes import AcceleratorClasses
@@ -20,11 +21,13 @@ from zerotide.controller.costs import Costs
 from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
 from zerotide.controller.recent import Recent
+from zerotide.controller.rush import Rush
 from zerotide.controller.signals import Signals
 from zerotide.kube import Clock, Forbidden, Invalid, Notice, Recorder
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.choose import choose
 from zerotide.reconcile.config import Config
+from zerotide.reconcile.deployment import annotation, replicas_of
 from zerotide.reconcile.devices import Device, devices
 from zerotide.reconcile.external import Writer, sight
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
@@ -32,7 +35,7 @@ from zerotide.reconcile.observed import Object, Observed, Withheld
 from zerotide.reconcile.plan import Delete, plan
 from zerotide.reconcile.plan import Notice as Told
 from zerotide.reconcile.pods import Stage
-from zerotide.reconcile.rendering import Rendering, render_all
+from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering, render_all
 from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
 from zerotide.scaling.demand import Serving
@@ -104,10 +107,12 @@ class Reconciler:
         self._world, self._executor, self._config = world, executor, config
         self._clock, self._metrics, self._recorder, self._later = clock, metrics, recorder, later
         self._rendered: Recent[str, tuple[Version, tuple[Rendering, ...]]] = Recent(RECENT)
+        self._digests: dict[str, tuple[int, str, str]] = {}
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
         self._held: dict[str, Held] = {}
         self._writers: dict[str, Writer] = {}
+        self._rush = Rush()
 
     async def reconcile(self, key: str) -> None:
         """Do one round for one endpoint; raise KubeError to be called again after a back-off."""
@@ -137,8 +142,9 @@ class Reconciler:
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone; its children follow it by their owner references."""
         self._rendered.pop(key)
-        for table in (self._refused, self._written, self._held, self._writers):
+        for table in (self._refused, self._written, self._held, self._writers, self._digests):
             table.pop(key, None)
+        self._rush.over(key)
         self._executor.forget(key)
         self._world.signals.forget(key)
 
@@ -160,6 +166,8 @@ class Reconciler:
             return False
         decision, before = steering.decision, steering.situation.facts.replicas
         if sound and decision.replicas != before:
+            if not before:
+                self._rush.began(key, began)
             self._metrics.decided(decision.why)
             self._tell(key, steering, began)
             if decision.why is Why.START_FAILED:
@@ -192,6 +200,8 @@ class Reconciler:
     async def _rest(self, key: str, observed: Observed, rendering: Rendering, steering: Steering, new: bool) -> bool:
         endpoint, now_us = observed.endpoint, self._clock.now_us()
         planned = plan(observed, rendering, steering, self._config, now_us)
+        if planned.verdict.state is State.AWAKE or not steering.decision.replicas:
+            self._rush.over(key)
         self._metrics.state(endpoint, planned.verdict.state, steering.decision.replicas, observed)
         # Clients are answered from the status, so it does not wait for the other children; but where a name may
         # turn out to be taken, the status must not promise what it would take back at once.
@@ -289,6 +299,7 @@ class Reconciler:
             holders=world.pods.holders() if any(pod.stage is Stage.UNSCHEDULABLE for pod in pods) else {},
             written_us=self._written.get(key, 0),
             held_us=held.since_us if held else None,
+            rush_us=self._rush.wait_us(now_us),
         )
         deployment, decided = observed.own(Kind.DEPLOYMENT), endpoint.status.desired_replicas
         writer = sight(deployment, decided, self._writers.pop(key, None), now_us)
@@ -304,8 +315,8 @@ class Reconciler:
         version = (endpoint.metadata.uid, endpoint.metadata.generation, choices)
         known = self._rendered.get(key)
         if known is None or known[0] != version:
-            known = (version, render_all(endpoint, self._config, choices))
-            self._rendered.put(key, known)
+            known = self._known(observed, version) or (version, render_all(endpoint, self._config, choices))
+            self._remember(key, *known)
         rendering, refusal = choose(known[1], observed, self._config, now_us), self._refused.get(key)
         if refusal is None:
             return rendering
@@ -313,6 +324,27 @@ class Reconciler:
             del self._refused[key]
             return rendering
         return replace(rendering, template=None, error=refusal.error)
+
+    def _known(self, observed: Observed, version: Version) -> tuple[Version, tuple[Rendering, ...]] | None:
+        """Return the rendering of an endpoint that is called and sleeps, without its template, if it is deployed.
+
+        Somebody waits, and what nobody changed need not be made and compared again: the next look does that.
+        """
+        live, known = observed.own(Kind.DEPLOYMENT), self._digests.get(observed.endpoint.key)
+        if known is None or live is None or replicas_of(live) or not observed.load.held:
+            return None
+        number, spec_digest, digest = known
+        deployed = annotation(live["spec"]["template"], ANNOTATION_SPEC_DIGEST)
+        if (hash(version), spec_digest, digest) != (number, deployed, annotation(live, ANNOTATION_RENDERED_DIGEST)):
+            return None
+        return version, (Rendering(spec_digest, None, digest, device=version[2][0]),)
+
+    def _remember(self, key: str, version: Version, renderings: tuple[Rendering, ...]) -> None:
+        if any(each.template is None and each.error is None for each in renderings):
+            return  # one without its template
+        self._rendered.put(key, (version, renderings))
+        if len(renderings) == 1:
+            self._digests[key] = (hash(version), renderings[0].spec_digest, renderings[0].digest)
 
     @staticmethod
     def _meta(endpoint: InferenceEndpoint) -> Object:

@@ -85,6 +85,8 @@ class Observed:
     """Who holds devices, where a replica waits for some."""
     written_us: int = 0
     held_us: int | None = None
+    rush_us: int = 0
+    """How long what nobody waits for should wait for other endpoints' starts."""
 
     @property
     def decided(self) -> int:

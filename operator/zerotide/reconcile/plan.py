@@ -71,9 +71,12 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
     outcome = verdict(observed, steering, now_us)
     new = statuses.build(observed, steering, outcome, now_us)
     final = observed.spent is not None and observed.spent.final
-    when = statuses.due(observed.status, new, observed.written_us, observed.held_us, now_us, final=final)
+    rush_us = observed.rush_us
+    when = statuses.due(
+        observed.status, new, observed.written_us, observed.held_us, now_us, final=final, rush_us=rush_us
+    )
     write = when is not None and when <= now_us
-    held = when is not None and not write and statuses.step(observed.status, new)
+    held = when is not None and not write and statuses.step(observed.status, new, rush_us)
     times = [steering.decision.until_us, steering.situation.due_us, None if write else when]
     if steering.situation.waiting_for_predecessor:
         times.append(now_us + PREDECESSOR_US)
@@ -85,6 +88,8 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
         times.append(observed.writer.until_us)
     hopeless = steering.finding is not None and steering.finding.hopeless
     protected_us = protected_from(steering.situation.current, hopeless)
+    if protected_us is not None and observed.own(Kind.POD_DISRUPTION_BUDGET) is None:
+        protected_us += rush_us
     protected = protected_us is not None and now_us >= protected_us
     if not protected:
         times.append(protected_us)

@@ -3,7 +3,9 @@
 What changes with every request (the last activity, what keeps the endpoint awake, what was learned) is written along
 with other changes, and alone at most once a minute; but once soon after an endpoint began to serve, since the request
 that woke it is over in seconds. Steps of a start that follow each other quickly, the first one included, are written
-as one: the API server has enough to do with the pod that somebody waits for. What an endpoint costs is written along
+as one: the API server has enough to do with the pod that somebody waits for. Where many endpoints start at once, all
+that a wake changes waits for the others, and that a wish was heard, which whoever waits has felt, for what comes
+along with it. What an endpoint costs is written along
 with other changes, alone at most every five minutes, and once more when its last replica is over and counted. An
 endpoint that sleeps is not rewritten after that.
 """
@@ -59,6 +61,10 @@ CALM = {State.WAKING.value, State.PULLING.value, State.LOADING.value}
 CALM_US = 500 * MILLISECOND
 _STEPS = {"state", "conditions", "replicas", "readyReplicas"}
 _FIRST_STEP = _STEPS | {"desiredReplicas", "handledWakeRequest", "handledAnnotations", "lastDecision", "decisions"}
+_WOKEN = _FIRST_STEP | {"lastWake", "coldStarts"}
+"""All that a wake changes, until its replica serves and its length is known."""
+_HANDLED = {"handledWakeRequest"}
+_STARTED = CALM | {State.AWAKE.value}
 _OWNED = {field.alias for field in Status.model_fields.values()} - {"wakeRequest"}
 _DECISIONS = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -118,32 +124,41 @@ def due(
     now_us: int,
     *,
     final: bool = False,
+    rush_us: int = 0,
 ) -> int | None:
     """Return when the new status should be written: now or earlier for at once, later to wait, None for never.
 
     `held_us` is since when a step waits to be written, None where none does. `final` says that what it cost will stay
-    as it is.
+    as it is. `rush_us` is how long what nobody waits for should wait for other endpoints' starts.
     """
     changed = _changed(live, new)
     if not changed:
         return None
     if changed <= LAZY | SPENT:
-        return _at_leisure(live, new, changed, written_us, now_us if final else None)
-    if not _is_step(live, new, changed):
+        return _at_leisure(live, new, changed, written_us, now_us if final else None, rush_us)
+    patience_us = _patience_us(live, new, changed, rush_us)
+    if patience_us is None:
         return now_us
     if held_us is None:
-        held_us = now_us if live.get("state") == State.ASLEEP.value else written_us
-    return held_us + CALM_US
+        follows = live.get("state") in CALM and not _only_heard(changed)
+        held_us = written_us if follows else now_us
+    return held_us + patience_us
 
 
 def _at_leisure(
-    live: Mapping[str, Any], new: Mapping[str, Any], changed: set[str], written_us: int, final_us: int | None
+    live: Mapping[str, Any],
+    new: Mapping[str, Any],
+    changed: set[str],
+    written_us: int,
+    final_us: int | None,
+    rush_us: int,
 ) -> int | None:
     """Return when what nobody waits for should be written; `final_us` is now where what it cost is final."""
     times = []
     if changed & LAZY and new.get("state") in (State.AWAKE.value, State.DRAINING.value):
         fresh = written_us < _serving_since(live) + FRESH_US
-        times.append(written_us + SETTLED_US if fresh and written_us else max(_last(live), written_us) + LAZY_US)
+        settled_us = written_us + SETTLED_US + rush_us
+        times.append(settled_us if fresh and written_us else max(_last(live), written_us) + LAZY_US)
     if changed & SPENT and final_us is not None:
         times.append(final_us)
     elif changed & SPENT and new.get("replicas"):
@@ -151,17 +166,27 @@ def _at_leisure(
     return min(times, default=None)
 
 
-def step(live: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def step(live: Mapping[str, Any], new: Mapping[str, Any], rush_us: int = 0) -> bool:
     """Tell whether all that changed is a step of a start, which nobody needs to know within half a second."""
-    return _is_step(live, new, _changed(live, new))
+    return _patience_us(live, new, _changed(live, new), rush_us) is not None
 
 
-def _is_step(live: Mapping[str, Any], new: Mapping[str, Any], changed: set[str]) -> bool:
-    if new.get("state") not in CALM:
-        return False
-    if live.get("state") == State.ASLEEP.value:
-        return changed - LAZY - SPENT <= _FIRST_STEP
-    return live.get("state") in CALM and changed - LAZY - SPENT <= _STEPS
+def _patience_us(live: Mapping[str, Any], new: Mapping[str, Any], changed: set[str], rush_us: int) -> int | None:
+    """Return how long what changed may wait; None where it may not."""
+    before, after, what = live.get("state"), new.get("state"), changed - LAZY - SPENT
+    if _only_heard(changed) and after in _STARTED:
+        return (SETTLED_US if after in CALM else CALM_US) + rush_us
+    if rush_us and before in _STARTED | {State.ASLEEP.value} and after in _STARTED:
+        return CALM_US + rush_us if what <= _WOKEN else None
+    if after not in CALM:
+        return None
+    steps = {State.ASLEEP.value: _FIRST_STEP}.get(str(before), _STEPS if before in CALM else set())
+    return CALM_US if what <= steps else None
+
+
+def _only_heard(changed: set[str]) -> bool:
+    """Tell whether nothing is new but that a wish was heard."""
+    return changed - LAZY - SPENT == _HANDLED
 
 
 def _changed(live: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

@@ -4,8 +4,9 @@ The request is applied to the version of the object that was looked at, so of tw
 one is heard; the other looks again and finds that the wish stands. A client that leaves takes nothing back.
 
 Where the operator follows the demand it has acted long before a wish is stored. Storing one costs the API server as
-much as creating the pod, so there it comes a moment later: it only has to outlive the operator and the client. And
-few are stored at a time, or in a burst of many endpoints they would stand in the way of the wakes that they ask for.
+much as creating the pod, so there it comes a moment later: it only has to outlive the operator and the client. In a
+burst of many endpoints it comes later by as much as they all take, and few are stored at a time, or wishes would stand
+in the way of the wakes that they ask for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 HEAD_START = 1.0
 """Seconds that an operator that follows the demand has before a wish is written, unless it ceases to follow."""
+SHARE, LONGEST_SHARE = 0.04, 30.0
+"""Seconds more for each endpoint that is asked for, and for all of them: a wake takes so much of an API server."""
 AT_ONCE = 4
 """Wishes that are written at a time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
@@ -91,9 +94,9 @@ class Waker:
     async def _ask(self, name: Name, newest: str) -> None:
         """Write a wish, unless somebody else did since the wish `newest`."""
         loop = asyncio.get_running_loop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HEAD_START):
-                await self._unheard.wait()
+        await self._give_way(HEAD_START)
+        # How many are called in one burst is known by now.
+        await self._give_way(min(SHARE * (len(self._asking) - 1), LONGEST_SHARE))
         give_up_at, pause = loop.time() + PATIENCE, FIRST_PAUSE
         while True:
             async with self._slots:
@@ -101,6 +104,12 @@ class Waker:
                     return
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _give_way(self, seconds: float) -> None:
+        """Leave so much time to an operator that follows the demand; none where nobody does, or ceases to."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._unheard.wait()
 
     async def _try(self, name: Name, newest: str, late: bool) -> bool:
         """Write the wish as things are now; return whether that is over, be it that nobody needs one any more."""
