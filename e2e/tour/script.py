@@ -43,6 +43,8 @@ spec:
       volumes: [{name: host, hostPath: {path: /}}]
 EOF"""
 BROKEN = "zerotide deploy broken --model image:///nowhere --image zerotide/no-such-image:1 --wait"
+PROVEN = "zerotide deploy proven --model image:///models/smollm2 --image zerotide/runtime-smollm2:dev --verify --wait"
+UNPROVEN = "zerotide deploy unproven --model image:///nowhere --image zerotide/runtime-smollm2:dev --verify --wait"
 HEADERS = """-H 'Content-Type: application/json' -H "Authorization: Bearer $ZEROTIDE_API_KEY\""""
 OPENAI = f"""curl -s $(zerotide url smollm2)/v1/chat/completions \\
     {HEADERS} \\
@@ -119,6 +121,10 @@ TOUR: tuple[Say | Run, ...] = (
     Run('zerotide call broken "Hello"'),
     Run("kubectl get iep"),
     Run("kubectl describe iep broken"),
+    Say("Or when it is deployed, before anybody asks; nothing runs afterwards:"),
+    Run(PROVEN),
+    Run(UNPROVEN),
+    Run("zerotide get unproven"),
     Say("## The schema explains itself"),
     Run("kubectl explain iep.spec.scaling"),
     Run("kubectl explain iep.spec.hold.coldTimeout"),

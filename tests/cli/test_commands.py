@@ -219,7 +219,9 @@ async def test_waiting_for_a_proof(cli: Cli) -> None:
     assert (await cli("wait", "m", "--for", "verified")).code == 0
     assert (await cli("deploy", "m", "--model", "image:///m", "--verify", "--wait")).code == 0
     await cli.status("m", "Failed", Stalled="True CrashLooping it died", Verified="Unknown Verifying not known")
-    assert (await cli("wait", "m", "--for", "verified", "--timeout", "1s")).code == 5, "it is tried again"
+    result = await cli("wait", "m", "--for", "verified", "--timeout", "1s")
+    assert result.code == 5, "it is tried again"
+    assert "m is not verified after 1s: its state is Failed (not known)" in result.err
     await cli.status("m", "Asleep", Verified="False CrashLooping it died twice")
     result = await cli("wait", "m", "--for", "verified")
     assert result.code == 6 and "m cannot start: CrashLooping: it died twice" in result.err

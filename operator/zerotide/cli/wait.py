@@ -104,6 +104,13 @@ def reached(item: Object, goal: Goal) -> bool:
     return False
 
 
+def _where(item: Object, goal: Goal) -> str:
+    """Return the state that is told to who waited in vain."""
+    status = Status.read(item.get("status"))
+    condition = status.condition(VERIFIED) if goal is Goal.VERIFIED else None
+    return f"{status.state or 'unknown'}{f' ({condition.message})' if condition else ''}"
+
+
 def _verified(item: Object, status: Status) -> bool:
     name, condition = item["metadata"]["name"], status.condition(VERIFIED)
     if condition is None:
@@ -135,7 +142,7 @@ async def wait_for(
             else:
                 done.set_exception(Missing(f"{name} was deleted meanwhile"))
             return
-        state[0] = (item.get("status") or {}).get("state") or "unknown"
+        state[0] = _where(item, goal)
         try:
             if item["metadata"]["resourceVersion"] != stale and reached(item, goal):
                 done.set_result(item)

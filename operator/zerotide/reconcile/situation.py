@@ -22,7 +22,7 @@ from zerotide.reconcile.ownership import Owner
 from zerotide.reconcile.pods import Pod, Stage
 from zerotide.reconcile.rendering import Rendering
 from zerotide.reconcile.verifying import Outcome, Verification, since_us, verification
-from zerotide.scaling.decide import Facts, Why
+from zerotide.scaling.decide import Facts, Why, unasked
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.schedules import Floor, floor_of
 from zerotide.scaling.starts import FailedStarts, failed, give_up_at, given_up
@@ -88,7 +88,10 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     wake, sleep = _wishes(observed, replicas)
     fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
     starts = FailedStarts() if fresh else _remembered(status)
-    starts, give_up, retry_us = _starts(observed, starts, finding, policy, now_us)
+    verifying_us = since_us(endpoint, replicas)
+    # Kubernetes may go on trying for whoever waits, but nobody does.
+    patient = replace(policy, idle_us=0) if unasked(observed.load, verifying_us) else policy
+    starts, give_up, retry_us = _starts(observed, starts, finding, patient, now_us)
     known = verification(endpoint, rendering.whole_digest, current)
     blocked = obstacle.message if obstacle else ""
     if starts.waiting(now_us) and not give_up:
@@ -103,7 +106,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         lowered_us=_lowered_us(status),
         # A replica of the try before would be taken for one of the next.
         verify=_pending(known) and not (obstacle or counted or observed.withheld),
-        verifying_us=since_us(endpoint, replicas),
+        verifying_us=verifying_us,
         proven=any(pod in serving for pod in current),
     )
     due = _due(current, policy, now_us, retry_us, floor.until_us, withheld_us)

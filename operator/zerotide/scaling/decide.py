@@ -143,11 +143,10 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     if not floor:
         if facts.sleep and not load.active:
             return Decision(0, Why.SLEEP_REQUESTED, "an annotation asked for it")
-        # Whoever asked since wants the replica for longer than it takes to prove something.
-        unasked = facts.verifying_us is not None and load.last_request_us <= facts.verifying_us
-        resting = rest(load, 0 if unasked else policy.idle_us, facts.since_us, now_us)
+        alone = unasked(load, facts.verifying_us)
+        resting = rest(load, 0 if alone else policy.idle_us, facts.since_us, now_us)
         if resting.asleep:
-            return _unasked(facts) if unasked else Decision(0, Why.IDLE, "no request for the idle timeout")
+            return _proof(facts) if alone else Decision(0, Why.IDLE, "no request for the idle timeout")
         floor, kept, until = 1, resting.kept_by, resting.until_us
     target, moves = _by_load(policy, window, facts, floor, now_us)
     replicas = min(max(target, floor), policy.max_replicas)
@@ -163,7 +162,15 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
     return Decision(replicas, Why.DEMAND, _asked(policy, load), kept, until)
 
 
-def _unasked(facts: Facts) -> Decision:
+def unasked(load: Load, verifying_us: int | None) -> bool:
+    """Tell whether replicas that were asked for only to prove something have been asked nothing since.
+
+    Whoever asked wants them for longer than it takes to prove it.
+    """
+    return verifying_us is not None and not load.active and load.last_request_us <= verifying_us
+
+
+def _proof(facts: Facts) -> Decision:
     if facts.proven:
         return Decision(0, Why.VERIFIED, "the spec was proven to start, and nobody asks")
     return Decision(0, Why.START_FAILED, "no node had room for the start that was to prove the spec")
