@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate
 from typing import NamedTuple
 
 from zerotide.billing.facts import (
@@ -107,9 +106,15 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
     start = min(as_of_us if scheduled is None else scheduled, as_of_us)
     never = scheduled is None or scheduled >= as_of_us
     end = max(end, start) if not never else end
-    active = [] if never else union(clip(busy, start, _serving_until(seen, start, end)))
-    runs = [] if never else seen.runs(active)
-    base, warm = ([], None) if never else _base(seen, runs, start, end)
+    lost = seen.lost_from()
+    active: list[Span] = []
+    runs: list[Run] = []
+    base: list[Segment] = []
+    warm = None
+    if not never:
+        active = union(clip(busy, start, end if lost is None else min(max(lost, start), end)))
+        runs = seen.runs(active)
+        base, warm = _base(seen, runs, start, end, lost)
     queue = Segment(created, end if never else start, Phase.QUEUED)
     segments = ([queue] if queue.length_us > 0 else []) + _overlaid(base, active)
     where = start if not never else end
@@ -129,7 +134,9 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
     )
 
 
-_BEST_ENDS = sorted(END_RANK, key=END_RANK.__getitem__, reverse=True)
+_BEST_ENDS = [kind.value for kind in sorted(END_RANK, key=END_RANK.__getitem__, reverse=True)]
+_LATEST = Kind.TERMINAL.value
+"""The kind of end of which the latest counts."""
 
 
 class _Seen:
@@ -137,17 +144,15 @@ class _Seen:
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self.by_kind: dict[str, set[tuple[int, str]]] = {}
-        self.pod_uid = ""
-        by_kind = self.by_kind
-        for _, self.pod_uid, kind, key, t_us in facts:
-            found = by_kind.get(kind)
-            if found is None:
-                by_kind[kind] = {(t_us, key)}
+        pod_uid, by_kind = "", self.by_kind
+        for _, pod_uid, kind, key, t_us in facts:
+            if kind in by_kind:
+                by_kind[kind].add((t_us, key))
             else:
-                found.add((t_us, key))
+                by_kind[kind] = {(t_us, key)}
+        self.pod_uid = pod_uid
 
     def times(self, kind: Kind) -> list[int]:
-        # Of most kinds a pod has no fact, or one.
         found = self.by_kind.get(kind)
         return sorted({t_us for t_us, _ in found}) if found else []
 
@@ -158,17 +163,20 @@ class _Seen:
     def end(self, as_of_us: int) -> tuple[str, int]:
         """Return the best witness of the end and its instant; ("", as_of) while there is none before that."""
         for kind in _BEST_ENDS:
-            times = self.times(kind)
-            if times:
-                moment = times[-1] if kind == Kind.TERMINAL else times[0]
-                return (kind.value, moment) if moment <= as_of_us else ("", as_of_us)
+            found = self.by_kind.get(kind)
+            if found:
+                moment = (max if kind == _LATEST else min)(found)[0]
+                return (kind, moment) if moment <= as_of_us else ("", as_of_us)
         return "", as_of_us
 
     def lost_from(self) -> int | None:
         """Return the last proof of life of a vanished node, unless the node came back later."""
-        lost = max(self.times(Kind.LOST), default=None)
+        found = self.by_kind.get(Kind.LOST)
+        if not found:
+            return None
+        lost = max(found)[0]
         alive = max(self.times(Kind.ALIVE), default=None)
-        return None if lost is None or (alive is not None and alive > lost) or Kind.FINISHED in self.by_kind else lost
+        return None if (alive is not None and alive > lost) or Kind.FINISHED in self.by_kind else lost
 
     def runs(self, active: Sequence[Span]) -> list[Run]:
         """Return the runs of the model's container; `active` are the spans with requests in flight."""
@@ -184,16 +192,14 @@ class _Seen:
         return decode_allocation(min(found)[1]) if found else Allocation()
 
     def accelerator(self) -> Accelerator | None:
+        # Of most kinds a pod has no fact, or one.
         found = [decode_accelerator(key) for _, key in self.by_kind.get(Kind.ACCELERATOR, ())]
-        return min(found, key=lambda each: (-each.source, each.class_name, each.parts, each.of), default=None)
+        return found[0] if len(found) == 1 else min(found, key=lambda each: (-each.source, each.class_name, each.parts, each.of), default=None)
 
 
-def _serving_until(seen: _Seen, start: int, end: int) -> int:
-    lost = seen.lost_from()
-    return end if lost is None else min(max(lost, start), end)
-
-
-def _base(seen: _Seen, runs: Sequence[Run], start: int, end: int) -> tuple[list[Segment], int | None]:
+def _base(
+    seen: _Seen, runs: Sequence[Run], start: int, end: int, lost: int | None
+) -> tuple[list[Segment], int | None]:
     """Return the phases without activity, and when the pod could first serve."""
     marks: list[tuple[int, Phase]] = [(start, Phase.PROVISIONING)]
     stuck = seen.first(Kind.BACKOFF)
@@ -207,7 +213,7 @@ def _base(seen: _Seen, runs: Sequence[Run], start: int, end: int) -> tuple[list[
             warm = run.ready_us if warm is None else warm
         if run.exit_us is not None:
             marks.append((run.exit_us, Phase.BLOCKED))
-    for moment, phase in ((seen.first(Kind.DELETE), Phase.DRAINING), (seen.lost_from(), Phase.LOST)):
+    for moment, phase in ((seen.first(Kind.DELETE), Phase.DRAINING), (lost, Phase.LOST)):
         if moment is not None:
             marks = [mark for mark in marks if mark[0] < moment] + [(moment, phase)]
     if warm is not None:
@@ -218,16 +224,17 @@ def _base(seen: _Seen, runs: Sequence[Run], start: int, end: int) -> tuple[list[
 def _partition(marks: Sequence[tuple[int, Phase]], start: int, end: int) -> list[Segment]:
     """Turn ascending marks, each holding until the next, into segments of [start, end) without gap or overlap."""
     segments: list[Segment] = []
-    # A clock that is off may put a mark before its predecessor: it then holds from there on.
-    edges = accumulate((min(max(moment, start), end) for moment, _ in marks), max)
-    clamped = [(edge, phase) for edge, (_, phase) in zip(edges, marks, strict=True)]
-    for (low, phase), (high, _) in zip(clamped, [*clamped[1:], (end, Phase.LOST)], strict=True):
-        if high <= low:
-            continue
-        if segments and segments[-1].phase == phase:
-            segments[-1] = Segment(segments[-1].start_us, high, phase)
-        else:
+    # The first mark holds from the start on.
+    low, phase = start, marks[0][1]
+    for moment, following in (*marks[1:], (end, Phase.LOST)):
+        # A clock that is off may put a mark before its predecessor: it then holds from there on.
+        high = min(moment, end)
+        if high > low:
+            if segments and segments[-1].phase is phase:
+                low = segments.pop().start_us
             segments.append(Segment(low, high, phase))
+            low = high
+        phase = following
     return segments
 
 
@@ -259,7 +266,7 @@ def _overlaid(base: Sequence[Segment], active: Sequence[Span]) -> list[Segment]:
 
 
 def _flags(seen: _Seen, runs: Sequence[Run], ended: str, warm: int | None) -> frozenset[Flag]:
-    flags = set()
+    flags: set[Flag] = set()
     if missed(runs):
         flags.add(Flag.RESTARTS_MISSED)
     if ended in (Kind.GONE, Kind.TERMINAL):

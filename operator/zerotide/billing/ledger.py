@@ -88,7 +88,7 @@ def folded(records: Records, as_of_us: int) -> Ledger:
             open_ended.add(attempt.pod_uid)
     lives = []
     for pod_uid, facts in records.facts.items():
-        life = fold(facts, (flight.span for flight in flights.get(pod_uid, ())), as_of_us=as_of_us)
+        life = fold(facts, [flight.span for flight in flights.get(pod_uid, ())], as_of_us=as_of_us)
         if life is not None:
             if pod_uid in open_ended and life.ended:
                 life = replace(life, flags=life.flags | {Flag.ACTIVITY_ESTIMATED})

@@ -36,6 +36,9 @@ def runs_of(
     served = sorted([*ready, *busy]) if busy else ready
     if not started:
         return [Run(0, served[0], served[0], None)] if served else []
+    if len(started) == 1 and not exited and not busy:
+        ((start, number),) = started
+        return [Run(number, start, max(ready[0], start) if ready else None, None)]
     left, found = list(exited), list[Run]()
     for place, (start, number) in enumerate(started):
         until = started[place + 1][0] if place + 1 < len(started) else None
@@ -54,6 +57,8 @@ def runs_of(
 
 def missed(runs: Sequence[Run]) -> bool:
     """Tell whether there were runs, or ends of them, that nobody saw, so that phases between are not proved."""
+    if len(runs) < 2:
+        return bool(runs) and runs[0].number != 0
     numbers = {run.number for run in runs}
     return (
         UNSEEN in numbers
