@@ -22,12 +22,13 @@ PREFIX = "containerd://"
 
 @dataclass
 class Seen:
-    """What was seen of one pod; `reported` is when the kubelet says that its last container ended."""
+    """What was seen of one pod; by the kubelet, `starts` of its containers, and `reported`, when all had ended."""
 
     name: str
     scheduled: int | None = None
     reported: int | None = None
     containers: set[str] = field(default_factory=set)
+    starts: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,15 @@ class Oracle:
         with self._lock:
             return {uid: self._held(pod) for uid, pod in self._pods.items()}
 
-    def exits(self, uid: str) -> list[int]:
-        """Return when containerd saw each container of a pod exit, in order."""
+    def runs(self, uid: str) -> list[tuple[int, int]]:
+        """Return when each container of a pod that has one at a time began, by the kubelet, and exited, by containerd.
+
+        Nothing while one has not exited. No two may begin in one second.
+        """
         with self._lock:
-            return sorted(self._exits[name] for name in self._pods[uid].containers if name in self._exits)
+            pod = self._pods[uid]
+            exits = sorted(self._exits[name] for name in pod.containers if name in self._exits)
+            return list(zip(sorted(pod.starts), exits, strict=True)) if len(exits) == len(pod.starts) else []
 
     def _held(self, pod: Seen) -> Held:
         exits = [self._exits[name] for name in pod.containers if name in self._exits]
@@ -117,6 +123,10 @@ class Oracle:
                     seen.scheduled = _second(condition["lastTransitionTime"])
             statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
             for each in statuses:
+                for state in (each.get("state") or {}, each.get("lastState") or {}):
+                    for part in (state.get("running"), state.get("terminated")):
+                        if part:
+                            seen.starts.add(_second(part["startedAt"]))
                 if each.get("containerID", "").startswith(PREFIX):
                     seen.containers.add(each["containerID"].removeprefix(PREFIX))
             ends = [each["state"]["terminated"].get("finishedAt") for each in statuses if "terminated" in each["state"]]

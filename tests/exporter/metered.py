@@ -125,6 +125,10 @@ class Running:
         await eventually(told)
         return found
 
+    async def is_in(self, name: str, phase: str) -> bool:
+        """Tell whether a pod is in a phase now, by what is recorded."""
+        return (await self.known(name))[name].segments[-1].phase == phase
+
     async def pod(self, name: str, *, gpus: int = 1, image: str = IMAGE, namespace: str = "") -> Object:
         """Create a replica, here or in another namespace."""
         resources = {
@@ -202,15 +206,17 @@ def running(pod: Object) -> bool:
     return pod["status"].get("phase") == "Running" and conditions.get("Ready") == "True"
 
 
-def run_of(number: int) -> Callable[[Object], bool]:
-    """Return a condition: the pod is ready in the run of its container that comes after so many restarts."""
-    return lambda pod: running(pod) and pod["status"]["containerStatuses"][0]["restartCount"] == number
-
-
 def backs_off(pod: Object) -> bool:
     """Tell whether the kubelet waits before it starts a pod's container again."""
     state = pod["status"]["containerStatuses"][0]["state"]
     return bool(state.get("waiting", {}).get("reason") == "CrashLoopBackOff")
+
+
+def backs_off_or_in(number: int) -> Callable[[Object], bool]:
+    """Return a condition: the kubelet backs off, or the pod is ready after so many restarts of its container."""
+    return lambda pod: (
+        backs_off(pod) or (running(pod) and pod["status"]["containerStatuses"][0]["restartCount"] == number)
+    )
 
 
 @asynccontextmanager

@@ -144,13 +144,13 @@ class _Seen:
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self.by_kind: dict[str, set[tuple[int, str]]] = {}
-        pod_uid, by_kind = "", self.by_kind
-        for _, pod_uid, kind, key, t_us in facts:
+        self.pod_uid = ""
+        by_kind = self.by_kind
+        for _, self.pod_uid, kind, key, t_us in facts:
             if kind in by_kind:
                 by_kind[kind].add((t_us, key))
             else:
                 by_kind[kind] = {(t_us, key)}
-        self.pod_uid = pod_uid
 
     def times(self, kind: Kind) -> list[int]:
         found = self.by_kind.get(kind)
@@ -194,12 +194,14 @@ class _Seen:
     def accelerator(self) -> Accelerator | None:
         # Of most kinds a pod has no fact, or one.
         found = [decode_accelerator(key) for _, key in self.by_kind.get(Kind.ACCELERATOR, ())]
-        return found[0] if len(found) == 1 else min(found, key=lambda each: (-each.source, each.class_name, each.parts, each.of), default=None)
+        return (
+            found[0]
+            if len(found) == 1
+            else min(found, key=lambda each: (-each.source, each.class_name, each.parts, each.of), default=None)
+        )
 
 
-def _base(
-    seen: _Seen, runs: Sequence[Run], start: int, end: int, lost: int | None
-) -> tuple[list[Segment], int | None]:
+def _base(seen: _Seen, runs: Sequence[Run], start: int, end: int, lost: int | None) -> tuple[list[Segment], int | None]:
     """Return the phases without activity, and when the pod could first serve."""
     marks: list[tuple[int, Phase]] = [(start, Phase.PROVISIONING)]
     stuck = seen.first(Kind.BACKOFF)

@@ -6,6 +6,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from zerotide.billing.facts import END_RANK, Fact
@@ -105,7 +107,7 @@ def _lived(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period
     rows = db.execute(
         "SELECT cluster, pod_uid, namespace, endpoint, settled_us FROM pod WHERE created_us < ?"
         f"{_where('namespace', namespace)}{_where('endpoint', endpoint)}"
-        " AND coalesce((SELECT max(t_us) FROM fact WHERE fact.cluster = pod.cluster AND fact.pod_uid = pod.pod_uid"
+        " AND coalesce((SELECT max(t_us) FROM known WHERE known.cluster = pod.cluster AND known.pod_uid = pod.pod_uid"
         f" AND kind IN ({_ENDS})), ?) >= ?",
         (period.end_us, *(value for value in (namespace, endpoint) if value), period.end_us, period.start_us),
     )
@@ -185,11 +187,12 @@ def _facts(db: sqlite3.Connection, pods: Sequence[OpenPod]) -> dict[str, list[Fa
     found: dict[str, list[Fact]] = {}
     for cluster in {pod.cluster for pod in pods}:
         rows = db.execute(
-            f"SELECT cluster, pod_uid, kind, key, t_us FROM fact WHERE cluster = ? AND {_ON}",
+            f"SELECT cluster, pod_uid, kind, key, t_us FROM known WHERE cluster = ? AND {_ON}",
             (cluster, _uids(pod for pod in pods if pod.cluster == cluster)),
         )
-        for fact in map(_fact, rows):
-            found.setdefault(fact[1], []).append(fact)
+        # What is found of a pod comes together.
+        for pod_uid, facts in groupby(map(_fact, rows), itemgetter(1)):
+            found.setdefault(pod_uid, []).extend(facts)
     return found
 
 

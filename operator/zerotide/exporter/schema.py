@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from zerotide.exporter.errors import StoreTooNew
-from zerotide.exporter.sealschema import SEALS
+from zerotide.exporter.sealschema import NUMBERED, SEALS
 
 STEPS: tuple[str, ...] = (
     """
@@ -165,6 +165,8 @@ STEPS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX unrecorded_by_end ON unrecorded (to_us);
     """,
+    # Facts by their pod's number.
+    NUMBERED,
 )
 
 

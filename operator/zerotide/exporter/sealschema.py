@@ -109,3 +109,24 @@ SEALS = f"""
     CREATE TRIGGER late_wake AFTER INSERT ON wake WHEN {_RULE.format("NEW", "= 'Trigger'")}
     {_noted(_WAKE)}
 """
+
+_SUBJECT = "FROM subject JOIN pod USING (cluster, pod_uid) WHERE number = NEW.subject"
+NUMBERED = f"""
+    CREATE TABLE subject (
+        number INTEGER PRIMARY KEY, cluster TEXT NOT NULL, pod_uid TEXT NOT NULL, UNIQUE (cluster, pod_uid)
+    ) STRICT;
+    INSERT INTO subject (cluster, pod_uid) SELECT DISTINCT cluster, pod_uid FROM fact;
+    CREATE TABLE numbered (
+        subject INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, t_us INTEGER NOT NULL,
+        observed_us INTEGER NOT NULL, PRIMARY KEY (subject, kind, key, t_us)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO numbered SELECT number, kind, key, t_us, observed_us
+        FROM fact JOIN subject USING (cluster, pod_uid) ORDER BY number;
+    DROP TABLE fact;
+    ALTER TABLE numbered RENAME TO fact;
+    CREATE VIEW known AS SELECT cluster, pod_uid, kind, key, t_us FROM subject JOIN fact ON subject = number;
+    CREATE TRIGGER late_fact AFTER INSERT ON fact
+    WHEN {_CUT} > 0 AND EXISTS (SELECT 1 {_SUBJECT} AND created_us < {_CUT})
+    {_noted(f"SELECT namespace, endpoint, {_bucket('created_us')} {_SUBJECT}")}
+"""
+"""Facts under the number of their pod, which is small and grows: by its random name writes are all over the file."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from itertools import chain
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Se
 
 AT_ONCE = 100
 """Facts of one statement: each execution costs as much as binding and writing two of them."""
-_ADD_FACT = "INSERT OR IGNORE INTO fact VALUES (?, ?, ?, ?, ?, ?)"
-_ADD_FACTS = _ADD_FACT + ", (?, ?, ?, ?, ?, ?)" * (AT_ONCE - 1)
+_ADD_FACT = "INSERT OR IGNORE INTO fact VALUES (?, ?, ?, ?, ?)"
+_ADD_FACTS = _ADD_FACT + ", (?, ?, ?, ?, ?)" * (AT_ONCE - 1)
 
 
 class SQLiteStore:
@@ -55,12 +55,17 @@ class SQLiteStore:
 
     def add_facts(self, facts: Iterable[Fact], observed_us: int) -> None:
         """Record facts about pods."""
-        # Pods beside each other lie on the same pages of the table.
-        facts = sorted(facts, key=attrgetter("pod_uid"))
-        # A kind as bare text: the driver looks for an adapter of each value whose type only derives from one it knows.
-        rows = [(cluster, uid, str.__str__(kind), key, t_us, observed_us) for cluster, uid, kind, key, t_us in facts]
-        whole = len(rows) // AT_ONCE * AT_ONCE
+        facts = list(facts)
         with self._transaction():
+            numbers = self._numbers(dict.fromkeys([(cluster, uid) for cluster, uid, _, _, _ in facts]))
+            # A kind as bare text: the driver looks for an adapter of values whose type only derives from one it knows.
+            rows = [
+                (numbers[cluster, uid], str.__str__(kind), key, t_us, observed_us)
+                for cluster, uid, kind, key, t_us in facts
+            ]
+            # Pods beside each other lie on the same pages of the table.
+            rows.sort(key=itemgetter(0))
+            whole = len(rows) // AT_ONCE * AT_ONCE
             for place in range(0, whole, AT_ONCE):
                 self._db.execute(_ADD_FACTS, list(chain.from_iterable(rows[place : place + AT_ONCE])))
             self._db.executemany(_ADD_FACT, rows[whole:])
@@ -109,7 +114,7 @@ class SQLiteStore:
     def living(self, cluster: str) -> dict[str, frozenset[str]]:
         """Return the pods of which no end is known, with the kinds of facts recorded about each."""
         rows = self._rows(
-            "SELECT pod_uid, group_concat(DISTINCT kind) FROM pod JOIN fact USING (cluster, pod_uid)"
+            "SELECT pod_uid, group_concat(DISTINCT kind) FROM pod JOIN known USING (cluster, pod_uid)"
             " WHERE cluster = ? AND final = 0 GROUP BY pod_uid",
             (cluster,),
         )
@@ -211,7 +216,7 @@ class SQLiteStore:
 
     def facts(self) -> set[Fact]:
         """Return every fact, for audits."""
-        return {Fact(*row) for row in self._rows("SELECT cluster, pod_uid, kind, key, t_us FROM fact")}
+        return {Fact(*row) for row in self._rows("SELECT cluster, pod_uid, kind, key, t_us FROM known")}
 
     def attempts(self) -> list[Attempt]:
         """Return every attempt, for audits."""
@@ -221,6 +226,19 @@ class SQLiteStore:
     def close(self) -> None:
         """Close the file; later calls raise StoreUnavailable."""
         self._db.close()
+
+    def _numbers(self, pods: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Return the numbers of pods by cluster and uid, new ones for those that have none."""
+        self._db.executemany("INSERT OR IGNORE INTO subject (cluster, pod_uid) VALUES (?, ?)", pods)
+        query = (
+            "SELECT cluster, pod_uid, number FROM subject WHERE cluster = ?"
+            " AND pod_uid IN (SELECT value FROM json_each(?))"
+        )
+        uids: dict[str, list[str]] = {}
+        for cluster, uid in pods:
+            uids.setdefault(cluster, []).append(uid)
+        rows = (self._db.execute(query, (cluster, json.dumps(mine))) for cluster, mine in uids.items())
+        return {(cluster, uid): number for found in rows for cluster, uid, number in found}
 
     def _add_record(self, record: AnyRecord, received_us: int) -> bool:
         if isinstance(record, Unrecorded):
