@@ -40,6 +40,19 @@ def test_a_timer_that_is_waited_for() -> None:
     assert rare.price_of_avoided(PRICES) is None
 
 
+def test_what_was_learned_is_explained() -> None:
+    """In the words of the status: after how many silences, what a cold start counts as, what the spec's would be."""
+    advice = advise(history([240.0 * step for step in range(400)], 2), 30.0, PRICES, NOW)
+    assert advice.explained.endswith(" for each silence; under 5m it would be 240 s")
+    assert (
+        advice.explained.startswith("4m")
+        and "after 399 silences: a cold start counts as " in advice.explained
+        and "requests wait" in advice.explained
+    )
+    early = advise(history([0.0, 100.0], 2), 30.0, PRICES, NOW)
+    assert early.explained == "5m, 1 silence seen; 5m holds until there are 5"
+
+
 def test_office_hours_are_found() -> None:
     """Every ten minutes while people work, and now and then at night, when it is cheaper to sleep at once."""
     office = [day * DAY + 9 * 3_600 + step * 600 for day in range(14) for step in range(48) if day % 7 < 5]

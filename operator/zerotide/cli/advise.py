@@ -58,7 +58,8 @@ async def print_advice(session: Session, args: argparse.Namespace) -> None:
     idle = endpoint.spec.scaling.idle
     present = Option("now", Outcome(), idle.timeout.seconds, idle.policy == "Learned")
     advice = advise(history_of(arrivals), cold_s, prices, present, args.time_zone)
-    notes = [*priced, *([] if known else [f"No cold start was measured yet: {COLD_S:g} s is assumed."])]
+    learned = f"The learned policy would take {advice.explained}."
+    notes = [learned, *priced, *([] if known else [f"No cold start was measured yet: {COLD_S:g} s is assumed."])]
     notes += compared(advice, prices, cost, args.dedicated_hour, args.api_million)
     if session.printer.as_json:
         session.printer.json(_document(advice, prices, notes))

@@ -9,7 +9,9 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from zerotide.api.scalars import SECOND, format_duration
 from zerotide.scaling.hours import History, Hours, find, replay
+from zerotide.scaling.learning.explain import learned as explain
 from zerotide.scaling.learning.prior import Prior
 from zerotide.scaling.replay.rules import Fixed, Learned, silences
 from zerotide.scaling.replay.simulate import Outcome, Prices, simulate
@@ -35,13 +37,17 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """All options and the cheapest; `too_little` says why there is no advice, empty where there is."""
+    """All options and the cheapest; `too_little` says why there is no advice, empty where there is.
+
+    `explained` is what the learned policy takes at the end of the history, and the numbers that it follows from.
+    """
 
     present: Option
     always_on: Option
     options: tuple[Option, ...]
     best: Option
     too_little: str = ""
+    explained: str = ""
 
     def price_of_avoided(self, prices: Prices) -> float | None:
         """Return the dollars of replicas for each cold start that the best avoids, None where it avoids none."""
@@ -55,7 +61,8 @@ def advise(history: History, cold_s: float, prices: Prices, present: Option, zon
     """Return what other settings would have come to on an endpoint's history."""
     arrivals, span_s = history.arrivals, history.span_s
     fixed = [Option(f"timeout {span(t)}", simulate(arrivals, span_s, cold_s, Fixed(t)), float(t)) for t in TIMEOUTS_S]
-    learned = Option("learned", simulate(arrivals, span_s, cold_s, Learned(Prior(), cold_s, prices)), learned=True)
+    rule = Learned(Prior(), cold_s, prices)
+    learned = Option("learned", simulate(arrivals, span_s, cold_s, rule), learned=True)
     always = Option("always on", simulate(arrivals, span_s, cold_s, Fixed(math.inf)), math.inf)
     best_fixed = min(fixed, key=lambda option: option.outcome.cost(prices))
     now = _replayed(present, history, cold_s, learned)
@@ -68,7 +75,13 @@ def advise(history: History, cold_s: float, prices: Prices, present: Option, zon
         if window.outcome.cost(prices) <= WORTH_IT * best_fixed.outcome.cost(prices):
             options.append(window)
     best = min(options, key=lambda option: option.outcome.cost(prices))
-    return Advice(now, always, tuple(options), best, too_little)
+    return Advice(now, always, tuple(options), best, too_little, _explained(rule, present.timeout_s))
+
+
+def _explained(rule: Learned, given_s: float) -> str:
+    """Return what a rule learned, in the words of the status."""
+    found = explain(rule.learner, int(given_s * SECOND))
+    return f"{format_duration(found.timeout_us)}, {found.message}"
 
 
 def _replayed(present: Option, history: History, cold_s: float, learned: Option) -> Option:
