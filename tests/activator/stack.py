@@ -26,7 +26,7 @@ from zerotide.api.apikey import digest, format_key
 from zerotide.api.usage import Intent, Settlement
 from zerotide.kube import Change, Client, Clock, Conflict, NotFound
 from zerotide.kube.credentials import Credentials
-from zerotide.kube.resources import CONFIG_MAPS, Resource
+from zerotide.kube.resources import CONFIG_MAPS, SECRETS, Resource
 
 Json = dict[str, Any]
 
@@ -42,6 +42,9 @@ class FakeApi(Client):
         self.versions = itertools.count(1)
         self.reviews = 0
         self.config_maps: dict[Name, dict[str, str]] = {}
+        self.secrets: dict[Name, dict[str, str]] = {}
+        self.unreadable: Exception | None = None
+        """What becomes of reading a Secret, where that is refused."""
 
     async def apply(
         self, resource: Resource, obj: Json, manager: str, *, force: bool = True, subresource: str = ""
@@ -75,10 +78,19 @@ class FakeApi(Client):
         await asyncio.sleep(0)
         if resource is CONFIG_MAPS:
             return self._config_map(Name(namespace or "", name))
+        if resource is SECRETS:
+            return self._secret(Name(namespace or "", name))
         stored = self.objects.get(Name(namespace or "", name))
         if stored is None:
             raise NotFound(404, "NotFound", "no such endpoint")
         return copy.deepcopy(stored)
+
+    def _secret(self, name: Name) -> Json:
+        if self.unreadable is not None:
+            raise self.unreadable
+        if name not in self.secrets:
+            raise NotFound(404, "NotFound", "no such Secret")
+        return {"data": dict(self.secrets[name])}
 
     def _config_map(self, name: Name) -> Json:
         if self.down is not None:

@@ -169,7 +169,22 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "hold": part(
         whileCold=among("Hold", "Reject", "Fallback", odd=("Queue",)),
-        fallback=among({"endpointRef": {"name": "small"}}, odd=({}, {"endpointRef": {"name": "Small"}})),
+        fallback=among(
+            {"endpointRef": {"name": "small"}},
+            {"url": "https://api.example:8443/v2"},
+            {"url": "https://[2606:4700::1]", "secretRef": {"name": "vendor"}, "model": "org/large"},
+            odd=(
+                {},
+                {"endpointRef": {"name": "Small"}},
+                {"endpointRef": {"name": "small"}, "url": "https://api.example"},
+                {"endpointRef": {"name": "small"}, "model": "large"},
+                {"endpointRef": {"name": "small"}, "secretRef": {"name": "vendor"}},
+                {"url": "http://api.example"},
+                {"url": "https://api.example/"},
+                {"url": "https://api.example/a?b"},
+                {"url": "https://me@api.example"},
+            ),
+        ),
         wakeFor=among("Interactive", "Any", odd=("Batch",)),
         coldTimeout=duration("1s", "1h"),
         busyTimeout=duration("0s", "1h"),

@@ -38,6 +38,7 @@
     │   ├── KeysMissing         withdrawn: no such ConfigMap, or no key in the set that can be used
     │   └── KeysMalformed       no key set
     ├── KeysAwaited             a token that can be judged only once keys have come
+    ├── AbroadUnavailable       a fallback's URL that cannot serve; nothing of an answer was sent
     └── UpstreamFault           the replica's doing
         ├── ConnectFailed       no connection: refused, unreachable, timed out
         ├── ResponseLost        the connection ended before the first byte of the answer
@@ -261,6 +262,10 @@ class KeysAwaited(ActivatorError):
     def __init__(self, ready: Callable[[], Awaitable[None]]) -> None:
         super().__init__("the keys are awaited")
         self.ready = ready
+
+
+class AbroadUnavailable(ActivatorError):
+    """A fallback's URL that cannot serve a request; the message is for the log, not for callers."""
 
 
 class UpstreamFault(ActivatorError):

@@ -25,6 +25,7 @@ from zerotide.activator.quota.client import QuotaClient
 from zerotide.activator.quota.office import Process
 from zerotide.activator.quota.quota import Quota
 from zerotide.activator.settings import Settings
+from zerotide.activator.traffic.abroad import Envoy
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.gateway import Gateway
@@ -86,6 +87,7 @@ class Service:
             self.waker.settled,
         )
         self.forwarder = Forwarder(self.registry, self.holder, books, self.metrics, clock.monotonic, clock.now_us)
+        self.envoy = Envoy(client, settings.egress, settings.egress_ca_file, clock.monotonic)
         self.gateway = Gateway(
             self.registry,
             self.forwarder,
@@ -94,6 +96,7 @@ class Service:
             self.metrics,
             clock.monotonic,
             clock.now_us,
+            self.envoy,
             body_bytes=limits.body_bytes,
             lender=self.quota.office if self.quota is not None else None,
         )

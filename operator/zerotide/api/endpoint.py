@@ -290,10 +290,12 @@ class InferenceEndpoint(Object):
             ".metadata.name",
         ),
         Rule(
-            "!has(self.spec.hold.fallback) || self.spec.hold.fallback.endpointRef.name != self.metadata.name",
+            "!has(self.spec.hold.fallback) || !has(self.spec.hold.fallback.endpointRef) || "
+            "self.spec.hold.fallback.endpointRef.name != self.metadata.name",
             "spec.hold.fallback must name another endpoint",
             lambda endpoint: (
                 endpoint.spec.hold.fallback is None
+                or endpoint.spec.hold.fallback.endpoint_ref is None
                 or endpoint.spec.hold.fallback.endpoint_ref.name != endpoint.metadata.name
             ),
             ".spec.hold",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictInt
 
-from zerotide.api.base import Amount, Duration, Matches, Model, Name, Quantity, Span, Unique
+from zerotide.api.base import Amount, Duration, Matches, Model, Name, Quantity, Rule, Span, Unique
 from zerotide.api.names import PATTERN_ENDPOINT_NAME
+from zerotide.api.spec_model import ModelName, SecretRef
+from zerotide.api.urls import BASE_URL
 
 PATH = Matches(
     r"^(/[A-Za-z0-9._~-]+){1,16}$", "be an exact absolute path such as /v1/images/generations", refuse=r"/\.\.?(/|$)"
@@ -33,13 +35,47 @@ class EndpointRef(Model):
 class Fallback(Model):
     """What serves requests in an endpoint's place."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.endpointRef) != has(self.url)",
+            "must have exactly one of endpointRef and url",
+            lambda fallback: (fallback.endpoint_ref is None) != (fallback.url is None),
+        ),
+        Rule(
+            "has(self.url) || !has(self.secretRef) && !has(self.model)",
+            "must have secretRef and model with url only",
+            lambda fallback: fallback.url is not None or (fallback.secret_ref is None and fallback.model is None),
+        ),
+    )
     endpoint_ref: Annotated[
-        EndpointRef,
+        EndpointRef | None,
         Field(
             description="Another endpoint of the namespace. It is asked by its own model's name, its limits hold, and "
             "what it serves is billed to it. Its own fallback is not followed."
         ),
-    ]
+    ] = None
+    url: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            description="Where a server of the same protocol is, without the request's path, which is added: "
+            "https://api.example.com. Its address must be a public one, or one that the cluster's policy allows. What "
+            "it serves is billed to nobody.",
+        ),
+        BASE_URL,
+    ] = None
+    secret_ref: Annotated[
+        SecretRef | None,
+        Field(
+            description="Secret whose key `token` is sent to `url` as a bearer token. A Role must let the activator "
+            "get it. Absent: none is sent."
+        ),
+    ] = None
+    model: Annotated[
+        ModelName | None,
+        Field(description="Name of the model at `url`. Absent: the endpoint's own."),
+    ] = None
 
 
 class Hold(Model):

@@ -33,9 +33,12 @@ def check(spec: Spec, pod: Mapping[str, Any], policy: Policy, annotations: Mappi
 def _problems(spec: Spec, pod: Mapping[str, Any], policy: Policy, annotations: Mapping[str, str]) -> Iterator[str]:
     if spec.access.auth == "Open" and not policy.allow_open:
         yield "access.auth: Open is not allowed on this cluster: use APIKey, or have policy.allowOpen set"
-    keys_host = urlsplit((spec.access.jwt and spec.access.jwt.jwks_url) or "").hostname
-    if keys_host is not None and not policy.egress.permits_literal(keys_host):
-        yield f"access.jwt.jwksURL: {keys_host} is neither public nor in policy.egress.allow of this cluster"
+    keys, fallback = spec.access.jwt, spec.hold.fallback
+    urls = {"access.jwt.jwksURL": keys and keys.jwks_url, "hold.fallback.url": fallback and fallback.url}
+    for field, url in urls.items():
+        host = urlsplit(url or "").hostname
+        if host is not None and not policy.egress.permits_literal(host):
+            yield f"{field}: {host} is neither public nor in policy.egress.allow of this cluster"
     uri = parse_uri(spec.model.uri)
     if uri.scheme == "file" and not any(_within(uri.path, folder) for folder in policy.node_paths):
         yield f"model.uri: the node path {uri.path} is not in policy.nodePaths of this cluster"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from zerotide.activator.access.trust import Trust, trust_of
 from zerotide.activator.admission.affinity import Routing
@@ -10,6 +12,7 @@ from zerotide.api.conditions import ConditionType, Reason
 from zerotide.api.endpoint import Engine, InferenceEndpoint
 from zerotide.api.errors import ErrorCode, Rejection, code_of_reason
 from zerotide.api.scalars import parse_duration, parse_time
+from zerotide.api.spec_serving import Fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,20 @@ class Blocked:
         """Return the answer to a request."""
         ready_in = None if self.due_us is None else max(self.due_us - now_us, 0)
         return Rejection(self.code, self.message, ready_in_us=ready_in)
+
+
+class Abroad(NamedTuple):
+    """A URL that serves in an endpoint's place; `secret` and `model` are empty for none and for the endpoint's own."""
+
+    namespace: str
+    url: str
+    secret: str
+    model: str
+
+    @property
+    def host(self) -> str:
+        """Return the URL's host."""
+        return urlsplit(self.url).hostname or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +68,8 @@ class Profile:
     holds: bool
     falls_back: bool
     """Whether its fallback serves while it is cold."""
-    fallback: str
-    """The endpoint of its namespace that serves in its place, empty for none."""
+    fallback: str | Abroad
+    """The endpoint of its namespace that serves in its place, or what does outside of it; empty for none."""
     wakes_for_batch: bool
     cold_timeout: float
     busy_timeout: float
@@ -111,7 +128,7 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         ),
         holds=spec.hold.while_cold != "Reject",
         falls_back=spec.hold.while_cold == "Fallback",
-        fallback=spec.hold.fallback.endpoint_ref.name if spec.hold.fallback is not None else "",
+        fallback=fallback_of(spec.hold.fallback, metadata.namespace),
         wakes_for_batch=spec.hold.wake_for == "Any",
         cold_timeout=spec.hold.cold_timeout.seconds,
         busy_timeout=spec.hold.busy_timeout.seconds,
@@ -131,6 +148,16 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         wake_handled=wake is None or wake.id == status.handled_wake_request,
         starts_us=tuple(parse_duration(length) for length in starts.recent) if starts else (),
     )
+
+
+def fallback_of(fallback: Fallback | None, namespace: str) -> str | Abroad:
+    """Return what serves in an endpoint's place."""
+    if fallback is None:
+        return ""
+    if fallback.url is None:
+        return fallback.endpoint_ref.name if fallback.endpoint_ref is not None else ""
+    secret = fallback.secret_ref.name if fallback.secret_ref is not None else ""
+    return Abroad(namespace, fallback.url, secret, fallback.model or "")
 
 
 def blocked(endpoint: InferenceEndpoint) -> Blocked | None:

@@ -12,11 +12,13 @@ from typing import Protocol
 
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.admission.payload import Payload, asked
-from zerotide.activator.admission.profile import Profile
+from zerotide.activator.admission.profile import Abroad, Profile
 from zerotide.activator.demand.tracker import Tracker
 from zerotide.activator.endpoints.endpoint import Endpoint
 from zerotide.activator.endpoints.registry import Registry
+from zerotide.activator.failures import AbroadUnavailable
 from zerotide.activator.metrics import Metrics
+from zerotide.activator.traffic.abroad import Envoy
 from zerotide.activator.traffic.forwarder import Forwarder
 from zerotide.activator.traffic.intake import is_json, name_of
 from zerotide.activator.traffic.readings import Plan
@@ -41,6 +43,9 @@ class Desk(Protocol):
 
     async def admit(self, visit: Visit, plan: Plan) -> None:
         """Count a request as its consumer's and as demand. Raises a Rejection."""
+
+    async def claim(self, visit: Visit, plan: Plan) -> None:
+        """Count a request as its consumer's. Raises consumer_limit."""
 
     def withdraw(self, visit: Visit) -> None:
         """Take that back for a request that was not sent."""
@@ -69,10 +74,11 @@ class Exit:
         forwarder: Forwarder,
         tracker: Tracker,
         metrics: Metrics,
+        envoy: Envoy,
         now_us: Callable[[], int],
     ) -> None:
         self._desk, self._registry, self._forwarder = desk, registry, forwarder
-        self._tracker, self._metrics, self._now_us = tracker, metrics, now_us
+        self._tracker, self._metrics, self._envoy, self._now_us = tracker, metrics, envoy, now_us
 
     async def serve(self, visit: Visit, plan: Plan) -> bool:
         """Have a request served by its endpoint's fallback; False, and nothing done but a wake, where it is not.
@@ -84,12 +90,14 @@ class Exit:
             return False
         if cause is Cause.COLD:
             self._wake(visit, plan)
-        other = self._other(visit, first.profile, cause)
+        if isinstance(first.profile.fallback, Abroad):
+            return await self._serve_abroad(visit, plan, first.profile.fallback, cause)
+        other = self._other(visit, first.profile, first.profile.fallback, cause)
         if other is None:
             return False
         before = (visit.payload, visit.affinity)
         visit.elsewhere = Elsewhere(other.profile.name, cause.value)
-        visit.payload, visit.affinity = translated(visit, other.profile), 0
+        visit.payload, visit.affinity = translated(visit, other.profile.model_name), 0
         try:
             there = self._desk.plan(visit, other)
             await self._desk.admit(visit, there)
@@ -106,6 +114,23 @@ class Exit:
                 self._metrics.of(*name_of(first.profile)).fallbacks[cause.value] += 1
         return True
 
+    async def _serve_abroad(self, visit: Visit, plan: Plan, where: Abroad, cause: Cause) -> bool:
+        """Have a request served by a URL; it counts as its consumer's with its own endpoint."""
+        profile, before = plan.endpoint.profile, visit.payload
+        await self._desk.claim(visit, plan)
+        visit.elsewhere = Elsewhere(where.host, cause.value)
+        if where.model:
+            visit.payload = translated(visit, where.model)
+        try:
+            await self._envoy.ask(visit, where, profile.request_timeout)
+        except AbroadUnavailable as error:
+            self._envoy.complain(profile.key, error)
+            self._desk.withdraw(visit)
+            visit.payload, visit.elsewhere = before, None
+            return False
+        self._metrics.of(*name_of(profile)).fallbacks[cause.value] += 1
+        return True
+
     def _wake(self, visit: Visit, plan: Plan) -> None:
         """Wake an endpoint for a request that will not wait for it, unless it would not be woken for it either."""
         first, now_us = plan.endpoint, self._now_us()
@@ -119,9 +144,9 @@ class Exit:
         self._tracker.arrived(profile.key, profile.uid)
         self._tracker.ended(profile.key, profile.uid)
 
-    def _other(self, visit: Visit, first: Profile, cause: Cause) -> Endpoint | None:
+    def _other(self, visit: Visit, first: Profile, fallback: str, cause: Cause) -> Endpoint | None:
         """Return the fallback where it can take a request: for a cold start's sake none that is cold itself."""
-        other = self._registry.endpoints.get(Name(first.namespace, first.fallback))
+        other = self._registry.endpoints.get(Name(first.namespace, fallback))
         if other is None or other.profile.name == first.name:
             return None
         profile = other.profile
@@ -132,11 +157,11 @@ class Exit:
         return None if cause is Cause.COLD and other.gate.cold else other
 
 
-def translated(visit: Visit, profile: Profile) -> Payload:
+def translated(visit: Visit, model_name: str) -> Payload:
     """Return what was asked of one endpoint as another one is asked it: by the name of its model."""
     payload = visit.payload
     if not is_json(visit.path, visit.exchange.request):
         return payload
-    again = asked(payload.body, visit.path).payload(payload.body, visit.path, profile.model_name)
+    again = asked(payload.body, visit.path).payload(payload.body, visit.path, model_name)
     # That usage was added is not seen any more in a body to which it was added.
     return again._replace(model=payload.model, adds_usage=payload.adds_usage or again.adds_usage)

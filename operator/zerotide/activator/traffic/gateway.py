@@ -19,6 +19,7 @@ from zerotide.activator.failures import PeerFault
 from zerotide.activator.metrics import Metrics
 from zerotide.activator.quota.hold import Lender
 from zerotide.activator.traffic import local
+from zerotide.activator.traffic.abroad import Envoy
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.elsewhere import Exit
 from zerotide.activator.traffic.express import Express
@@ -54,6 +55,7 @@ class Gateway:
         metrics: Metrics,
         now: Callable[[], float],
         now_us: Callable[[], int],
+        envoy: Envoy,
         rng: random.Random | None = None,
         *,
         body_bytes: int = Limits().body_bytes,
@@ -66,7 +68,7 @@ class Gateway:
         self._intake = Intake(registry, now_us, body_bytes)
         self._pools = registry.council.pools
         self._books, self._lender = books, lender
-        self._exit = Exit(self, registry, forwarder, tracker, metrics, now_us)
+        self._exit = Exit(self, registry, forwarder, tracker, metrics, envoy, now_us)
         self._office = Express(books, forwarder, forwarder.holder, now, now_us, self._leave, self._answered)
         self.active = 0
         """Requests that are being worked on."""
@@ -246,6 +248,14 @@ class Gateway:
         unknown = self._unknown(plan)
         if unknown is not None:
             raise unknown
+        await self.claim(visit, plan)
+        if plan.quotas:
+            await reserve(visit, plan.quotas, self._lender)
+        visit.accepted_us = self._now_us()
+        self._books.arrived(visit, plan.endpoint)
+
+    async def claim(self, visit: Visit, plan: Plan) -> None:
+        """Count a request as its consumer's. Raises consumer_limit."""
         # Who waits for nothing while nothing serves is answered here and now: no other activator need be asked.
         for name, limit in () if visit.at_once and plan.endpoint.gate.cold else plan.claims:
             if not (self._pools.take(name, limit) or await self._pool(name, limit)):
@@ -253,10 +263,6 @@ class Gateway:
                     ErrorCode.CONSUMER_LIMIT, f"{visit.consumer} has as many requests held or in flight as it may have"
                 )
             visit.claims = (*visit.claims, name)
-        if plan.quotas:
-            await reserve(visit, plan.quotas, self._lender)
-        visit.accepted_us = self._now_us()
-        self._books.arrived(visit, plan.endpoint)
 
     def _unknown(self, plan: Plan) -> Rejection | None:
         """Return the answer where usage cannot be brought to the ledger, or the ledger's word not be had, and must."""
