@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerotide_runtime.engine.limits import cache_tokens, cpu_threads, memory_limit, room_for_blocks
+from zerotide_runtime.errors import UnsupportedModel
 from zerotide_runtime.gpu.driver import has_gpu
-from zerotide_runtime.locate import parse_location, resolve
+from zerotide_runtime.locate import HubModel, parse_location, resolve
 from zerotide_runtime.settings import Settings
 from zerotide_runtime.startup import Startup
 from zerotide_runtime.weights.mapped import MappedWeights
 
 if TYPE_CHECKING:
     from zerotide_runtime.assets import Assets
+    from zerotide_runtime.engine.adapter import Adapter
+    from zerotide_runtime.engine.arrays import Floats
     from zerotide_runtime.engine.execution import Execution, Succession
     from zerotide_runtime.engine.quick import QuickRunner
     from zerotide_runtime.engine.runner import Runner
@@ -36,11 +39,24 @@ class Loading:
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="load")
         self.threads = settings.threads or cpu_threads()
         self.device = "cpu"
-        self.folder: Future[Path] = self._pool.submit(resolve, location, Path(settings.cache_dir))
+        self.folder = self._resolve(location)
+        self._adapters = {name: self._resolve(parse_location(uri)) for name, uri in settings.adapters}
         self._weights: Future[MappedWeights] | None = self._pool.submit(self._map)
         self._begin_to_read(self._weights)
         self.assets: Future[Assets] = self._pool.submit(self._load_assets)
-        self.nbytes: Future[int] = self._pool.submit(lambda weights: weights.result().nbytes, self._weights)
+        self.nbytes: Future[int] = self._pool.submit(self._count, self._weights)
+
+    def _resolve(self, location: Path | HubModel) -> Future[Path]:
+        return self._pool.submit(resolve, location, Path(self._settings.cache_dir))
+
+    def _count(self, weights: Future[MappedWeights]) -> int:
+        """Return the size of all weights, adapters' included."""
+        nbytes = weights.result().nbytes
+        if self._adapters:
+            from zerotide_runtime.engine.adapter_file import adapter_bytes
+
+            nbytes += sum(adapter_bytes(folder.result()) for folder in self._adapters.values())
+        return nbytes
 
     def _map(self) -> MappedWeights:
         return MappedWeights(self.folder.result())
@@ -57,6 +73,16 @@ class Loading:
     def _read(self, weights: Future[MappedWeights]) -> None:
         weights.result().populate()
         self._startup.mark("read")
+
+    def _read_adapters(self) -> dict[str, Adapter[Floats]]:
+        """Read the adapters; raise the StartError of the first that does not suit the model."""
+        if not self._adapters:
+            return {}
+        from zerotide_runtime.engine.adapter import build_adapter
+        from zerotide_runtime.engine.adapter_file import read_adapter
+
+        config = self.assets.result().config
+        return {name: build_adapter(read_adapter(found.result()), config) for name, found in self._adapters.items()}
 
     def cache_tokens(self) -> int:
         """Return the room for keys and values."""
@@ -81,7 +107,8 @@ class Loading:
 
             if quick_can_run(weights) and not self.assets.result().config.foreign:
                 self._startup.mark("import")
-                quick = QuickRunner(self.assets.result().config, weights, self.cache_tokens())
+                config, adapters = self.assets.result().config, self._read_adapters()
+                quick = QuickRunner(config, weights, self.cache_tokens(), adapters)
                 self._startup.mark("device")
                 self._pages.result()
                 # Else a step waits up to 5 ms after each of its products for an import to let go of the interpreter.
@@ -93,7 +120,8 @@ class Loading:
 
         self._startup.mark("import")
         config = self.assets.result().config
-        runner = Runner.load(config, weights, self.cache_tokens(), self.threads, self._room_for_blocks())
+        blocks, adapters = self._room_for_blocks(), self._read_adapters()
+        runner = Runner.load(config, weights, self.cache_tokens(), self.threads, blocks, adapters)
         self._startup.mark("device")
         self._pages.result()
         return runner, None
@@ -108,12 +136,19 @@ class Loading:
     def _foreign(self) -> Execution:
         from zerotide_runtime.engine.foreign import ForeignRunner
 
+        self._refuse_adapters("models that transformers computes")
         self._startup.mark("import")
         runner = ForeignRunner(self.folder.result(), self.cache_tokens(), self.threads)
         self._startup.mark("device")
         self._pages.result()
         self.device = runner.device.type
         return runner
+
+    def _refuse_adapters(self, where: str) -> None:
+        if self._adapters:
+            raise UnsupportedModel(
+                f"adapters are not served with {where}; leave --adapters out, or take another engine"
+            )
 
     def _succeed(self, quick: QuickRunner) -> Runner:
         """Import torch, and put the model together once more over the same arrays."""

@@ -158,9 +158,14 @@ class Process:
         """Take a model in, and return when it answers; raise SettingsError or ModelTaken."""
         if self._loading is not None:
             raise ModelTaken(f"this process has {self._settings.model_name} already; a second model needs a second one")
-        parse_location(order.uri)
+        for uri in (order.uri, *(uri for _, uri in order.adapters)):
+            parse_location(uri)
         self._settings = self._service.settings = dataclasses.replace(
-            self._settings, model_uri=order.uri, model_name=order.name or name_of(order.uri), aliases=order.aliases
+            self._settings,
+            model_uri=order.uri,
+            model_name=order.name or name_of(order.uri),
+            aliases=order.aliases,
+            adapters=order.adapters,
         )
         self._startup.begin_again()
         self._startup.mark("listen")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zerotide_runtime.errors import SettingsError
+
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MOST_ADAPTERS = 32
 
 DESCRIPTION = """\
 Serve a causal language model over the OpenAI and TGI protocols.
@@ -20,6 +24,8 @@ model locations:
   file:///models/smollm2          a folder of the node or of a volume, as is a plain path
   hf://org/name@revision          a repository of the Hugging Face Hub (HF_ENDPOINT and HF_TOKEN are respected)
 
+adapters are folders as PEFT saves them, at such locations; requests call one by MODEL:NAME
+
 other commands:
   python -m zerotide_runtime publish --help      convert a model for the fastest start"""
 
@@ -31,6 +37,7 @@ class Settings:
     model_uri: str
     model_name: str
     aliases: tuple[str, ...]
+    adapters: tuple[tuple[str, str], ...]
     host: str
     port: int
     cache_dir: str
@@ -67,6 +74,7 @@ OPTIONS = (
     _Option("model-uri", "ZEROTIDE_MODEL_URI", "", "where the model lies; see below (required without --standby)"),
     _Option("model-name", "ZEROTIDE_MODEL_NAME", "", "its name in requests (default: the last part of its location)"),
     _Option("aliases", "ZEROTIDE_MODEL_ALIASES", "", "further names, separated by commas"),
+    _Option("adapters", "ZEROTIDE_ADAPTERS", "", "LoRA adapters as NAME=LOCATION, separated by spaces; see below"),
     _Option("host", "ZEROTIDE_HOST", "", "address to listen on (default: all)"),
     _Option("port", "PORT", "8000", "port to listen on"),
     _Option("cache-dir", "ZEROTIDE_CACHE_DIR", "/tmp/zerotide", "where downloaded models go"),
@@ -133,6 +141,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         model_uri="" if standby else uri,
         model_name=values["model-name"] or name_of(uri),
         aliases=tuple(alias.strip() for alias in values["aliases"].split(",") if alias.strip()),
+        adapters=read_adapters(pair.partition("=")[::2] for pair in values["adapters"].split()),
         host=values["host"],
         port=_number(values, "port", 0, 65535),
         cache_dir=values["cache-dir"],
@@ -159,6 +168,20 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 def name_of(uri: str) -> str:
     """Return the last part of a model's location, which names it where nothing else does."""
     return uri.rstrip("/").rsplit("/", 1)[-1].split("@")[0]
+
+
+def read_adapters(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return adapters' names and locations; raise SettingsError for what cannot be called by its name."""
+    adapters: dict[str, str] = {}
+    for name, location in pairs:
+        if not ADAPTER_NAME.fullmatch(name) or not location:
+            raise SettingsError(f"the adapter {name!r} must be NAME=LOCATION; a name has letters, digits and ._-")
+        if name in adapters:
+            raise SettingsError(f"two adapters are named {name}; give each a name of its own")
+        adapters[name] = location
+    if len(adapters) > MOST_ADAPTERS:
+        raise SettingsError(f"there are {len(adapters)} adapters; at most {MOST_ADAPTERS} are served beside a model")
+    return tuple(adapters.items())
 
 
 def _optional(values: Mapping[str, str], flag: str, low: int) -> int | None:

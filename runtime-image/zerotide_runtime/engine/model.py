@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zerotide_runtime.engine.adapter import Adapted, add_deltas
 from zerotide_runtime.engine.config import SILU, ModelConfig
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, Weights
@@ -24,12 +25,14 @@ from zerotide_runtime.engine.rotary import rotary_frequencies
 class Step:
     """Where the tokens of one forward pass go: the cache rows `first`…`first + batch`, and their positions.
 
-    `positions` is [batch, tokens]; `keys` the number of cached positions to look at, the new ones included.
+    `positions` is [batch, tokens]; `keys` the number of cached positions to look at, the new ones included; `adapted`
+    the rows that have adapters.
     """
 
     first: int
     positions: Tensor
     keys: int
+    adapted: tuple[Adapted, ...] = ()
 
 
 class LayerLinears:
@@ -76,8 +79,11 @@ class Llama:
         for number, (layer, linears) in enumerate(zip(self.weights.layers, self._linears, strict=True)):
             normed = self._norm(hidden, layer.attention_norm)
             hidden = hidden + self._attend(normed, linears, number, cos, sin, mask, step, cache)
-            gate, up = linears.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, dim=-1)
-            hidden = hidden + linears.down(self._activate(gate) * up)
+            normed = self._norm(hidden, layer.mlp_norm)
+            both = add_deltas(linears.gate_up(normed), normed, number, "gate_up", step.adapted)
+            gate, up = both.chunk(2, dim=-1)
+            gated = self._activate(gate) * up
+            hidden = hidden + add_deltas(linears.down(gated), gated, number, "down", step.adapted)
         return hidden
 
     def linears(self) -> list[Linear]:
@@ -126,7 +132,8 @@ class Llama:
     ) -> Tensor:
         heads, kv_heads, width = self.config.heads, self.config.kv_heads, self.config.head_dim
         batch, tokens, _ = hidden.shape
-        fused = linears.qkv(hidden).view(batch, tokens, heads + 2 * kv_heads, width)
+        fused = add_deltas(linears.qkv(hidden), hidden, number, "qkv", step.adapted)
+        fused = fused.view(batch, tokens, heads + 2 * kv_heads, width)
         rotated = self._turn(fused, linears, cos, sin)
         rows = slice(step.first, step.first + batch)
         keys, values = cache.keys[number][rows], cache.values[number][rows]
@@ -141,7 +148,8 @@ class Llama:
             query, keys[:, :, : step.keys], values[:, :, : step.keys], attn_mask=mask
         )
         mixed = mixed.view(batch, kv_heads, heads // kv_heads, tokens, width).permute(0, 3, 1, 2, 4)
-        return linears.output(mixed.reshape(batch, tokens, heads * width))
+        mixed = mixed.reshape(batch, tokens, heads * width)
+        return add_deltas(linears.output(mixed), mixed, number, "output", step.adapted)
 
 
 def rotate(values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

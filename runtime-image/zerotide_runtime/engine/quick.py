@@ -6,10 +6,12 @@ may as well run here to its end; torch pays off for batches. The cache has the l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from zerotide_runtime.engine.adapter import NO_ADAPTERS, Adapted, Adapter, add_deltas
 from zerotide_runtime.engine.arrays import ArrayReader, Floats
 from zerotide_runtime.engine.config import SILU, ModelConfig
 from zerotide_runtime.engine.embedding import Embedding
@@ -34,13 +36,21 @@ class Span:
     row: int
     start: int
     end: int
+    adapter: Adapter[Floats] | None = None
 
 
 class QuickRunner(OneByOne):
     """A model that runs without torch."""
 
-    def __init__(self, config: ModelConfig, weights: MappedWeights, cache_tokens: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: MappedWeights,
+        cache_tokens: int,
+        adapters: Mapping[str, Adapter[Floats]] = NO_ADAPTERS,
+    ) -> None:
         self.config = config
+        self.adapters = adapters
         self.weights = build_weights(config, ArrayReader(weights))
         self.cache = KVCache(config, cache_tokens, lambda shape: np.zeros(shape, np.float32))
         self._frequencies = rotary_frequencies(config)
@@ -53,7 +63,7 @@ class QuickRunner(OneByOne):
         """Compute up to `limit` tokens of one sequence; return its next token once none is missing."""
         tokens = sequence.uncached(limit)
         end = sequence.cached + len(tokens)
-        span = Span(row, sequence.cached, end)
+        span = Span(row, sequence.cached, end, self._adapter(sequence))
         if isinstance(sequence, Embedding):
             return sequence.take(self._normalise(self._states(tokens, [span])))
         (logits,) = self._forward(tokens, [span])
@@ -63,12 +73,18 @@ class QuickRunner(OneByOne):
     def decode(self, running: list[Sequence]) -> list[Choice | None]:
         """Compute one token of every running sequence; one that is still in its prompt gets no next token."""
         tokens = [sequence.uncached(1)[0] for sequence in running]
-        spans = [Span(row, sequence.cached, sequence.cached + 1) for row, sequence in enumerate(running)]
+        spans = [
+            Span(row, sequence.cached, sequence.cached + 1, self._adapter(sequence))
+            for row, sequence in enumerate(running)
+        ]
         choices: list[Choice | None] = []
         for sequence, logits in zip(running, self._forward(tokens, spans), strict=True):
             sequence.decoded()
             choices.append(choose(logits, sequence) if sequence.cached == sequence.length else None)
         return choices
+
+    def _adapter(self, sequence: Sequence) -> Adapter[Floats] | None:
+        return self.adapters[sequence.adapter] if sequence.adapter else None
 
     def _forward(self, tokens: list[int], spans: list[Span]) -> Floats:
         """Run the spans' tokens, filling the cache; return the logits of each span's last token."""
@@ -84,19 +100,30 @@ class QuickRunner(OneByOne):
         positions = np.concatenate([np.arange(span.start, span.end, dtype=np.float32) for span in spans])
         angles = (positions[:, None] * self._frequencies)[:, None]
         turn = np.cos(angles), np.sin(angles)
+        adapted = _adapted(spans)
         activate = silu if self.config.activation == SILU else gelu
         hidden = weights.embedding[tokens] * np.float32(self.config.embedding_scale)
         for number, layer in enumerate(weights.layers):
-            hidden += self._attend(normalise(hidden, layer.attention_norm, epsilon), layer, number, turn, spans)
-            gate, up = np.split(normalise(hidden, layer.mlp_norm, epsilon) @ layer.gate_up.T, 2, axis=-1)
-            hidden += (activate(gate) * up) @ layer.down.T
+            normed = normalise(hidden, layer.attention_norm, epsilon)
+            hidden += self._attend(normed, layer, number, turn, spans, adapted)
+            normed = normalise(hidden, layer.mlp_norm, epsilon)
+            both = add_deltas(normed @ layer.gate_up.T, normed, number, "gate_up", adapted)
+            gate, up = np.split(both, 2, axis=-1)
+            gated = activate(gate) * up
+            hidden += add_deltas(gated @ layer.down.T, gated, number, "down", adapted)
         return hidden
 
     def _attend(
-        self, hidden: Floats, layer: Layer[Floats], number: int, turn: tuple[Floats, Floats], spans: list[Span]
+        self,
+        hidden: Floats,
+        layer: Layer[Floats],
+        number: int,
+        turn: tuple[Floats, Floats],
+        spans: list[Span],
+        adapted: tuple[Adapted, ...],
     ) -> Floats:
         heads, kv_heads, width = self.config.heads, self.config.kv_heads, self.config.head_dim
-        fused = hidden @ layer.qkv.T
+        fused = add_deltas(hidden @ layer.qkv.T, hidden, number, "qkv", adapted)
         if layer.qkv_bias is not None:
             fused += layer.qkv_bias
         fused = fused.reshape(-1, heads + 2 * kv_heads, width)
@@ -115,7 +142,17 @@ class QuickRunner(OneByOne):
             keys[:, span.start : span.end] = rotated[part, heads:].swapaxes(0, 1)
             values[:, span.start : span.end] = fused[part, heads + kv_heads :].swapaxes(0, 1)
             mixed[part] = attention(query[part], keys[:, : span.end], values[:, : span.end], span.start)
-        return mixed @ layer.output.T
+        return add_deltas(mixed @ layer.output.T, mixed, number, "output", adapted)
+
+
+def _adapted(spans: list[Span]) -> tuple[Adapted, ...]:
+    """Return which of a pass's rows have which adapter."""
+    found, at = [], 0
+    for span in spans:
+        rows = slice(at, at := at + span.end - span.start)
+        if span.adapter is not None:
+            found.append(Adapted(rows, span.adapter))
+    return tuple(found)
 
 
 def attention(query: Floats, keys: Floats, values: Floats, start: int) -> Floats:

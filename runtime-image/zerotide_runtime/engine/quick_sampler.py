@@ -21,7 +21,10 @@ SAMPLING = (
     *("temperature", "top_k", "top_p", "bias", "seed"),
     *("repetition_penalty", "frequency_penalty", "presence_penalty"),
 )
-GIVEN = ("prompt", "max_new_tokens", "end_tokens", "sampling", "stops", "text", "sink", "report", "constraint", "salt")
+GIVEN = (
+    *("prompt", "max_new_tokens", "end_tokens", "sampling", "stops", "text", "sink", "report"),
+    *("constraint", "salt", "adapter"),
+)
 STATE = ("cancelled", "number", "started", "answer", "cached", "rng", "prompt_odds", "recalled")
 
 

@@ -110,7 +110,7 @@ class Sequence:
     order of submission, `started` the engine's clock when it first left the queue. `prompt_odds` is complete
     before the first event where the report asks for it: all of the prompt's tokens but the first. `recalled` counts
     the prompt's tokens whose keys and values were there already, None while nobody has looked; only what sequences of
-    the same `salt` left is recalled, and nothing where it is None.
+    the same `salt` left is recalled, and nothing where it is None. `adapter` names the one that it is computed with.
     """
 
     prompt: list[int]
@@ -123,6 +123,7 @@ class Sequence:
     report: Report = Report()
     constraint: Constraint | None = None
     salt: str | None = ""
+    adapter: str = ""
     recalled: int | None = None
     prompt_odds: list[Choice] = field(default_factory=list)
     cancelled: bool = False

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
+from zerotide_runtime.engine.adapter import NO_ADAPTERS, Adapted, Adapter
+from zerotide_runtime.engine.arrays import Floats
 from zerotide_runtime.engine.config import ModelConfig
 from zerotide_runtime.engine.embedding import Embedding
 from zerotide_runtime.engine.execution import OneByOne
@@ -26,28 +30,42 @@ class Runner(OneByOne):
     """A loaded model and its cache."""
 
     def __init__(
-        self, config: ModelConfig, weights: Weights[torch.Tensor], cache_tokens: int, threads: int, blocks: bool = True
+        self,
+        config: ModelConfig,
+        weights: Weights[torch.Tensor],
+        cache_tokens: int,
+        threads: int,
+        blocks: bool = True,
+        adapters: Mapping[str, Adapter[Floats]] = NO_ADAPTERS,
     ) -> None:
         torch.set_num_threads(threads)
         self.device = weights.embedding.device
         self.model = Llama(config, weights)
+        self._adapters = {name: adapter.map(torch.from_numpy) for name, adapter in adapters.items()}
         self._to_lay_out = self.model.linears() if blocks and blocks_are_known(weights.embedding) else []
         self._to_lay_out.reverse()
         self.cache = KVCache(config, cache_tokens, untouched_zeros)
 
     @classmethod
     def load(
-        cls, config: ModelConfig, weights: MappedWeights, cache_tokens: int, threads: int, blocks: bool = True
+        cls,
+        config: ModelConfig,
+        weights: MappedWeights,
+        cache_tokens: int,
+        threads: int,
+        blocks: bool = True,
+        adapters: Mapping[str, Adapter[Floats]] = NO_ADAPTERS,
     ) -> Runner:
         """Put a model together on the processor; `blocks` allows its weights to be there twice."""
         # CPUs without bfloat16 arithmetic run it several times slower than float32.
         reader = TensorReader(weights, torch.float32, torch.device("cpu"))
-        return cls(config, build_weights(config, reader), cache_tokens, threads, blocks)
+        return cls(config, build_weights(config, reader), cache_tokens, threads, blocks, adapters)
 
     @classmethod
     def beside(cls, quick: QuickRunner, cache_tokens: int, threads: int, blocks: bool = True) -> Runner:
         """Put a model together over the arrays of the quick path, without copying any."""
-        return cls(quick.config, quick.weights.map(torch.from_numpy), cache_tokens, threads, blocks)
+        weights = quick.weights.map(torch.from_numpy)
+        return cls(quick.config, weights, cache_tokens, threads, blocks, quick.adapters)
 
     def adopt(self, cache: KVCache) -> None:
         """Go on with what the quick path has computed."""
@@ -63,7 +81,7 @@ class Runner(OneByOne):
         tokens = sequence.uncached(min(limit, PROMPT_ODDS_TOKENS) if every else limit)
         start, end = sequence.cached, sequence.cached + len(tokens)
         ids = torch.tensor([tokens], device=self.device)
-        step = Step(row, torch.arange(start, end, device=self.device)[None], end)
+        step = Step(row, torch.arange(start, end, device=self.device)[None], end, self._adapted([sequence]))
         if isinstance(sequence, Embedding):
             return sequence.take(self.model.states(ids, step, self.cache)[0].numpy())
         logits = self.model.forward(ids, step, self.cache, every=every)
@@ -72,6 +90,15 @@ class Runner(OneByOne):
             note_odds(sequence, start, logits[0])
             logits = logits[:, -1]
         return sample(logits, [sequence])[0] if end == sequence.length else None
+
+    def _adapted(self, sequences: list[Sequence]) -> tuple[Adapted, ...]:
+        """Return which of a pass's rows have which adapter."""
+        names = [sequence.adapter for sequence in sequences]
+        return tuple(
+            Adapted(torch.tensor([row for row, other in enumerate(names) if other == name]), self._adapters[name])
+            for name in dict.fromkeys(names)
+            if name
+        )
 
     def decode(self, running: list[Sequence]) -> list[Choice | None]:
         """Compute one token of every running sequence; one that is still in its prompt gets no next token."""
@@ -82,7 +109,7 @@ class Runner(OneByOne):
         ids = torch.tensor([sequence.uncached(1) for sequence in running], device=self.device)
         positions = torch.tensor([[sequence.cached] for sequence in running], device=self.device)
         keys = max(sequence.cached for sequence in running) + 1
-        logits = self.model.forward(ids, Step(0, positions, keys), self.cache)
+        logits = self.model.forward(ids, Step(0, positions, keys, self._adapted(running)), self.cache)
         for sequence in running:
             sequence.decoded()
         due = [row for row, sequence in enumerate(running) if sequence.cached == sequence.length]

@@ -115,6 +115,7 @@ class GpuLoading(Loading):
         config = self.assets.result().config
         if config.foreign:
             return self._foreign(), None
+        self._refuse_adapters("a GPU by this engine yet")
         self._startup.mark("import")
         torch.set_num_threads(self.threads)
         fused = self._kernels.result()

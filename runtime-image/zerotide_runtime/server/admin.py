@@ -9,11 +9,12 @@ from __future__ import annotations
 import hmac
 import json
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from zerotide_runtime.errors import ModelTaken, SettingsError, StartError
 from zerotide_runtime.server.message import Handler, Request, Response, json_response
+from zerotide_runtime.settings import read_adapters
 
 LEVELS = ("1", "2")
 
@@ -25,6 +26,7 @@ class Order:
     uri: str
     name: str | None
     aliases: tuple[str, ...]
+    adapters: tuple[tuple[str, str], ...] = ()
 
 
 class Keeper(Protocol):
@@ -127,7 +129,15 @@ def read_order(body: bytes) -> Order:
         raise SettingsError("`name` must be a string")
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
         raise SettingsError("`aliases` must be a list of strings")
-    return Order(content["model"], name or None, tuple(aliases))
+    adapters = content.get("adapters", [])
+    if not isinstance(adapters, list) or not all(_names_adapter(adapter) for adapter in adapters):
+        raise SettingsError('`adapters` must be a list of {"name": "a", "uri": "file:///adapters/a"}')
+    pairs = read_adapters((adapter["name"], adapter["uri"]) for adapter in adapters)
+    return Order(content["model"], name or None, tuple(aliases), pairs)
+
+
+def _names_adapter(adapter: Any) -> bool:
+    return isinstance(adapter, dict) and all(isinstance(adapter.get(key), str) for key in ("name", "uri"))
 
 
 def _refusal(status: int, message: str, code: str) -> Response:

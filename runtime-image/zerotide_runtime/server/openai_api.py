@@ -46,17 +46,20 @@ class OpenAI:
 
     async def models(self, request: Request) -> Response:
         """Answer GET /v1/models."""
-        return json_response(200, {"object": "list", "data": [self._card(self._service.settings.model_name)]})
+        settings = self._service.settings
+        names = [settings.model_name, *(f"{settings.model_name}:{adapter}" for adapter, _ in settings.adapters)]
+        return json_response(200, {"object": "list", "data": [self._card(name) for name in names]})
 
     async def model(self, request: Request) -> Response:
         """Answer GET /v1/models/{id}."""
         name = request.path.removeprefix("/v1/models/")
-        if not self._service.names(name):
+        if self._service.find(name) is None:
             return error_response(ModelUnknown(name))
         return json_response(200, self._card(name))
 
     def _card(self, name: str) -> Object:
-        return {"id": name, "object": "model", "created": self._service.created, "owned_by": "zerotide"}
+        card = {"id": name, "object": "model", "created": self._service.created, "owned_by": "zerotide"}
+        return {**card, "parent": name.rpartition(":")[0]} if self._service.find(name) else card
 
     async def _complete(self, request: Request, begin: Begin) -> Response | StreamResponse:
         account = Account(self._service.telemetry)
@@ -74,7 +77,7 @@ class OpenAI:
         """Start to answer a conversation; raise a RequestError where that cannot be."""
         options = read_chat_options(source, self._service.settings.max_concurrent, random_seed)
         messages = read_messages(source)
-        model = await self._admit(request, options)
+        model, options = await self._admit(request, options)
         # The template writes the special tokens itself.
         prompt = model.assets.codec.encode(render(model, messages, options.tools), add_special_tokens=False)
         form = (model.assets.template and model.assets.template.tool_format) or HERMES
@@ -93,7 +96,7 @@ class OpenAI:
         options = read_plain_options(source, self._service.settings.max_concurrent, random_seed)
         prompts = read_prompts(source)
         check_count(len(prompts), options.best_of)
-        model = await self._admit(request, options)
+        model, options = await self._admit(request, options)
         tokens = encode_prompts(prompts, model)
         tasks = _tasks(options, tokens, model)
         account.validated(tokens, max(task.max_new_tokens for task in tasks))
@@ -102,14 +105,15 @@ class OpenAI:
             PLAIN, options, generation, account, lambda sequence: PlainChoice(model.assets.codec, options, sequence)
         )
 
-    async def _admit(self, request: Request, options: Options) -> Loaded:
-        """Return the model that a request names, once there is room for the request."""
-        if not self._service.names(options.model):
+    async def _admit(self, request: Request, options: Options) -> tuple[Loaded, Options]:
+        """Return the model that a request names, once there is room for it, and the options with its adapter."""
+        adapter = self._service.find(options.model)
+        if adapter is None:
             raise ModelUnknown(options.model)
         self._service.admit(request)
         model = await self._service.model()
         check_biases(options, model.assets.config.vocabulary)
-        return model
+        return model, replace(options, adapter=adapter)
 
 
 def _tasks(options: Options, prompts: list[list[int]], model: Loaded) -> list[Task]:
@@ -120,7 +124,9 @@ def _tasks(options: Options, prompts: list[list[int]], model: Loaded) -> list[Ta
         length = answer_length(prompt, options.max_tokens, model.max_total_tokens)
         for number in range(options.best_of):
             sampling = replace(options.sampling, seed=options.sampling.seed + number)
-            tasks.append(Task(prompt, length, sampling, options.stops, report=report, salt=options.salt))
+            tasks.append(
+                Task(prompt, length, sampling, options.stops, report=report, salt=options.salt, adapter=options.adapter)
+            )
     return tasks
 
 

@@ -72,7 +72,8 @@ class Embeddings:
 
     async def _create(self, request: Request, source: Object, account: Account) -> Response:
         wish = read_wish(source)
-        if not self._service.names(wish.model):
+        adapter = self._service.find(wish.model)
+        if adapter is None:
             raise ModelUnknown(wish.model)
         self._service.admit(request)
         model = await self._service.model()
@@ -85,7 +86,7 @@ class Embeddings:
         account.validated(prompts, 0)
         sequences: list[Sequence] = []
         for first in range(0, len(prompts), AT_ONCE):
-            generation = self._service.embed(request, model, prompts[first : first + AT_ONCE], pooling)
+            generation = self._service.embed(request, model, prompts[first : first + AT_ONCE], pooling, adapter)
             await generation.collect()
             sequences += generation.sequences
         account.finished(sequences)

@@ -40,9 +40,9 @@ UNSUPPORTED_IN_COMPLETIONS: dict[str, tuple[Any, ...]] = {
 class Options:
     """What a request wants of its answers.
 
-    `report` is None where it wants no log-probabilities; only requests of the same `salt` share what is computed. The
-    last fields are for one of the two routes only: `best_of` and `echo` for plain completions, `grammar` and `tools`
-    for chats.
+    `report` is None where it wants no log-probabilities; only requests of the same `salt` share what is computed;
+    `adapter` is what `model` names beside the model. The last fields are for one of the two routes only: `best_of` and
+    `echo` for plain completions, `grammar` and `tools` for chats.
     """
 
     model: str
@@ -53,6 +53,7 @@ class Options:
     stream: bool
     include_usage: bool
     salt: str = ""
+    adapter: str = ""
     report: Report | None = None
     best_of: int = 1
     echo: bool = False

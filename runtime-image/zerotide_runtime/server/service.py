@@ -41,6 +41,7 @@ class Task:
     report: Report = field(default_factory=Report)
     constraint: Constraint | None = None
     salt: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,14 @@ class Service:
         """Return the model, waiting for it where the process has only just begun."""
         return await asyncio.shield(self._loaded)
 
-    def names(self, model: str) -> bool:
+    def find(self, model: str) -> str | None:
+        """Return the adapter that `model` names, as in model:adapter, "" for the model alone, None for another one."""
+        if self._names(model):
+            return ""
+        base, colon, adapter = model.rpartition(":")
+        return adapter if colon and adapter in dict(self.settings.adapters) and self._names(base) else None
+
+    def _names(self, model: str) -> bool:
         """Tell whether a request that names `model` means this one.
 
         A gateway may put a namespace before the name; TGI's clients send placeholders.
@@ -130,12 +138,16 @@ class Service:
                 sink=sink,
                 report=task.report,
                 constraint=task.constraint,
-                salt=task.salt if self.settings.prefix_caching else None,
+                # What is computed with one adapter is of no use to another.
+                salt=f"{task.adapter}:{task.salt}" if self.settings.prefix_caching else None,
+                adapter=task.adapter,
             )
 
         return self._start(request, make, len(tasks))
 
-    def embed(self, request: Request, model: Loaded, prompts: list[list[int]], pooling: Pooling) -> Generation:
+    def embed(
+        self, request: Request, model: Loaded, prompts: list[list[int]], pooling: Pooling, adapter: str
+    ) -> Generation:
         """Start to embed; the sequences' vectors are there when all have finished."""
 
         def make(index: int, sink: Callable[[Event], None]) -> Embedding:
@@ -147,6 +159,7 @@ class Service:
                 stops=StopStrings(()),
                 text=Detokeniser(model.assets.codec),
                 sink=sink,
+                adapter=adapter,
                 pooling=pooling,
             )
 

@@ -74,8 +74,8 @@ class TGI:
         first = parameters.sampling
         samplings = [first, *(replace(first, seed=random_seed()) for _ in range(count - 1))]
         return [
-            Task(tokens, length, sampling, parameters.stops, True, parameters.report, constraint)
-            for sampling, constraint in zip(samplings, bound, strict=True)
+            Task(tokens, length, sampling, parameters.stops, True, parameters.report, held, adapter=parameters.adapter)
+            for sampling, held in zip(samplings, bound, strict=True)
         ]
 
     def _size_headers(self, parameters: Parameters) -> dict[str, str]:

@@ -22,6 +22,7 @@ class Bounds:
     stop_sequences: int = 4
     top_n_tokens: int = 5
     prefill_logprobs: bool = False
+    adapters: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -31,6 +32,7 @@ class Bounds:
             stop_sequences=settings.max_stop_sequences,
             top_n_tokens=settings.max_top_n_tokens,
             prefill_logprobs=settings.prefill_logprobs,
+            adapters=tuple(name for name, _ in settings.adapters),
         )
 
 
@@ -48,6 +50,7 @@ class Parameters:
     truncate: int | None
     report: Report
     grammar: Grammar | None
+    adapter: str
     return_full_text: bool
     details: bool
     stream: bool
@@ -74,8 +77,6 @@ def read_parameters(
         raise InvalidRequest("`max_new_tokens` must be strictly positive")
     stops = _stops(fields, bounds.stop_sequences)
     top = _top_tokens(fields, bounds.top_n_tokens)
-    if fields.get("adapter_id") is not None:
-        raise InvalidRequest("`adapter_id` is not supported by this server")
     return Parameters(
         inputs=inputs,
         add_special_tokens=boolean(source, "add_special_tokens", True),
@@ -87,6 +88,7 @@ def read_parameters(
         truncate=integer(fields, "truncate"),
         report=Report(top=top, prompt=decoder_details and bounds.prefill_logprobs),
         grammar=read_grammar(fields),
+        adapter=_adapter(fields, bounds.adapters),
         return_full_text=boolean(fields, "return_full_text", full_text),
         details=boolean(fields, "details") or decoder_details,
         stream=stream,
@@ -130,6 +132,17 @@ def _top_tokens(fields: Object, limit: int) -> int:
     if not 0 <= count <= limit:
         raise InvalidRequest(f"`top_n_tokens` must be >= 0 and <= {limit}. Given: {count}")
     return count
+
+
+def _adapter(fields: Object, known: tuple[str, ...]) -> str:
+    adapter = text(fields, "adapter_id")
+    if adapter is None:
+        return ""
+    if not known:
+        raise InvalidRequest("`adapter_id` is not supported by this server")
+    if adapter not in known:
+        raise InvalidRequest(f"`adapter_id` must be one of {', '.join(known)}. Given: {adapter!r}")
+    return adapter
 
 
 def fit(tokens: list[int], parameters: Parameters, total: int) -> tuple[list[int], int]:
