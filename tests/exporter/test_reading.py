@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -171,6 +172,41 @@ def test_for_charges_the_past_of_a_long_life_is_not_read(store: SQLiteStore) -> 
     (records,) = store.billable("", "", Period(start, start + QUARTER))
     read = [(each.forwarded_us - T0) // SECOND // MINUTE for each in records.attempts]
     assert read[:3] == [0, 1, 2] and len(read) < 25 and min(read[3:]) > 25
+
+
+def work(store: SQLiteStore, read: Callable[[], object]) -> int:
+    """Return how many hundreds of steps SQLite's machine takes for something."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connected = store._db
+    connected.set_progress_handler(step, 100)
+    read()
+    connected.set_progress_handler(None, 0)
+    return steps
+
+
+def test_what_a_pod_served_long_ago_costs_nothing_to_settle_or_to_seal(store: SQLiteStore) -> None:
+    """The newest requests are found by their end, however many the pod has had."""
+    since = T0 + 30 * 24 * 3600 * SECOND
+    store.add_facts(life("u1", scheduled=1, started=2, ready=5), 0)
+    period = Period(bucket_of(since), bucket_of(since) + QUARTER)
+    taken = []
+    for begun in (0, 2000):
+        records: list[Intent | Settlement] = []
+        for number in range(begun, begun + 2000):
+            at = T0 + (10 + number) * SECOND
+            records += [intent(str(number), forwarded_us=at), settlement(str(number), ended_us=at + SECOND)]
+        store.add_usage(records, [], 0)
+        pods = store.unsettled()
+        settling = partial(store.pod_records, pods, since)
+        taken.append((work(store, settling), work(store, partial(store.billable, "", "", period))))
+    (settled, sealed), (settled_later, sealed_later) = taken
+    assert settled_later < settled * 1.5 + 5 and sealed_later < sealed * 1.5 + 5
 
 
 def test_old_requests_of_a_pod_are_not_read_again(store: SQLiteStore) -> None:
