@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zerotide.billing.reports import CostReport, EndpointCost, PhaseCost, TokenCost
+from tests.reconcile.helpers import endpoint
+from zerotide.api.endpoint import ColdStarts
+from zerotide.api.scalars import SECOND, parse_time
+from zerotide.billing.elsewhere import Devices
+from zerotide.billing.reports import ArrivalReport, CostReport, EndpointCost, PhaseCost, TokenCost
 from zerotide.cli.arrivals import replica_price
-from zerotide.cli.main import main
-from zerotide.scaling.compare import MONTH_S
+from zerotide.cli.compare_source import Assumed, of_recorded
+from zerotide.cli.compare_text import assumptions, table
+from zerotide.cli.errors import CliError
+from zerotide.cli.main import build, main
+from zerotide.scaling.compare import MONTH_S, compare
+from zerotide.scaling.replay.simulate import Prices
 
 HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 RATE = ["plan", "compare", "--rate", "6", "--input-tokens", "800", "--output-tokens", "200"]
@@ -123,6 +132,71 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert usage.value.code == 2
 
 
+def args_of(*line: str) -> argparse.Namespace:
+    """Parse the command's line."""
+    return build().parse_args(["plan", "compare", "smollm2", *line])
+
+
+def source_of(*line: str, cost: CostReport, cold: str | None = "20s", **scaling: Any) -> Assumed:
+    """Return what is known of an endpoint with two requests, five minutes apart."""
+    made = endpoint({"scaling": scaling})
+    starts = ColdStarts(window=20, count=1, p50=cold, p90=cold) if cold else None
+    made = made.model_copy(update={"status": made.status.model_copy(update={"cold_starts": starts})})
+    arrivals = ArrivalReport(from_us=0, to_us=600 * SECOND, requests=((0, SECOND), (300 * SECOND, SECOND)))
+    return of_recorded(args_of(*line), made, arrivals, cost, parse_time("2026-11-26T00:00:00Z"))
+
+
+def test_what_is_known_of_an_endpoint() -> None:
+    """Its own price, devices, tokens, bounds, cold start and way; each option stands in place of what is known."""
+    known = source_of(cost=bill(accelerator="nvidia-l4", units=2), maxReplicas=3, idle={"timeout": "10m"})
+    assert (known.second_by, known.devices) == ("as billed", Devices("nvidia-l4", 2))
+    assert known.second == pytest.approx(0.0014)
+    assert (known.cold_s, known.cold_by, known.bounds.most, known.present) == (
+        20.0,
+        "as measured",
+        3,
+        "sleeps after 10m",
+    )
+    assert (known.workload.input_tokens, known.workload.output_tokens, known.workload.span_s) == (60, 20, 600.0)
+    assert known.timeouts_s[0] == 600.0 and known.kept == [1, 2, 0] and known.left_out == ()
+    line = ["--cold-start", "1m", "--class", "nvidia-h100-80gb", "--idle", "30s", "--output-tokens", "7"]
+    given = source_of(*line, cost=bill(accelerator="nvidia-l4", units=2))
+    assert given.devices == Devices("nvidia-h100-80gb", 1) and given.second == pytest.approx(0.001525)
+    assert (given.cold_s, given.timeouts_s, given.workload.output_tokens) == (60.0, [30.0, 300.0], 14)
+    assert source_of("--gpu-second", "3", cost=bill()).second == 3.0
+
+
+@pytest.mark.parametrize(
+    ("scaling", "present", "left_out"),
+    [
+        ({"minReplicas": 1}, "always on", ()),
+        ({"minReplicas": 2, "maxReplicas": 3}, "2 kept warm", ()),
+        ({"idle": {"policy": "Learned"}, "prewarm": {"mode": "Enabled"}}, "learned", ("prewarm",)),
+        ({"schedules": [{"name": "a", "start": "0 8 * * *", "duration": "1h"}]}, "sleeps after 5m", ("schedules",)),
+    ],
+)
+def test_the_present_way_is_marked(scaling: dict[str, Any], present: str, left_out: tuple[str, ...]) -> None:
+    """Among those that are compared; what of a spec is not run is said."""
+    known = source_of(cost=bill(), cold=None, **scaling)
+    ways = compare(known.workload, known.cold_s, Prices(), known.bounds, known.timeouts_s, known.kept)
+    assert (known.present, known.left_out, known.cold_by) == (present, left_out, "assumed")
+    _, rows = table(known, ways, [])
+    assert [row[0] for row in rows if row[0].endswith(" (now)")] == [f"{present} (now)"]
+    said = "\n".join(assumptions(known, []))
+    assert all(word in said for word in left_out) and ("Not run here" in said) == bool(left_out)
+
+
+def test_nothing_is_known_of_an_endpoint() -> None:
+    """Without requests there is nothing to compare on; without a bill a price is assumed; dollars meet dollars."""
+    none = bill().model_copy(update={"endpoints": (), "currency": "EUR"})
+    known = source_of(cost=none)
+    assert known.second_by.startswith("assumed: ") and known.devices is None and known.workload.tokens == 0
+    assert any("in USD, and yours in EUR" in line for line in assumptions(known, []))
+    silent = ArrivalReport(from_us=0, to_us=600 * SECOND, requests=())
+    with pytest.raises(CliError, match="give --rate N"):
+        of_recorded(args_of(), endpoint({}), silent, none, 0)
+
+
 def phase(name: str, seconds: int, amount: str) -> PhaseCost:
     """Return what a phase took and cost."""
     us = seconds * 1_000_000
@@ -130,15 +204,15 @@ def phase(name: str, seconds: int, amount: str) -> PhaseCost:
     return PhaseCost(phase=name, replica_us=us, amount=amount, **none)
 
 
-def test_the_price_of_a_replica_is_what_was_billed() -> None:
-    """Of the phase that took longest and costs anything; nothing where nothing was billed."""
+def bill(accelerator: str = "", units: int = 0) -> CostReport:
+    """Return a bill of one endpoint: 0.0014 for a second that costs anything, two requests with their tokens."""
     phases = (phase("lost", 900, "0"), phase("loading", 10, "0.02"), phase("idle_cooldown", 100, "0.14"))
-    tokens = TokenCost(requests=0, input=0, cached_input=0, output=0, amount="0")
-    endpoint = EndpointCost(
+    tokens = TokenCost(requests=2, input=60, cached_input=0, output=20, amount="0")
+    one = EndpointCost(
         namespace="n",
         endpoint="e",
-        accelerator="",
-        units=0,
+        accelerator=accelerator,
+        units=units,
         replicas=1,
         phases=phases,
         tokens=tokens,
@@ -148,8 +222,12 @@ def test_the_price_of_a_replica_is_what_was_billed() -> None:
         always_on="0",
         per_million_tokens=None,
     )
-    cost = CostReport(
-        currency="USD", from_us=0, to_us=1, as_of_us=1, endpoints=(endpoint,), total="0.16", always_on="0"
-    )
+    totals = {"total": "0.16", "always_on": "0"}
+    return CostReport(currency="USD", from_us=0, to_us=1, as_of_us=1, endpoints=(one,), **totals)
+
+
+def test_the_price_of_a_replica_is_what_was_billed() -> None:
+    """Of the phase that took longest and costs anything; nothing where nothing was billed."""
+    cost = bill()
     assert replica_price(cost) == pytest.approx(0.0014)
     assert replica_price(cost.model_copy(update={"endpoints": ()})) is None

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from zerotide.api.scalars import SECOND
 from zerotide.billing.elsewhere import offers
 from zerotide.billing.prices import PriceIndex, read_price_books
 from zerotide.cli.commands import Subparsers, declare, lasting, positive, whole
@@ -75,10 +74,9 @@ async def print_comparison(session: Session, args: argparse.Namespace) -> None:
     now_us = session.clock.now_us()
     assumed = await of_endpoint(session, args) if args.name else of_nobody(args, now_us)
     prices = Prices(assumed.second, assumed.second * args.waiting_worth)
-    timeouts = [us / SECOND for us in args.idle] if args.idle else assumed.timeouts_s
-    kept = args.keep_warm or range(1, min(assumed.bounds.most, 4))
-    ways = compare(assumed.workload, assumed.cold_s, prices, assumed.bounds, timeouts, kept)
-    elsewhere = [way for way in ways if way.timeout_s is not None and (way.always or way.timeout_s == timeouts[0])]
+    ways = compare(assumed.workload, assumed.cold_s, prices, assumed.bounds, assumed.timeouts_s, assumed.kept)
+    first = assumed.timeouts_s[0]
+    elsewhere = [way for way in ways if way.timeout_s is not None and (way.always or way.timeout_s == first)]
     books = {name: PriceIndex(book) for name, book in _market().items() if book.currency == assumed.currency}
     found = offers(assumed.workload, elsewhere, assumed.devices, books, now_us)
     if session.printer.as_json:

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import yaml
 
+from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND, parse_duration
 from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.elsewhere import Devices, replica_second
 from zerotide.billing.prices import Meter, PriceIndex, read_price_book
-from zerotide.billing.reports import CostReport
+from zerotide.billing.reports import ArrivalReport, CostReport
 from zerotide.cli.advise import history_of
 from zerotide.cli.arrivals import COLD_S, read_trace, recorded, replica_price
 from zerotide.cli.errors import CliError, UsageError
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
-from zerotide.scaling.compare import MONTH_S, Workload, steady
+from zerotide.scaling.compare import MONTH_S, Workload, kept_warm, sleeps_after, steady
 from zerotide.scaling.replay.fleet import Bounds
 from zerotide.scaling.replay.simulate import Prices
 from zerotide.scaling.replay.trace import DECODE_S, PREFILL_S, Arrivals
@@ -47,8 +48,14 @@ class Assumed:
     devices: Devices | None
     bounds: Bounds
     timeouts_s: list[float]
-    """The first one is that of the endpoint."""
+    """Those that are tried; the first one is what others' replicas are priced with, too."""
+    kept: list[int]
+    """How many replicas are tried to be kept warm."""
     currency: str = "USD"
+    present: str = ""
+    """The name of the way that the endpoint is kept now."""
+    left_out: tuple[str, ...] = ()
+    """What of its spec is not run here."""
 
 
 def of_nobody(args: argparse.Namespace, now_us: int) -> Assumed:
@@ -57,6 +64,7 @@ def of_nobody(args: argparse.Namespace, now_us: int) -> Assumed:
     devices = Devices(args.class_name or CLASS, args.count or 1)
     second, whose = (args.gpu_second, "as given") if args.gpu_second else _list_price(devices, now_us)
     cold_s, measured = (args.cold_start / SECOND, "as given") if args.cold_start else (COLD_S, "assumed")
+    bounds = _bounds(Scaling(), args)
     return Assumed(
         workload=workload,
         cold_s=cold_s,
@@ -64,15 +72,22 @@ def of_nobody(args: argparse.Namespace, now_us: int) -> Assumed:
         second=second,
         second_by=whose,
         devices=devices,
-        bounds=_bounds(Scaling(), args),
-        timeouts_s=[*TIMEOUTS_S],
+        bounds=bounds,
+        timeouts_s=_timeouts(args) or [*TIMEOUTS_S],
+        kept=_kept(args, bounds),
     )
 
 
 async def of_endpoint(session: Session, args: argparse.Namespace) -> Assumed:
     """Return what is known of an endpoint: requests, bounds, what it was billed. Raises CliError without requests."""
     endpoint, arrivals, query, now_us = await recorded(session, args)
-    cost = await fetch(session, CostReport, "cost", query)
+    return of_recorded(args, endpoint, arrivals, await fetch(session, CostReport, "cost", query), now_us)
+
+
+def of_recorded(
+    args: argparse.Namespace, endpoint: InferenceEndpoint, arrivals: ArrivalReport, cost: CostReport, now_us: int
+) -> Assumed:
+    """Return what an endpoint and the exporter's reports of it say. Raises CliError without requests, UsageError."""
     history = history_of(arrivals)
     if not history.arrivals.times or not history.span_s:
         raise CliError(f"no request of {args.name} is recorded in that time: give --rate N to see what would be")
@@ -88,7 +103,7 @@ async def of_endpoint(session: Session, args: argparse.Namespace) -> Assumed:
     devices = _devices(args, cost)
     second, whose = _price(args, cost, devices, now_us)
     scaling = endpoint.spec.scaling
-    now_s = scaling.idle.timeout.seconds
+    bounds, now_s = _bounds(scaling, args), scaling.idle.timeout.seconds
     return Assumed(
         workload=workload,
         cold_s=cold_s,
@@ -96,10 +111,26 @@ async def of_endpoint(session: Session, args: argparse.Namespace) -> Assumed:
         second=second,
         second_by=whose,
         devices=devices,
-        bounds=_bounds(scaling, args),
-        timeouts_s=[now_s, *TIMEOUTS_S],
+        bounds=bounds,
+        timeouts_s=[*_timeouts(args), now_s] if args.idle else [now_s, *TIMEOUTS_S],
+        kept=[*_kept(args, bounds), scaling.min_replicas],
         currency=cost.currency,
+        present=_present(scaling, bounds),
+        left_out=_left_out(scaling),
     )
+
+
+def _present(scaling: Scaling, bounds: Bounds) -> str:
+    """Return the name of the way that a spec asks for."""
+    if scaling.min_replicas:
+        return "always on" if scaling.min_replicas >= bounds.most else kept_warm(scaling.min_replicas)
+    return "learned" if scaling.idle.policy == "Learned" else sleeps_after(scaling.idle.timeout.seconds)
+
+
+def _left_out(scaling: Scaling) -> tuple[str, ...]:
+    """Return what of a spec moves replicas beside what is compared."""
+    moves = {"schedules": bool(scaling.schedules), "prewarm": scaling.prewarm.mode == "Enabled"}
+    return tuple(name for name, there in moves.items() if there)
 
 
 def _devices(args: argparse.Namespace, cost: CostReport) -> Devices | None:
@@ -130,6 +161,15 @@ def _bounds(scaling: Scaling, args: argparse.Namespace) -> Bounds:
     if args.keep_warm and max(args.keep_warm) >= most:
         raise UsageError(f"--keep-warm {max(args.keep_warm)} is no less than the {most} that there may be at most")
     return Bounds(most=most, target=target, limit=limit, down_s=scaling.stabilization.scale_down.seconds)
+
+
+def _timeouts(args: argparse.Namespace) -> list[float]:
+    return [us / SECOND for us in args.idle or ()]
+
+
+def _kept(args: argparse.Namespace, bounds: Bounds) -> list[int]:
+    """Return how many replicas are kept warm of so many at most: as asked for, else one to three."""
+    return list(args.keep_warm or range(1, min(bounds.most, 4)))
 
 
 def _traced(path: Path) -> Workload:

@@ -21,9 +21,13 @@ def table(assumed: Assumed, ways: Sequence[Way], offers: Sequence[Offer]) -> tup
     """Return the header and a line for each way at our price, then for each offer of others."""
     per = ["PER-MILLION"] if assumed.workload.tokens else []
     header = ["WAY", f"{assumed.currency}/MONTH", *per, "REPLICAS", "STARTS", "COLD", "P90-WAIT", "P99-WAIT"]
-    rows = [[way.name, *_money(assumed, month_of(assumed, way)), *_waits(assumed, way)] for way in ways]
+    rows = [[_marked(assumed, way), *_money(assumed, month_of(assumed, way)), *_waits(assumed, way)] for way in ways]
     rows += [[named(offer), *_money(assumed, offer.month), *_waits(assumed, offer.way)] for offer in offers]
     return header, rows
+
+
+def _marked(assumed: Assumed, way: Way) -> str:
+    return f"{way.name} (now)" if way.name == assumed.present else way.name
 
 
 def month_of(assumed: Assumed, way: Way) -> float:
@@ -99,6 +103,8 @@ def assumptions(assumed: Assumed, offers: Sequence[Offer]) -> list[str]:
         f"{counted(bounds.most, 'replica')}: one for each {bounds.target} requests, and each {limit}, no slower.",
         f"A second of a replica costs {assumed.second:.6g} {assumed.currency}: {assumed.second_by}.",
     ]
+    if assumed.left_out:
+        lines.append(f"Not run here, of its spec: {' and '.join(assumed.left_out)}; see `zerotide plan advise`.")
     if any(offer.way for offer in offers):
         lines.append(
             "Others' replicas: the same ones at their price; those priced by the hour are rented throughout, those "
@@ -109,6 +115,8 @@ def assumptions(assumed: Assumed, offers: Sequence[Offer]) -> list[str]:
             "Others' tokens: of the model that the book is named after, which is not yours; nothing is cached, and how "
             "long it lets wait is not known here."
         )
+    elif assumed.currency != "USD":
+        lines.append(f"Prices of others are in USD, and yours in {assumed.currency}: they are not compared.")
     elif not workload.tokens:
         lines.append("Without --input-tokens and --output-tokens there is nothing to hold against prices of tokens.")
     return lines
@@ -137,6 +145,7 @@ def document(assumed: Assumed, ways: Sequence[Way], offers: Sequence[Offer]) -> 
             "outputTokens": workload.output_tokens,
         },
         "currency": assumed.currency,
+        "present": assumed.present or None,
         "hoursOfMonth": MONTH_H,
         "replicaSecond": assumed.second,
         "coldStartSeconds": assumed.cold_s,

@@ -69,16 +69,25 @@ def compare(
 
     made = [Way("always on", run(replace(bounds, kept=bounds.most), Fixed(math.inf)), math.inf)]
     made += [
-        Way(f"{number} kept warm", run(replace(bounds, kept=number), Fixed(math.inf)))
+        Way(kept_warm(number), run(replace(bounds, kept=number), Fixed(math.inf)))
         for number in sorted({number for number in kept if 0 < number < bounds.most})
     ]
     asleep = replace(bounds, kept=0)
     made += [
-        Way(f"sleeps after {span(timeout_s)}", run(asleep, Fixed(timeout_s)), timeout_s)
-        for timeout_s in sorted(set(timeouts_s))
+        Way(sleeps_after(timeout_s), run(asleep, Fixed(timeout_s)), timeout_s) for timeout_s in sorted(set(timeouts_s))
     ]
     made.append(Way("learned", run(asleep, Learned(Prior(), cold_s, prices))))
     return tuple(made)
+
+
+def kept_warm(number: int) -> str:
+    """Return the name of the way in which so many replicas stay."""
+    return f"{number} kept warm"
+
+
+def sleeps_after(timeout_s: float) -> str:
+    """Return the name of the way with a fixed timeout."""
+    return f"sleeps after {span(timeout_s)}"
 
 
 def steady(rate_hour: float, service_s: float, span_s: float, uniform: Uniform) -> Arrivals:
