@@ -241,6 +241,14 @@ MODEL = st.fixed_dictionaries(
     optional={
         "name": text("aB/._-", 128),
         "aliases": st.lists(among("a", "b", "o/n", odd=("-x",)), max_size=3),
+        "adapters": st.lists(
+            among(
+                {"name": "a", "uri": "hf://o/n@r"},
+                {"name": "b.2", "uri": "pvc://c/p"},
+                odd=({"name": "a:b", "uri": "image:///a"}, {"name": "c", "uri": "file:///a"}, {"name": "d"}),
+            ),
+            max_size=2,
+        ),
         "secretRef": among({"name": "hf-token"}, odd=({"name": ""}, {})),
     },
 )

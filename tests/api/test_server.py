@@ -87,6 +87,7 @@ def refusal(client: Server, obj: dict[str, Any]) -> str | None:
 
 ABSENT = (
     ("model", "aliases"),
+    ("model", "adapters"),
     ("runtime", "args"),
     ("runtime", "env"),
     ("request", "extraPaths"),

@@ -17,6 +17,9 @@ URI = Matches(
     "be hf://owner/name[@revision], pvc://claim/path, file:///node/path or image:///path, with no part `.` or `..`",
     refuse=r"/\.\.?(/|$)",
 )
+_PLACE = r"(/[A-Za-z0-9_@+=:,~-][A-Za-z0-9._@+=:,~-]*)"
+_ADAPTER_URI = rf"^(hf://{_NAME}/{_NAME}(@[A-Za-z0-9][A-Za-z0-9._-]{{0,127}})?|pvc://[a-z0-9][-a-z0-9.]{{0,252}}{_PLACE}*|image://{_PLACE}+)$"
+"""A pattern and no rule of CEL, whose cost would count for each of a list's items; no part begins with a dot."""
 ModelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 
@@ -52,6 +55,30 @@ class SecretRef(Model):
     name: Annotated[Name, Field(description="Name of the Secret.")]
 
 
+class AdapterSpec(Model):
+    """A LoRA adapter that is served beside the model."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            description="Name by which clients ask for it, behind a name of the model and a colon.",
+        ),
+    ]
+    uri: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=512,
+            pattern=_ADAPTER_URI,
+            description="Where it is, a folder as PEFT saves it: hf://owner/name[@revision], pvc://claim/path or "
+            "image:///path.",
+        ),
+    ]
+
+
 class ModelSpec(Model):
     """What is served."""
 
@@ -74,6 +101,15 @@ class ModelSpec(Model):
         tuple[ModelName, ...],
         Field(max_length=8, description="Further names by which clients may ask for the model."),
         Unique(),
+    ] = ()
+    adapters: Annotated[
+        tuple[AdapterSpec, ...],
+        Field(
+            max_length=32,
+            description="LoRA adapters of the model, each called as <name of the model>:<name of the adapter>. Served "
+            "by the engines zerotide (on processors), vllm and sglang.",
+        ),
+        Unique("name"),
     ] = ()
     secret_ref: Annotated[
         SecretRef | None,

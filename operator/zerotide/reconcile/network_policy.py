@@ -10,7 +10,7 @@ from __future__ import annotations
 from zerotide.api import names
 from zerotide.api.endpoint import Engine, InferenceEndpoint
 from zerotide.reconcile.child import Child, Kind, Object, child
-from zerotide.reconcile.source import source_of
+from zerotide.reconcile.source import source_of_model
 
 _DNS: Object = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
 
@@ -41,5 +41,5 @@ def network_policy(endpoint: InferenceEndpoint, system_namespace: str) -> Child:
 
 def _offline(endpoint: InferenceEndpoint) -> bool:
     spec = endpoint.spec
-    local = source_of(spec.model.uri).local
+    local = source_of_model(spec.model).local
     return local and spec.runtime.engine is not Engine.CUSTOM and spec.pod_template is None

@@ -13,10 +13,10 @@ from zerotide.api.endpoint import Engine, EnvVar, InferenceEndpoint
 from zerotide.reconcile import policy
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.devices import Device
-from zerotide.reconcile.engines import Launch, Order, launch
+from zerotide.reconcile.engines import Adapter, Launch, Order, launch
 from zerotide.reconcile.failures import ClassNotAllowed, InvalidMerge, NoImage, SharedAccelerators, TooManyAccelerators
 from zerotide.reconcile.merge import merge
-from zerotide.reconcile.source import Source, source_of
+from zerotide.reconcile.source import Source, source_of_model
 
 _CACHE = "/cache"
 _GATE = {"conditionType": names.CONDITION_TOKEN}
@@ -72,7 +72,7 @@ def _merged(endpoint: InferenceEndpoint, config: Config, device: Device | None) 
 
 def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> Object:
     spec = endpoint.spec
-    source = source_of(spec.model.uri)
+    source = source_of_model(spec.model)
     order = Order(
         uri=source.uri,
         name=endpoint.model_name,
@@ -81,6 +81,10 @@ def _pod(endpoint: InferenceEndpoint, config: Config, device: Device | None) -> 
         revision=source.revision,
         path=source.path,
         aliases=spec.model.aliases,
+        adapters=tuple(
+            Adapter(adapter.name, found.uri, found.repository, found.revision, found.path)
+            for adapter, found in zip(spec.model.adapters, source.adapters, strict=True)
+        ),
         accelerators=device.count if device else 0,
         memory_share=device.memory_share if device else None,
         max_body_bytes=spec.request.max_body_bytes.units,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
 from zerotide.api.endpoint import parse_uri
+from zerotide.api.spec_model import ModelSpec
 
-MODELS = "/models"
+MODELS, ADAPTERS = "/models", "/adapters"
 _VOLUME = "model"
 
 
@@ -22,11 +24,34 @@ class Source:
     path: str = ""
     volumes: tuple[dict[str, Any], ...] = ()
     mounts: tuple[dict[str, Any], ...] = ()
+    adapters: tuple[Source, ...] = ()
 
     @property
     def local(self) -> bool:
-        """Tell whether the weights come without the network."""
-        return not self.repository
+        """Tell whether the weights come without the network, those of adapters too."""
+        return not self.repository and all(adapter.local for adapter in self.adapters)
+
+
+def source_of_model(model: ModelSpec) -> Source:
+    """Return a model's weights with its adapters' beside them; these have volumes of their own where they need one."""
+    adapters = tuple(adapter_source(number, adapter.uri) for number, adapter in enumerate(model.adapters))
+    source = source_of(model.uri)
+    return replace(
+        source,
+        volumes=(*source.volumes, *chain.from_iterable(adapter.volumes for adapter in adapters)),
+        mounts=(*source.mounts, *chain.from_iterable(adapter.mounts for adapter in adapters)),
+        adapters=adapters,
+    )
+
+
+def adapter_source(number: int, uri: str) -> Source:
+    """Return how an adapter reaches the container: one from a claim has a volume of its own."""
+    parsed = parse_uri(uri)
+    if parsed.scheme != "pvc":
+        return source_of(uri)
+    folder = f"{ADAPTERS}/{number}"
+    volume = {"name": f"adapter-{number}", "persistentVolumeClaim": {"claimName": parsed.claim, "readOnly": True}}
+    return _mounted(f"{folder}{parsed.path}", folder, volume)
 
 
 def source_of(uri: str) -> Source:
@@ -46,5 +71,5 @@ def source_of(uri: str) -> Source:
 
 
 def _mounted(path: str, mount_path: str, volume: dict[str, Any]) -> Source:
-    mount = {"name": _VOLUME, "mountPath": mount_path, "readOnly": True}
+    mount = {"name": volume["name"], "mountPath": mount_path, "readOnly": True}
     return Source(f"file://{path}", path=path, volumes=(volume,), mounts=(mount,))

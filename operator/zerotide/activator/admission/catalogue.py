@@ -73,17 +73,25 @@ class Catalogue:
 
         Raises model_not_found, or ambiguous_model where neither of two endpoints is the older one.
         """
-        found = self._oldest(caller, self._models.get((caller.namespace, model), ()), model)
+        found = self._by_name(caller, model)
         if found is None:
-            namespace, _, name = model.partition("/")
-            profile = self._endpoints.get(Name(namespace, name))
-            found = profile if profile is not None and _opens(caller, profile) else None
+            base, _, adapter = model.rpartition(":")
+            adapted = self._by_name(caller, base)
+            found = adapted if adapted is not None and adapter in adapted.adapters else None
         if found is None:
             raise Rejection(
                 ErrorCode.MODEL_NOT_FOUND,
                 f"the model {model[:128]!r} does not exist or is not open to you",
                 param="model",
             )
+        return found
+
+    def _by_name(self, caller: Caller, model: str) -> Profile | None:
+        found = self._oldest(caller, self._models.get((caller.namespace, model), ()), model)
+        if found is None:
+            namespace, _, name = model.partition("/")
+            profile = self._endpoints.get(Name(namespace, name))
+            found = profile if profile is not None and _opens(caller, profile) else None
         return found
 
     def _oldest(self, caller: Caller, names: Iterable[Name], model: str) -> Profile | None:
@@ -126,7 +134,7 @@ def _opens(caller: Caller, profile: Profile) -> bool:
 
 def must_serve(profile: Profile, model: str) -> None:
     """Raise endpoint_mismatch unless `model` is a name of the endpoint that the request named otherwise."""
-    if model not in profile.model_names and model != profile.key:
+    if not profile.serves(model):
         raise Rejection(
             ErrorCode.ENDPOINT_MISMATCH,
             f"endpoint {profile.key} serves {', '.join(profile.model_names)}, not {model[:128]!r}",

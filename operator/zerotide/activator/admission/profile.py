@@ -54,6 +54,8 @@ class Profile:
     created: str
     model_name: str
     model_names: tuple[str, ...]
+    adapters: tuple[str, ...]
+    """Called by any name of the model, a colon and their own."""
     owner: str
     open: bool
     trust: Trust | None
@@ -99,6 +101,18 @@ class Profile:
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.namespace}/{self.name}")
 
+    def serves(self, model: str) -> bool:
+        """Tell whether `model` names this endpoint's model, or an adapter of it."""
+        if model in self.model_names or model == self.key:
+            return True
+        base, _, adapter = model.rpartition(":")
+        return adapter in self.adapters and (base in self.model_names or base == self.key)
+
+    def engine_name(self, model: str) -> str:
+        """Return by what name the engine knows what `model` names here."""
+        _, colon, adapter = model.rpartition(":")
+        return f"{self.model_name}:{adapter}" if colon and adapter in self.adapters else self.model_name
+
 
 def profile_of(endpoint: InferenceEndpoint) -> Profile:
     """Return the profile of an endpoint."""
@@ -113,6 +127,7 @@ def profile_of(endpoint: InferenceEndpoint) -> Profile:
         created=metadata.creation_timestamp or "",
         model_name=endpoint.model_name,
         model_names=endpoint.model_names,
+        adapters=tuple(adapter.name for adapter in spec.model.adapters),
         owner=endpoint.owner,
         open=spec.access.auth == "Open",
         trust=trust_of(spec.access, metadata.namespace),

@@ -132,7 +132,8 @@ class Gateway:
         profile = plan.endpoint.profile
         if len(body) > profile.max_body_bytes:
             return None
-        visit.payload = wish.payload(body, reading.path, profile.model_name) if wish is not None else Payload(body)
+        name = profile.engine_name(model)
+        visit.payload = wish.payload(body, reading.path, name) if wish is not None else Payload(body)
         visit.endpoint = plan.endpoint
         if plan.endpoint.gate.choose is not None:
             self._lead(visit, plan.endpoint)

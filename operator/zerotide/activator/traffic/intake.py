@@ -111,7 +111,7 @@ class Intake:
             raise Rejection(ErrorCode.REQUEST_TOO_LARGE, f"the body is larger than {profile.max_body_bytes} bytes")
         if visit.path not in FORWARDED_PATHS and visit.path not in profile.extra_paths:
             raise Rejection(ErrorCode.ROUTE_NOT_FOUND, f"endpoint {profile.key} does not serve {visit.path[:256]}")
-        visit.payload = wish.payload(body, visit.path, profile.model_name)
+        visit.payload = wish.payload(body, visit.path, profile.engine_name(wish.model))
         return profile
 
     def _caller(self, request: Request, told: Profile | None, care: Care) -> Caller | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 from zerotide.activator.admission.catalogue import must_serve
@@ -28,7 +29,7 @@ def answer(visit: Visit, profile: Profile | None, registry: Registry) -> None:
         visit.exchange.send(204, [(b"allow", _ALLOW), *identity(visit)])
     elif method == "GET" and path == MODELS_PATH:
         profiles = [profile] if profile is not None else _callable(visit, registry)
-        data = [model_card(each, name) for each in profiles for name in each.model_names]
+        data = [model_card(each, name) for each in profiles for name in _names(each)]
         send_json(visit, {"object": "list", "data": data})
     elif method == "GET" and model_id(path):
         model = unquote(model_id(path))
@@ -38,6 +39,13 @@ def answer(visit: Visit, profile: Profile | None, registry: Registry) -> None:
     else:
         visit.status = 200
         visit.exchange.send(200, [(b"content-type", b"text/plain; charset=utf-8"), *identity(visit)])
+
+
+def _names(profile: Profile) -> Iterator[str]:
+    """Yield what can be asked for: the model by each of its names, and its adapters."""
+    yield from profile.model_names
+    for adapter in profile.adapters:
+        yield f"{profile.model_name}:{adapter}"
 
 
 def model_card(profile: Profile, name: str) -> dict[str, object]:

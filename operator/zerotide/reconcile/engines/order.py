@@ -6,8 +6,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from zerotide.reconcile.failures import UnsupportedModel
+
 HOMELESS: Mapping[str, str] = {"HOME": "/tmp", "USER": "model"}
 """For images made for root: our user has no home folder to cache in and no entry in their list of users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter: its address as the runtime of this project reads it, and a repository or a path for others."""
+
+    name: str
+    uri: str
+    repository: str = ""
+    revision: str = ""
+    path: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return where it is, as other engines take it: the repository or the path.
+
+        Raises UnsupportedModel for a pinned revision, which they cannot be told of an adapter.
+        """
+        if self.revision:
+            raise UnsupportedModel(
+                f"model.adapters[{self.name}].uri: this engine cannot fetch the revision {self.revision} of an adapter:"
+                " leave it out, or bring the adapter in a volume with pvc://"
+            )
+        return self.repository or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +48,7 @@ class Order:
     revision: str = ""
     path: str = ""
     aliases: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     accelerators: int = 0
     memory_share: Fraction | None = None
     """What part of an accelerator's memory it may take, None for all."""
