@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 
 from tests.cli.gateway import Respond, answering, serve, streaming
 from tests.cli.test_call import ANSWER, COLD, openai, piece
+from tests.loopback import served
 from zerotide.cli.main import main
 
 
@@ -84,6 +87,87 @@ async def test_so_many_a_second_with_words(monkeypatch: pytest.MonkeyPatch, caps
     assert ", 200 a second asked for: 5 answered." in capsys.readouterr().err
     _, asked = await run(monkeypatch, streaming(*ANSWER), *options, "--prompt", "Hello", "--model", "m:adapter")
     assert {(body["model"], body["messages"][0]["content"]) for _, _, body in asked} == {("m:adapter", "Hello")}
+
+
+class Api:
+    """An API server on loopback that has one endpoint, awake until it is asked to sleep, and an exporter behind it."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers, self.asked, self.slept = answers, 0, False
+
+    def app(self) -> web.Application:
+        """Return the web application."""
+        app = web.Application()
+        where = "/apis/zerotide.dev/v1alpha1/namespaces/demo/inferenceendpoints/smollm2"
+        app.router.add_get(where, self.get)
+        app.router.add_patch(where, self.sleep)
+        proxied = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1/cost"
+        app.router.add_get(proxied, self.cost)
+        return app
+
+    def endpoint(self, version: str) -> dict[str, Any]:
+        """Return the endpoint as it is now."""
+        status = {"state": "Asleep" if self.slept else "Awake", "replicas": 0 if self.slept else 1}
+        metadata = {"name": "smollm2", "namespace": "demo", "uid": "u", "generation": 1, "resourceVersion": version}
+        return {
+            "apiVersion": "zerotide.dev/v1alpha1",
+            "kind": "InferenceEndpoint",
+            "metadata": metadata,
+            "spec": {"model": {"uri": "image:///m"}},
+            "status": {**status, "observedGeneration": 1},
+        }
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Answer a read."""
+        return web.json_response(self.endpoint("3" if self.slept else "1"))
+
+    async def sleep(self, request: web.Request) -> web.Response:
+        """Take the wish; it is fulfilled at the next read."""
+        wishes = (await request.json())["metadata"]["annotations"]
+        answer = web.json_response(self.endpoint("2"))
+        self.slept = list(wishes) == ["zerotide.dev/sleep-requested-at"]
+        return answer
+
+    async def cost(self, request: web.Request) -> web.Response:
+        """Answer with a bill that has heard of all answers from its second time on."""
+        assert request.headers["X-Zerotide-Token"] == "me" and request.query["endpoint"] == "smollm2"
+        self.asked += 1
+        tokens = {"input": 1, "cachedInput": 0, "output": 1, "amount": "0", "requests": self.answers * (self.asked > 1)}
+        one = {"namespace": "demo", "endpoint": "smollm2", "accelerator": "", "units": 0, "replicas": 1, "phases": []}
+        one |= {"tokens": tokens, "consumers": [], "wakes": [], "total": "0.25", "alwaysOn": "1"}
+        one["perMillionTokens"] = "1.5"
+        sums = {"total": "0.25", "alwaysOn": "1", "currency": "USD", "fromUs": 0, "toUs": 1, "asOfUs": 1}
+        return web.json_response({**sums, "endpoints": [one]})
+
+
+async def test_a_cold_start_and_the_bill(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is put to sleep, no request comes before, and the bill is waited for until it knows of each answer."""
+    api = Api(answers=2)
+    async with served(api.app()) as server, serve(streaming(*ANSWER, headers=COLD)) as gateway:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "users": [{"name": "u", "user": {"token": "me"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "demo"}}],
+            "current-context": "x",
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        monkeypatch.setenv("ZEROTIDE_GATEWAY", gateway.url)
+        line = ["bench", "smollm2", "--cold", "--at-once", "1", "--requests", "2"]
+        assert await asyncio.to_thread(main, line) == 0
+        out, err = capsys.readouterr()
+        assert api.slept and len(gateway.asked) == 2 and out.startswith("TIME")
+        assert err.startswith("smollm2 is put to sleep …\n2 requests in ")
+        assert "The endpoint cost 0.250000 USD in that time, 1.50 for a million tokens, whatever" in err
+        assert api.asked == 3, "once too early, once for all answers, and once more for what came meanwhile"
+        assert await asyncio.to_thread(main, [*line, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert "put to sleep" not in err, "it sleeps already"
+        assert json.loads(out)["cost"] == {"currency": "USD", "total": "0.25", "perMillionTokens": "1.5"}
 
 
 @pytest.mark.parametrize(
