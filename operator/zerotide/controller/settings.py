@@ -49,7 +49,8 @@ def settings() -> kopf.OperatorSettings:
 
     kopf handles each event at once: it has no batching any more, and event handlers neither wait for consistency
     nor write. Its watch is given up after 70 s without a bookmark. It lists a hundred at a time, because it has all
-    objects of a page in memory at once, and what was needed once is never given back.
+    objects of a page in memory at once, and what was needed once is never given back. For the same reason its workers,
+    of which each object has one that holds what came last, end soon: ten thousand would hold a list's objects at once.
     """
     chosen = kopf.OperatorSettings()
     chosen.persistence.diffbase_storage = Forgetful()
@@ -61,6 +62,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.connect_timeout = 10
     chosen.watching.inactivity_timeout = 70
     chosen.watching.chunk_size = 100
+    chosen.queueing.idle_timeout = 0.2
     chosen.networking.connect_timeout = 10
     chosen.networking.request_timeout = 30
     chosen.process.ultimate_exiting_timeout = 60

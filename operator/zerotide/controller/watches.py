@@ -64,6 +64,7 @@ class Watches:
             PODS,
             label_selector=LABEL_ENDPOINT,
             trim=trimmed_pod,
+            store=Packed(),
             on_change=self._pod_changed,
         )
         self._nodes = mirror(NODES, trim=trimmed_node)
