@@ -1,4 +1,4 @@
-"""The way of a wake to its write: what is deployed as it should be is not rendered while somebody waits."""
+"""The way of a wake to its write: how large it is, and that what is deployed as it should be is not rendered for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from tests.reconcile.helpers import NOW, raw
 from zerotide.api.demand import Delta, Demand, Snapshot
 from zerotide.api.names import ANNOTATION_RENDERED_DIGEST
+from zerotide.api.scalars import SECOND
 from zerotide.controller import reconciler
+from zerotide.controller.activators import Activator
 from zerotide.controller.options import parse
 from zerotide.controller.process import Operator
 from zerotide.kube.encoding import decode, encode
@@ -30,6 +32,7 @@ class Server:
         self.deployment: Object = {}
         self.scaled: list[int] = []
         self.applied: list[Object] = []
+        self.status: Object = {}
 
     def stored(self, obj: Object) -> Object:
         """Return an object as it is answered."""
@@ -47,9 +50,11 @@ class Server:
 
     async def apply(self, _: Any, obj: Object, __: str, *, subresource: str = "", **___: Any) -> Object:
         """Take in a status, or a child."""
-        if not subresource:
-            self.applied.append(obj)
-        return self.stored(raw(SPEC, status=obj["status"]) if subresource else obj)
+        if subresource:
+            self.status = obj["status"]
+            return self.stored(raw(SPEC, status=self.status))
+        self.applied.append(obj)
+        return self.stored(obj)
 
     async def patch(self, _: Any, name: str, namespace: str, patch: Any, **__: Any) -> Object:
         """Scale the Deployment, or join managers of fields."""
@@ -70,6 +75,7 @@ class World:
         self.server, self.rendered = Server(), 0
         self.operator = Operator(self.server, parse([], {"POD_NAME": "op-0"}))  # type: ignore[arg-type]
         self.operator.executor._leading = lambda: True
+        self.operator.streams.expect((Activator("x", "ux", "10.0.0.1", serves=True),))
         self.operator.streams.views["x"] = self.view = View()
         self.view.apply(Snapshot(activator="x", started_at_us=NOW, at_us=NOW), NOW)
 
@@ -91,10 +97,11 @@ class World:
         assert self.server.deployment["spec"]["replicas"] == 0 and self.rendered == 1
         self.hold(0)
 
-    def hold(self, held: int) -> None:
-        """Tell what is held."""
-        demand = Demand(endpoint="demo/a", uid="u1", held=held, in_flight=0, arrivals=held, last_activity_us=NOW)
-        self.view.apply(Delta(at_us=NOW, demand=demand), NOW)
+    def hold(self, held: int, *, before: int = 0, in_flight: int = 0, at_us: int = NOW) -> None:
+        """Tell what is held and in flight, and how many came before those that are held."""
+        counts = {"held": held, "in_flight": in_flight, "arrivals": before + held}
+        demand = Demand(endpoint="demo/a", uid="u1", last_activity_us=at_us, **counts)
+        self.view.apply(Delta(at_us=at_us, demand=demand), at_us)
 
 
 async def test_a_wake_is_written_without_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,3 +130,24 @@ async def test_what_is_not_deployed_as_it_should_be_is_rendered(monkeypatch: pyt
     world.hold(1)
     await world.look()
     assert world.rendered == 2 and world.server.applied[0]["spec"]["replicas"] == 1
+
+
+async def test_a_wake_is_as_large_as_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of a second each were seen, and starts of ten: of forty that are held eight count, for one replica."""
+    world = World(monkeypatch)
+    await world.asleep()
+    starts = {"window": 20, "count": 1, "p50": "10s", "p90": "10s", "recent": ["10s"]}
+    spec = {**SPEC, "scaling": {"maxReplicas": 9}}
+    obj = raw(spec, status={**world.server.status, "coldStarts": starts}, resourceVersion="999")
+    world.operator.on_event("MODIFIED", obj)
+    endpoint = world.operator.endpoints.parsed("demo/a")
+    assert endpoint is not None
+    for second in range(21):
+        at_us = NOW + second * SECOND
+        world.hold(0, before=min(second + 1, 20), in_flight=int(second < 20), at_us=at_us)
+        world.operator.signals.load(endpoint, at_us)
+    world.hold(40, before=20, at_us=NOW + 21 * SECOND)
+    await world.look()
+    assert world.server.scaled == [1]
+    decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]["message"]
+    assert decided.startswith("40 requests held, which count as 8 until") and "take 1s each" in decided
