@@ -23,6 +23,8 @@ STANDBY = 5.0
 """Seconds that a standby lets changes wait: it only has to know them when it leads."""
 REST = 0.5
 """Seconds between reads of what happens to children: mostly echoes, and a controller's notes in a status."""
+RELIST = 600.0
+"""Seconds between comparisons of what is mirrored with what there is: with ten thousand endpoints each takes seconds."""
 STALE = 240.0
 """Seconds without a sign of life on a watch that its own recovery should never let happen."""
 
@@ -47,7 +49,7 @@ class Watches:
         self._on_namespace = on_namespace
         self.pods = Pods()
         self._linger = Linger(STANDBY)
-        mirror = partial(Reflector, client, linger=self._linger)
+        mirror = partial(Reflector, client, linger=self._linger, relist=RELIST)
         self._kinds: Mapping[Kind, Reflector] = {
             kind: mirror(
                 resource,
