@@ -91,6 +91,10 @@ def test_when_an_endpoint_was_called() -> None:
     assert one.matters(quiet, NOW + 2)
     heard.says("x", NOW + 3, held=1)
     assert one.matters(quiet, NOW + 3) and one.called_us("demo/a") == NOW + 3
+    heard.says("x", NOW + 4)
+    assert one.matters(quiet, NOW + 4)
+    heard.says("x", NOW + 5, held=1)
+    assert one.matters(quiet, NOW + 9, NOW + 5) and one.called_us("demo/a") == NOW + 5, "the news waited to be read"
     one.forget("demo/a")
     assert one.called_us("demo/a") is None
 

@@ -207,7 +207,7 @@ class Operator:
 
     def _demand_changed(self, key: str) -> None:
         endpoint, now_us = self._parsed(key), self._clock.now_us()
-        if endpoint is None or not self.signals.matters(endpoint, now_us):
+        if endpoint is None or not self.signals.matters(endpoint, now_us, self.streams.heard_us):
             return
         waiting = self.signals.load(endpoint, now_us).held and not endpoint.status.desired_replicas
         self.queue.add(key, Priority.WAKE if waiting else Priority.CHANGE)

@@ -86,15 +86,15 @@ class Signals:
         self._windows[key] = window
         return window
 
-    def matters(self, endpoint: InferenceEndpoint, now_us: int) -> bool:
-        """Tell whether demand changed in a way that may change the decision."""
+    def matters(self, endpoint: InferenceEndpoint, now_us: int, heard_us: int = 0) -> bool:
+        """Tell whether demand changed in a way that may change the decision; `heard_us` is when the news came."""
         load = self.load(endpoint, now_us)
         self._learners.observe(endpoint, load, now_us)
         state = (load.active, self.window(endpoint, load, now_us).latest)
         before = self._last.get(endpoint.key)
         self._last[endpoint.key] = state
         if load.active and not (before and before[0]):
-            self._called[endpoint.key] = now_us
+            self._called[endpoint.key] = heard_us or now_us
         return before != state
 
     def called_us(self, key: str) -> int | None:

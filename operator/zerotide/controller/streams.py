@@ -46,6 +46,8 @@ class Streams:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._following = False
+        self.heard_us = 0
+        """When the line came that is being told, 0 while none is."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,22 +122,31 @@ class Streams:
     async def _read(self, activator: Activator, response: aiohttp.ClientResponse) -> None:
         view, rest = View(), b""
         while chunk := await response.content.readany():
+            arrived_us = self._clock.now_us()
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _LINE:
                 raise StreamBroken("a line is too long")
-            for line in lines:
-                if line:
-                    self._take(activator, view, line)
+            for line in filter(None, lines):
+                self._take(activator, view, line, arrived_us)
+                # Of a burst, the first one's wake is written before the last one is heard.
+                await asyncio.sleep(0)
         raise StreamBroken("ended")
 
-    def _take(self, activator: Activator, view: View, line: bytes) -> None:
+    def _take(self, activator: Activator, view: View, line: bytes, arrived_us: int) -> None:
         try:
             message: Message | None = decode(line)
         except InvalidMessage as error:
             raise StreamBroken(str(error)) from error
         if message is None:
             return
-        view.apply(message, self._clock.now_us())
+        view.apply(message, arrived_us)
+        self.heard_us = arrived_us
+        try:
+            self._tell(activator, view, message)
+        finally:
+            self.heard_us = 0
+
+    def _tell(self, activator: Activator, view: View, message: Message) -> None:
         match message:
             case Snapshot():
                 log.info("demand stream up", extra={"activator": activator.name})

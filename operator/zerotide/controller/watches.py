@@ -24,7 +24,7 @@ STANDBY = 5.0
 REST = 0.5
 """Seconds between reads of what happens to children: mostly echoes, and a controller's notes in a status."""
 RELIST = 600.0
-"""Seconds between comparisons of what is mirrored with what there is: with ten thousand endpoints each takes seconds."""
+"""Seconds between comparisons of what is mirrored with what there is, each of which takes seconds for thousands."""
 STALE = 240.0
 """Seconds without a sign of life on a watch that its own recovery should never let happen."""
 
