@@ -19,7 +19,8 @@ STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 """How nodes and pods come along, as published: at once."""
 PODS = "10.250.0.0/16"
 LABEL = "kwok.x-k8s.io/node"
-GPUS = 8
+GPUS = 64
+"""Of a node: where the API server is busy, heartbeats of many come late, and a node that is lost loses its pods."""
 
 
 def program() -> Path:
@@ -48,7 +49,7 @@ def _stages() -> str:
 
 async def have(client: Client, count: int) -> None:
     """Make nodes with GPUs and wait until they are Ready. Raises TimeoutError."""
-    amounts = {"cpu": "64", "memory": "512Gi", "pods": "110", RESOURCE_GPU: str(GPUS)}
+    amounts = {"cpu": "256", "memory": "1Ti", "pods": "110", RESOURCE_GPU: str(GPUS)}
     for number in range(count):
         metadata = {"name": f"fake-{number}", "labels": {LABEL: "fake"}}
         status = {"capacity": amounts, "allocatable": amounts}
