@@ -11,16 +11,21 @@ import pytest
 from sqlalchemy import text
 
 from tests.billing.test_rating import gpu, index
+from tests.billing.test_terms import term
 from tests.billing.worlds import T0
 from tests.billing.worlds import at as stamped
 from tests.exporter.records import intent, settlement
 from tests.exporter.test_stores import ENDPOINT, AnyStore, Open, lived, opened, server, uid
-from zerotide.api.scalars import HOUR, SECOND
+from zerotide.api.scalars import HOUR, SECOND, parse_time
+from zerotide.billing.focus import focus_report
+from zerotide.billing.invoices import SealedPart, invoice_report, needed, to_fold
+from zerotide.billing.ledger import folded
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Line, Period
 from zerotide.billing.rollups import QUARTER
 from zerotide.billing.sealing import ChargeKey, Link, bucket_of
 from zerotide.exporter.errors import SealRefused
+from zerotide.exporter.questions import Question, answer_focus, answer_invoice
 from zerotide.exporter.sealchecks import seal_checks
 from zerotide.exporter.sealer import COST_CORRECTIONS, GPU_CORRECTIONS, rated, seal_due
 from zerotide.exporter.sqlite import SQLiteStore
@@ -30,6 +35,7 @@ __all__ = ["opened", "server"]
 START = bucket_of(T0)
 PRICES = index(gpu("0.001"))
 GRACE = HOUR
+MONTH = parse_time("2025-06-01T00:00:00Z")
 EVER = Period(START, START + 400 * QUARTER)
 
 
@@ -101,6 +107,40 @@ def test_a_late_end_becomes_a_correction_in_the_bucket_that_is_open_then(opened:
     assert phases["USD", "draining", "plus"] == Fraction("0.1")
     assert seal(store, now + QUARTER) == 0
     assert store.seals.late() == []
+
+
+def test_an_invoice_folds_what_is_not_sealed_and_says_what_a_fold_of_everything_says(opened: Open) -> None:
+    """Also with a credit that has held since long before there was anything; and FOCUS says the same."""
+    store, now = opened(), at(3 * 3600)
+    store.add_endpoint(ENDPOINT._replace(cold_start="Owner", split="Equal"))
+    store.add_facts([*lived(scheduled=0, started=5, ready=20), *lived("u2", scheduled=9, ready=20, finished=900)], T0)
+    for number, begun in enumerate((30, 600, 9000, 10000)):
+        begin = intent(str(number), forwarded_us=at(begun), pod_uid=uid("u1"), consumer=f"demo/{number % 2}")
+        store.add_usage([begin, settlement(str(number), ended_us=at(begun + 60))], [], now)
+    seal(store, now)
+    credit = term("Credit", "welcome", amount="2.5", consumers=["demo/team"], validFrom="2001-05-01T00:00:00Z")
+    prices = PriceIndex(PRICES.book.model_copy(update={"terms": (credit,)}))
+    head = store.seals.head()
+    assert head is not None and head.end_us < now
+    amid = START + 3 * QUARTER + 100 * SECOND
+    for period, low in (
+        (Period(MONTH, now), head.end_us),
+        (Period(at(100), now), at(100)),
+        (Period(START, head.end_us), head.end_us),
+        (Period(START, amid), START + 3 * QUARTER),
+        (Period(MONTH, amid), START + 3 * QUARTER),
+    ):
+        read = needed(prices, period)
+        assert read.start_us == parse_time("2001-05-01T00:00:00Z")
+        part = SealedPart(head.end_us, tuple(store.seals.posted("", "", read)))
+        assert to_fold(part, period, read) == Period(low, period.end_us)
+        whole = [folded(records, now) for records in store.records("", "", read)]
+        question = Question("", "", period, now)
+        invoice = answer_invoice(store, prices, question, time_zone="UTC")
+        assert invoice == invoice_report(whole, prices, period, part, now)
+        focus = answer_focus(store, prices, question, version="1.2")
+        assert focus == focus_report(whole, prices, period, now, "1.2", part)
+        assert [line.amount for line in invoice.terms] == (["-2.5"] if period.start_us == MONTH else [])
 
 
 def test_requests_that_come_late_are_charged_to_their_consumer(opened: Open) -> None:

@@ -144,11 +144,13 @@ def _unrecorded(unbilled: Iterable[Unbilled], period: Period) -> Iterator[Unreco
         yield UnrecordedLine(namespace=namespace, endpoint=endpoint, consumer=consumer, requests=requests)
 
 
-def to_fold(part: SealedPart, period: Period) -> Period:
-    """Return the part of a period of which ledgers are needed: what is not sealed, or all where it begins amid one."""
-    if period.start_us % QUARTER:
-        return period
-    return Period(min(max(period.start_us, part.until_us), period.end_us), period.end_us)
+def to_fold(part: SealedPart, period: Period, read: Period) -> Period:
+    """Return of when ledgers are needed to invoice a period, where `read` is what an invoice of it needs.
+
+    That is what is not sealed, and what it has of quarters amid which it begins or ends.
+    """
+    low = max(min(part.until_us, read.end_us) // QUARTER * QUARTER, read.start_us)
+    return Period(min(low, period.start_us) if period.start_us % QUARTER else low, read.end_us)
 
 
 def needed(index: PriceIndex, period: Period, where: tzinfo = UTC) -> Period:
@@ -196,7 +198,8 @@ def _within(month: Period, ledgers: Sequence[Ledger], part: SealedPart) -> tuple
     """Return what bears on one of many months: terms may have held for long, and each month of them is worked out."""
     low, high = (bisect_left(part.posted, edge, key=_bucket) for edge in month)
     # Whole sealed months are charges alone, and before a ledger begins there is nothing to fold.
-    known = [ledger for ledger in ledgers if month.end_us > max(part.until_us, _born(ledger))]
+    sealed = month.end_us <= part.until_us and month.end_us % QUARTER == 0
+    known = [] if sealed else [ledger for ledger in ledgers if month.end_us > _born(ledger)]
     return known, part._replace(posted=part.posted[low:high])
 
 

@@ -89,13 +89,13 @@ def answer_explain(store: Store, index: PriceIndex, question: Question) -> Repor
 def answer_invoice(store: Store, index: PriceIndex, question: Question, *, time_zone: str) -> Report:
     """Return what is to be paid; raise StoreError and UnknownZone."""
     where = zone(time_zone)
-    ledgers, part = _to_invoice(store, question._replace(period=needed(index, question.period, where)))
+    ledgers, part = _to_invoice(store, question, needed(index, question.period, where))
     return invoice_report(ledgers, index, question.period, part, question.now_us, where)
 
 
 def answer_focus(store: Store, index: PriceIndex, question: Question, *, version: str) -> Report:
     """Return what is to be paid, as FOCUS; raise StoreError and UnknownFocusVersion."""
-    ledgers, part = _to_invoice(store, question._replace(period=needed(index, question.period)))
+    ledgers, part = _to_invoice(store, question, needed(index, question.period))
     return focus_report(ledgers, index, question.period, question.now_us, version, part)
 
 
@@ -113,13 +113,13 @@ def _with_sealed(store: Store, question: Question) -> tuple[list[Ledger], Sealed
             return ledgers, part
 
 
-def _to_invoice(store: Store, question: Question) -> tuple[list[Ledger], SealedPart]:
-    """Read the same, and no facts of what is sealed: its charges say it all."""
+def _to_invoice(store: Store, question: Question, read: Period) -> tuple[list[Ledger], SealedPart]:
+    """Read what an invoice needs, and no facts of what is sealed: its charges say it all."""
     where = (question.namespace, question.endpoint)
     while True:
-        head, part = _sealed(store, question)
+        head, part = _sealed(store, question._replace(period=read))
         part = part._replace(owners=store.owners(*where), unbilled=tuple(store.unbilled(*where, question.period)))
-        found = for_charges(store, *where, to_fold(part, question.period), question.now_us)
+        found = for_charges(store, *where, to_fold(part, question.period, read), question.now_us)
         if store.seals.head() == head:
             return [folded(records, question.now_us) for records in found], part
 
