@@ -40,10 +40,10 @@ def test_ready_by_a_token(system: System) -> None:
         return answer.choices[0].text
 
     assert "Paris" in capital()
-    status = system.wait_state(namespace, "proven", "Awake")
-    assert status["lastWake"]["cause"] == "Request" and status["readyReplicas"] == 1
+    assert system.wait_state(namespace, "proven", "Awake")["readyReplicas"] == 1
     model = wait_until("the model is told", lambda: find_model(system, namespace), timeout=20)
     assert model["uri"] == spec["model"]["uri"] and model["bytes"] > 100_000_000
+    assert system.status(namespace, "proven")["lastWake"]["cause"] == "Request", "it comes with the same record"
     (pod,) = system.pods(namespace, "proven")
     told = conditions(pod)
     assert (told[CONDITION_TOKEN]["reason"], told["Ready"]["status"]) == ("TokenGenerated", "True")
