@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.hub import Hub
+from tests.runtime.hub import COMMIT, Hub
 from tests.runtime.process import RuntimeProcess
 from zerotide_runtime import commands
 from zerotide_runtime.errors import CredentialsMissing, ModelNotFound, OutOfMemory, StartError
@@ -85,6 +85,18 @@ def test_a_hub_that_is_away(hub: Hub, tmp_path: Path) -> None:
     status, line = end("hf://org/tiny", hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1
     assert line.startswith("zerotide-runtime: ModelDownloadFailed: org/tiny cannot be fetched: ")
+
+
+def test_what_is_kept_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
+    """A cache that outlives the process is read where the Hub is away; which commit it is stays known."""
+    for address in (hub.url, "http://127.0.0.1:9"):
+        given = environment(hub, tmp_path, HF_ENDPOINT=address)
+        with RuntimeProcess("hf://org/tiny@main", name="tiny", env=given) as server:
+            server.ready()
+            told = server.call("GET", "/startup")[1]["model"]
+            assert told["revision"] == COMMIT and told["bytes"] > 0
+            server.terminate()
+            assert server.finish() == 0
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
