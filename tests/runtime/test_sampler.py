@@ -35,6 +35,29 @@ def test_greedy_takes_the_likeliest_and_says_how_likely() -> None:
     assert logprob == pytest.approx(torch.tensor(LOGITS).log_softmax(0)[1].item())
 
 
+@settings(deadline=None)
+@given(st.integers(0, 1 << 30), st.permutations(range(5)))
+def test_who_shares_a_batch_changes_nothing(seed: int, order: list[int]) -> None:
+    torch.manual_seed(seed)
+    logits = torch.randn(5, 300) * 5
+    kinds = [Sampling(), Sampling(temperature=0.8, seed=4), Sampling(frequency_penalty=2.0), Sampling(), Sampling()]
+
+    def made(row: int) -> Sequence:
+        asked = sequence(kinds[row], answer=[int(logits[row].argmax())])
+        asked.report = Report(top=2 if row == 3 else 0, raw=row == 4)
+        return asked
+
+    together = sample(logits[order].clone(), [made(row) for row in order])
+    for row, choice in zip(order, together, strict=True):
+        (alone,) = sample(logits[row : row + 1].clone(), [made(row)])
+        assert (choice.token, len(choice.top)) == (alone.token, len(alone.top))
+        assert choice.logprob == pytest.approx(alone.logprob, abs=1e-5)
+    for row in (0, 3, 4):
+        choice = together[order.index(row)]
+        assert choice.token == int(logits[row].argmax())
+        assert choice.logprob == pytest.approx(float(logits[row].log_softmax(0).max()), abs=1e-5)
+
+
 def draws(sampling: Sampling, count: int = 2000) -> Counter[int]:
     drawn = sequence(sampling)
     return Counter(sample(torch.tensor([LOGITS]), [drawn])[0][0] for _ in range(count))
