@@ -52,6 +52,11 @@ def keys_at(host: str) -> Object:
     return {"access": {"auth": "JWT", "jwt": {"issuer": "i", "audiences": ["a"], "jwksURL": f"https://{host}/jwks"}}}
 
 
+def elsewhere(host: str) -> Object:
+    """Return what serves in an endpoint's place, somewhere."""
+    return {"hold": {"fallback": {"url": f"https://{host}/v2"}}}
+
+
 _HOST = "hostNetwork, hostPID, hostIPC and hostProcess must not be set"
 _NODE = "a folder of the node must be mounted with readOnly: true"
 
@@ -85,6 +90,12 @@ REFUSED: dict[str, Bad] = {
         keys_at("[::ffff:10.0.0.1]"), "the address ::ffff:10.0.0.1 is not public", "::ffff:10.0.0.1 is neither public"
     ),
     "keys at an address of the site": Bad(keys_at("[fd00::1]"), "the address fd00::1", "fd00::1 is neither public"),
+    "a fallback in the cluster": Bad(
+        elsewhere("10.96.0.1"),
+        "hold.fallback.url: the address 10.96.0.1 is not",
+        "hold.fallback.url: 10.96.0.1 is neither",
+    ),
+    "a fallback on loopback": Bad(elsewhere("[::1]:8443"), "the address ::1 is not public", "::1 is neither public"),
     "a hostPath": Bad(
         pod(volumes=[{"name": "v", "hostPath": {"path": "/"}}]), "hostPath is not allowed", "hostPath is not allowed"
     ),
@@ -188,6 +199,8 @@ ALLOWED: dict[str, Object] = {
     },
     "keys at a name": keys_at("issuer.example"),
     "keys at a public address": keys_at("1.1.1.1"),
+    "a fallback at a name": elsewhere("api.example"),
+    "a fallback where the policy allows it": elsewhere("10.20.0.1:6443"),
     "keys at a public address of IPv6": keys_at("[2606:4700:4700::1111]:8443"),
     "keys where the policy allows it": keys_at("10.20.0.1:6443"),
     "a profile of seccomp": pod(securityContext={"seccompProfile": {"type": "RuntimeDefault"}}),
