@@ -1,8 +1,10 @@
-"""`zerotide plan advise` and `forecast` ask a live exporter: too little is said, a patch is one that the API takes."""
+"""`zerotide plan advise`, `forecast` and `compare` ask a live exporter; too little is said, a patch is one that the API
+takes."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import time
@@ -106,6 +108,11 @@ def test_advice_of_a_live_exporter(
     table, said = capsys.readouterr()
     assert table.startswith("WHEN") and "2 of 2" in table.splitlines()[1], table
     assert " in the coming week: " in said and "(scaling.prewarm.mode is Disabled)" in said
+    assert main(["plan", "compare", "a", "-n", namespace, "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert 360 <= compared["workload"]["requests"] <= 362 and compared["replicaSecond"] > 0
+    ways = {way["name"]: way for way in compared["ways"]}
+    assert ways["always on"]["month"] > ways["sleeps after 30m"]["month"] > ways["sleeps after 1m"]["month"]
     (tmp_path / "patch.yaml").write_text(patch)
     arguments = ["--type", "merge", "--patch-file", str(tmp_path / "patch.yaml"), "--dry-run=server"]
     assert "patched" in system.kubectl("patch", "iep", "a", "-n", namespace, *arguments)

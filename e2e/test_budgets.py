@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from contextlib import suppress
 
@@ -112,3 +113,41 @@ async def test_streams_end_where_a_budget_of_tokens_does(system: System) -> None
     # What was reserved and not used is there again.
     small = await traffic.once(url, key, chat(model="told", max_tokens=8), timeout=60)
     assert small.status == 200, small
+
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+RBAC = "rbac.authorization.k8s.io"
+
+
+async def test_a_webhook_s_secret_is_read_once_a_role_lets_it(system: System) -> None:
+    """And the address inside the cluster, which its policy does not name, is not called."""
+    namespace = system.namespace()
+    metadata = {"namespace": namespace, "name": "ops"}
+    system.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"secret": SECRET}})
+    none: Json = {
+        "limit": {"type": "Tokens", "tokens": 0},
+        "notify": [{"name": "ops", "url": "http://10.1.2.3/hook", "secretRef": {"name": "ops"}}],
+    }
+    system.apply({**budget(namespace, "0"), "spec": none})
+
+    async def until(words: str) -> list[Json]:
+        def look() -> list[Json] | None:
+            found = (system.get("budgets", "month", "-n", namespace).get("status") or {}).get("deliveries") or []
+            told = [each for each in found if words in each.get("message", "")]
+            # Those of the window before go on to be sent.
+            return told if len(told) == 4 else None
+
+        return await asyncio.to_thread(wait_until, f"webhooks say {words}", look, 60, 0.5)
+
+    await until("bind a Role that lets zerotide-exporter get it")
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["ops"], "verbs": ["get"]}
+    system.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]})
+    role = {"apiGroup": RBAC, "kind": "Role", "name": "ops"}
+    account = {"kind": "ServiceAccount", "name": "zerotide-exporter", "namespace": "zerotide-system"}
+    binding = {"apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": metadata}
+    system.apply({**binding, "roleRef": role, "subjects": [account]})
+    # Each webhook is sent again after five seconds; the next time would be minutes later.
+    system.apply({**budget(namespace, "0"), "spec": {**none, "window": {"period": "Day"}}})
+    found = await until("not in policy.egress.allow")
+    assert sorted(each["percent"] for each in found) == [50, 75, 90, 100]
+    assert SECRET not in str(system.get("budgets", "month", "-n", namespace))

@@ -53,6 +53,29 @@ def no_exporter(system: System) -> Iterator[None]:
         system.kubectl("rollout", "status", "deployment/zerotide-exporter", *HOME, "--timeout=90s")
 
 
+async def test_a_budget_that_must_be_known_refuses_while_nobody_knows(system: System) -> None:
+    """A minute after the exporter was heard last, without any usage that waits; and serves once it is back."""
+    namespace = system.namespace()
+    key = system.key(namespace, "k")
+    system.endpoint(namespace, "known", trivial(idle="5m"))
+    spec = {"limit": {"type": "Tokens", "tokens": 1_000_000}, **DENY}
+    metadata = {"namespace": namespace, "name": "b"}
+    system.apply({"apiVersion": "zerotide.dev/v1alpha1", "kind": "Budget", "metadata": metadata, "spec": spec})
+    url = system.url(namespace, "known", "/v1/chat/completions")
+
+    async def until(status: int, timeout: float) -> Answer:
+        async with asyncio.timeout(timeout):
+            while (answer := await traffic.once(url, key, chat(), timeout=60)).status != status:
+                await asyncio.sleep(1)
+        return answer
+
+    await until(200, 30)
+    with no_exporter(system):
+        refused = await until(503, 120)
+        assert refused.code == "ledger_unavailable" and "budget b of namespace" in refused.body
+    await until(200, 30)
+
+
 def counted(system: System, namespace: str) -> int:
     """Return the requests of a namespace that the ledger has."""
     report = UsageReport.model_validate(system.report(f"{PROXY}/usage?namespace={namespace}", token(system)))
