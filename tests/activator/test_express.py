@@ -129,6 +129,9 @@ def test_lines_are_what_the_models_write(stack: Stack) -> None:
         request_bytes=7,
         idempotency_key=('x"\\' * 200)[:256],
     )
+    for cold, wake in ((True, "pod-1"), (False, "")):
+        unnamed = decode(intent_line(facts, "r1", 2, quoted("pod-1"), True, cold, "", 5, 6, 7))
+        assert isinstance(unnamed, Intent) and (unnamed.cold, unnamed.wake_id) == (cold, wake)
     for first, tokens in ((None, None), (8, Tokens(input=1, cached=1, output=2, estimated=True))):
         told = settlement_line("r1", 1, first, 9, 10, tokens, Outcome.LOST, 0)
         assert decode(told) == Settlement(

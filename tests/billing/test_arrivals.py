@@ -52,6 +52,15 @@ def test_what_was_held_came_with_the_wake() -> None:
     assert told == [(300, 1), (300, 1.5), (400, 1)]
 
 
+@pytest.mark.parametrize("named", ["w1", "p"])
+def test_a_wake_that_was_over_before_it_had_a_name(named: str) -> None:
+    """Its requests name the wake before it, or their pod; they came with the newest that had begun."""
+    wakes = [Wake("u", name, "n", "e", at * SECOND, "Request", SECOND, ()) for name, at in (("w1", 200), ("w2", 300))]
+    assert report(attempt("a", 300.4, 302, wake=named), wakes=wakes) == [(300, 1.6)]
+    assert report(attempt("a", 200.4, 202, wake=named), wakes=wakes) == [(200, 1.6)]
+    assert report(attempt("a", 199, 202, wake="p")) == [(199, 3)]
+
+
 def test_what_was_tried_again_is_one_request() -> None:
     """Served by all its attempts together."""
     assert report(attempt("a", 210, 215, 2), attempt("a", 200, 203, 1)) == [(200, 8)]

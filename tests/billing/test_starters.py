@@ -18,6 +18,7 @@ from zerotide.billing.ledger import ColdStart, Ledger, Split, folded
 from zerotide.billing.rating import Period
 from zerotide.billing.starters import starters
 from zerotide.billing.usage import Attempt
+from zerotide.billing.wakes import wake_costs
 
 WOKEN = (
     attempt(20, 40, "demo/a", tokens=(100, 0, 300), wake_id="w1"),
@@ -98,3 +99,23 @@ def test_a_replica_that_scaled_out_belongs_to_the_wake_during_which_it_was_made(
     made = ledger(whole_life(), second, attempts=WOKEN, wakes=(wake(),))
     made = folded(replace(made.records, cold_start=ColdStart.TRIGGER), AS_OF)
     assert starters(made) == {"u1": {"demo/a": 1}, "u2": {"demo/a": 1}}
+
+
+@pytest.mark.parametrize("named", ["w1", "u2"])
+def test_a_wake_that_was_over_before_it_had_a_name_is_paid_by_who_began_it(named: str) -> None:
+    """Its requests name the wake before it, or their own pod, and the start is neither that one's nor the owner's."""
+    second = life("u2", created=400, scheduled=400, started=401, ready=402, finished=460)
+    quick = attempt(402, 410, "demo/b", "u2", wake_id=named)
+    made = ledger(whole_life(), second, attempts=(*WOKEN, quick), wakes=(wake(), wake(400, 2, "w2")))
+    made = folded(replace(made.records, cold_start=ColdStart.TRIGGER), AS_OF)
+    assert starters(made) == {"u1": {"demo/a": 1}, "u2": {"demo/b": 1}}
+    assert [(each.id, each.amount) for each in wake_costs(made, PRICES, HOUR)] == [
+        ("w1", "0.028000"),
+        ("w2", "0.002800"),
+    ]
+
+
+def test_whoever_waited_pays_for_a_wake_that_nobody_reported() -> None:
+    for named in ("w1", "u1"):
+        made = ledger(whole_life(), attempts=(attempt(20, 40, "demo/a", wake_id=named),))
+        assert starters(folded(replace(made.records, cold_start=ColdStart.TRIGGER), AS_OF)) == {"u1": {"demo/a": 1}}

@@ -78,7 +78,8 @@ class Intent(Line):
     cold: bool
     """Whether the request was held while no replica was ready."""
     wake_id: str = ""
-    """The wake request that it waited for, empty where none."""
+    """The wake request that it waited for, empty where none. A wake that is over within a second or so is named after
+    that: its requests bear the name of the wake before it, or their pod's uid where there was none."""
     accepted_us: Us
     """When it was authenticated and admitted."""
     forwarded_us: Us

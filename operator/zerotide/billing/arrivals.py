@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import PriceIndex
@@ -31,7 +31,7 @@ def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
             first = min(tries, key=lambda each: each.number)
             came_us = first.forwarded_us
             if first.cold:
-                came_us = min(came_us, wakes.get(first.wake_id, came_us))
+                came_us = _woken_us(first, wakes)
             if period.start_us <= came_us < period.end_us:
                 spans = [each.span(as_of_us, ledger.records.open_limit_us) for each in tries]
                 requests.append((came_us, sum(span.end_us - span.start_us for span in spans)))
@@ -41,3 +41,13 @@ def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
         to_us=period.end_us,
         requests=tuple(requests[-MOST:]),
     )
+
+
+def _woken_us(first: Attempt, wakes: Mapping[str, int]) -> int:
+    """Return when the wake began that a request had waited for; when it went where that is not known.
+
+    One that is over before its wish is stored has requests that name the wake before it, or their pod.
+    """
+    if first.wake_id != first.pod_uid and first.wake_id not in wakes:
+        return first.forwarded_us
+    return max((time_us for time_us in wakes.values() if time_us <= first.forwarded_us), default=first.forwarded_us)

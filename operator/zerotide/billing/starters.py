@@ -27,17 +27,19 @@ def starters(ledger: Ledger) -> dict[str, Parts]:
 
 
 def _triggers(ledger: Ledger) -> dict[str, Parts]:
+    # By pod as well as by wake: a quick wake has requests that do not know its name.
     first: dict[str, tuple[int, str]] = {}
     for attempt in ledger.records.attempts:
         if attempt.wake_id:
             came = (attempt.forwarded_us, attempt.consumer)
-            first[attempt.wake_id] = min(first.get(attempt.wake_id, came), came)
-    return {
-        life.pod_uid: {first[wake_id][1]: Fraction(1)}
-        for wake_id, lives in pods_by_wake(ledger).items()
-        if wake_id in first
-        for life in lives
-    }
+            for key in (attempt.wake_id, attempt.pod_uid):
+                first[key] = min(first.get(key, came), came)
+    found: dict[str, Parts] = {}
+    for wake_id, lives in pods_by_wake(ledger).items():
+        known = [first[key] for key in (wake_id, *(life.pod_uid for life in lives)) if key in first]
+        if known:
+            found |= {life.pod_uid: {min(known)[1]: Fraction(1)} for life in lives}
+    return found
 
 
 def _served(ledger: Ledger) -> dict[str, Parts]:

@@ -17,24 +17,31 @@ from zerotide.billing.usage import Attempt
 def pods_by_wake(ledger: Ledger) -> dict[str, list[Lifetime]]:
     """Return the pods that each wake started, by wake id.
 
-    A pod belongs to the wake that a request on it had waited for; else to the newest wake during which it was created.
-    The API server's stamps are whole seconds, so a pod may seem created up to a second before its wake.
+    A pod belongs to the wake that a request on it had waited for, or to the newest one during which it was created,
+    whichever is newer: a wake that is over before its wish is stored has requests that name the one before it, or the
+    pod where there was none. The API server's stamps are whole seconds, so a pod may seem created up to a second before
+    its wake.
     """
     told: dict[str, str] = {}
     waited = [attempt for attempt in ledger.records.attempts if attempt.wake_id]
     for attempt in sorted(waited, key=lambda attempt: attempt.forwarded_us):
         told.setdefault(attempt.pod_uid, attempt.wake_id)
     wakes = sorted(ledger.records.wakes, key=lambda wake: wake.time_us)
+    times = {wake.wake_id: wake.time_us for wake in wakes}
     started: dict[str, list[Lifetime]] = {}
     for life in ledger.lifetimes:
-        during = [
-            wake.wake_id for wake in wakes if wake.time_us - SECOND < life.created_us <= wake.time_us + wake.total_us
-        ]
         known = told.get(life.pod_uid)
-        if known is not None and life.created_us > _time_of(known, wakes, life.created_us) - SECOND:
+        known_us = times.get(known, life.created_us) if known is not None else life.created_us
+        during = [
+            wake
+            for wake in wakes
+            if wake.time_us - SECOND < life.created_us <= wake.time_us + wake.total_us
+            and (known in (None, life.pod_uid) or wake.time_us > known_us)
+        ]
+        if during:
+            started.setdefault(during[-1].wake_id, []).append(life)
+        elif known is not None and life.created_us > known_us - SECOND:
             started.setdefault(known, []).append(life)
-        elif during:
-            started.setdefault(during[-1], []).append(life)
     return started
 
 
@@ -82,10 +89,6 @@ def percentile(values: Iterable[int], percent: int) -> int:
     """Return the smallest value that at least `percent` of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(-(-len(ordered) * percent // 100) - 1, 0)]
-
-
-def _time_of(wake_id: str, wakes: Sequence[Wake], otherwise: int) -> int:
-    return next((wake.time_us for wake in wakes if wake.wake_id == wake_id), otherwise)
 
 
 def _priced(wake: Wake, lives: Sequence[Lifetime], owner: str, index: PriceIndex) -> WakeCost:

@@ -54,7 +54,10 @@ def intent_line(
     forwarded_us: int,
     request_bytes: int,
 ) -> bytes:
-    """Return an intent; `pod_uid` is quoted already, times are microseconds since the epoch."""
+    """Return an intent; `pod_uid` is quoted already, times are microseconds since the epoch.
+
+    A request that waited for a wake which has no name yet names its pod instead.
+    """
     return (
         b'{"kind":"intent","requestId":"%b","attempt":%d,%b,"podUid":%b,"stream":%b,"cold":%b,"wakeId":%b,'
         b'"acceptedUs":%d,"forwardedUs":%d,"requestBytes":%d}\n'
@@ -65,7 +68,7 @@ def intent_line(
         pod_uid,
         _JSON_BOOL[stream],
         _JSON_BOOL[cold],
-        quoted(wake_id) if wake_id else b'""',
+        quoted(wake_id) if wake_id else pod_uid if cold else b'""',
         accepted_us,
         forwarded_us,
         request_bytes,
