@@ -54,7 +54,8 @@ async def test_refusals_are_counted_by_their_code(stack: Stack, replica: Replica
     endpoint = stack.endpoint(hold={"maxRequests": 2})
     stack.key()
     task = asyncio.create_task(bench("--no-warm-up", "--at-once", "3", "--requests", "3"))
-    await until(lambda: endpoint.gate.held == 2)
+    refused = stack.service.metrics.of("demo", "m").rejected
+    await until(lambda: endpoint.gate.held == 2 and refused["queue_full"] == 1)
     stack.pod(replica.port)
     code, told = await task
     assert (code, told["answered"], told["errors"], told["cold"]) == (0, 2, {"queue_full": 1}, 2)

@@ -17,8 +17,11 @@ URI = Matches(
     "be hf://owner/name[@revision], pvc://claim/path, file:///node/path or image:///path, with no part `.` or `..`",
     refuse=r"/\.\.?(/|$)",
 )
-_PLACE = r"(/[A-Za-z0-9_@+=:,~-][A-Za-z0-9._@+=:,~-]*)"
-_ADAPTER_URI = rf"^(hf://{_NAME}/{_NAME}(@[A-Za-z0-9][A-Za-z0-9._-]{{0,127}})?|pvc://[a-z0-9][-a-z0-9.]{{0,252}}{_PLACE}*|image://{_PLACE}+)$"
+_PLACE = r"/[A-Za-z0-9_@+=:,~-](/[A-Za-z0-9_@+=:,~-]|[A-Za-z0-9._@+=:,~-])*"
+_ADAPTER_URI = (
+    rf"^(hf://{_NAME}/{_NAME}(@[A-Za-z0-9][A-Za-z0-9._-]{{0,127}})?"
+    rf"|pvc://[a-z0-9][-a-z0-9.]{{0,252}}({_PLACE})?|image://{_PLACE})$"
+)
 """A pattern and no rule of CEL, whose cost would count for each of a list's items; no part begins with a dot."""
 ModelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
