@@ -124,6 +124,14 @@ def test_a_pod_that_backs_off_holds_its_devices_until_it_is_deleted(change: dict
     assert times(pod_facts("c", corpse))["finished"] == [20], "nothing would have started it again"
 
 
+def test_the_kubelets_last_word_does_not_lengthen_a_pod() -> None:
+    """It shortens the grace to nothing, and the API server then gives the deletion the time of that word."""
+    seen = pod(scheduled=1, started=2, deleted=8, grace=2, finished=8)
+    last = pod(scheduled=1, started=2, deleted=9, grace=0, finished=8)
+    for corpse in (seen, last):
+        assert times(pod_facts("c", corpse))["finished"] == [8]
+
+
 def test_back_off_carries_the_time_at_which_it_was_seen() -> None:
     stuck = pod(scheduled=1)
     stuck["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}

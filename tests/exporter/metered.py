@@ -208,8 +208,8 @@ def running(pod: Object) -> bool:
 
 def backs_off(pod: Object) -> bool:
     """Tell whether the kubelet waits before it starts a pod's container again."""
-    state = pod["status"]["containerStatuses"][0]["state"]
-    return bool(state.get("waiting", {}).get("reason") == "CrashLoopBackOff")
+    (status,) = pod["status"].get("containerStatuses") or [{}]
+    return bool(status.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff")
 
 
 def backs_off_or_in(number: int) -> Callable[[Object], bool]:
@@ -286,5 +286,6 @@ async def agree(oracle: Oracle, *pods: PodSegments) -> None:
         await eventually(same, 15)
     except TimeoutError:
         seen = {uid: held.seconds for uid, held in oracle.held().items()}
-        assert {pod.pod_uid: allocated_seconds(pod) for pod in pods} == seen
+        told = {pod.pod_uid: allocated_seconds(pod) for pod in pods}
+        assert told == seen, f"the ledger says {told}, the oracle saw {seen}"
     assert oracle.watching

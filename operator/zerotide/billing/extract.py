@@ -151,9 +151,11 @@ def _held_until(pod: Json) -> Iterator[int]:
     The kubelet would have restarted a container that had exited by itself before, so the devices were held until then.
     """
     deletion, status = stamp(pod["metadata"].get("deletionTimestamp")), pod.get("status") or {}
+    grace = seconds(pod["metadata"].get("deletionGracePeriodSeconds"))
     restarts = (pod.get("spec") or {}).get("restartPolicy", "Always") == "Always"
-    if deletion is not None and restarts and not status.get("reason"):
-        yield deletion - seconds(pod["metadata"].get("deletionGracePeriodSeconds"))
+    # With the kubelet's last word the grace is 0, and the stamp is moved to when that came, after the exit.
+    if deletion is not None and grace and restarts and not status.get("reason"):
+        yield deletion - grace
 
 
 def _turns(pod: Json) -> Iterator[int]:
