@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import openai
@@ -10,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from e2e import traffic
-from e2e.harness import Json, System, chat, trivial, wait_until
+from e2e.harness import Json, System, WaitTimedOut, chat, trivial, wait_until
 from zerotide.billing.reports import CostReport, EndpointCost
 
 QUESTION: list[Any] = [{"role": "user", "content": "Hi"}]
@@ -27,7 +28,11 @@ async def awake(system: System, replicas: int, env: dict[str, str], **spec: Any)
         status = system.status(namespace, "m")
         return system.pods(namespace, "m") if status.get("readyReplicas") == replicas else []
 
-    return namespace, key, await asyncio.to_thread(wait_until, f"{replicas} replicas", ready)
+    try:
+        return namespace, key, await asyncio.to_thread(wait_until, f"{replicas} replicas", ready)
+    except WaitTimedOut as error:
+        told = [system.status(namespace, "m"), *(pod["status"] for pod in system.pods(namespace, "m"))]
+        raise WaitTimedOut(f"{error}; status, pods: {json.dumps(told)[:4000]}") from None
 
 
 async def test_a_replica_killed_before_its_first_byte(system: System) -> None:
