@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
 
 from zerotide.billing.ledger import Ledger
 from zerotide.billing.prices import PriceIndex
@@ -23,7 +24,8 @@ def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
     period = period.up_to(as_of_us)
     requests: list[tuple[int, int]] = []
     for ledger in ledgers:
-        wakes = {wake.wake_id: wake.time_us for wake in ledger.records.wakes}
+        wakes = {wake.wake_id for wake in ledger.records.wakes}
+        begun = sorted(wake.time_us for wake in ledger.records.wakes)
         attempts: dict[str, list[Attempt]] = {}
         for attempt in ledger.records.attempts:
             attempts.setdefault(attempt.request_id, []).append(attempt)
@@ -31,7 +33,7 @@ def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
             first = min(tries, key=lambda each: each.number)
             came_us = first.forwarded_us
             if first.cold:
-                came_us = _woken_us(first, wakes)
+                came_us = _woken_us(first, wakes, begun)
             if period.start_us <= came_us < period.end_us:
                 spans = [each.span(as_of_us, ledger.records.open_limit_us) for each in tries]
                 requests.append((came_us, sum(span.end_us - span.start_us for span in spans)))
@@ -43,11 +45,13 @@ def arrival_report(ledgers: Iterable[Ledger], index: PriceIndex, period: Period,
     )
 
 
-def _woken_us(first: Attempt, wakes: Mapping[str, int]) -> int:
+def _woken_us(first: Attempt, wakes: Collection[str], begun: Sequence[int]) -> int:
     """Return when the wake began that a request had waited for; when it went where that is not known.
 
-    One that is over before its wish is stored has requests that name the wake before it, or their pod.
+    One that is over before its wish is stored has requests that name the wake before it, or their pod. `begun` are the
+    beginnings of all `wakes`, in order.
     """
-    if first.wake_id != first.pod_uid and first.wake_id not in wakes:
+    older = bisect_right(begun, first.forwarded_us)
+    if not older or (first.wake_id != first.pod_uid and first.wake_id not in wakes):
         return first.forwarded_us
-    return max((time_us for time_us in wakes.values() if time_us <= first.forwarded_us), default=first.forwarded_us)
+    return begun[older - 1]

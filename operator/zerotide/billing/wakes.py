@@ -12,6 +12,7 @@ from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import STARTING, Bill, Period, bill_lifetime, round_money
 from zerotide.billing.reports import Stage, StageSummary, WakeCost
 from zerotide.billing.usage import Attempt
+from zerotide.scaling.ranks import nearest_rank
 
 
 def pods_by_wake(ledger: Ledger) -> dict[str, list[Lifetime]]:
@@ -87,8 +88,7 @@ def summarize(wakes: Sequence[WakeCost]) -> tuple[StageSummary, ...]:
 
 def percentile(values: Iterable[int], percent: int) -> int:
     """Return the smallest value that at least `percent` of the values do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(-(-len(ordered) * percent // 100) - 1, 0)]
+    return nearest_rank(sorted(values), percent)
 
 
 def _priced(wake: Wake, lives: Sequence[Lifetime], owner: str, index: PriceIndex) -> WakeCost:

@@ -12,6 +12,7 @@ from zerotide.api.scalars import SECOND
 from zerotide.billing.reports import CostReport
 from zerotide.cli.load import UNSENT, Sample
 from zerotide.cli.output import format_span
+from zerotide.scaling.ranks import nearest_rank
 
 PERCENTS = (50, 90, 99)
 
@@ -33,7 +34,7 @@ def spread(values: Iterable[float]) -> Spread:
     ordered = sorted(values)
     if not ordered:
         return Spread(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    p50, p90, p99 = (ordered[max(-(-len(ordered) * percent // 100), 1) - 1] for percent in PERCENTS)
+    p50, p90, p99 = (nearest_rank(ordered, percent) for percent in PERCENTS)
     return Spread(len(ordered), sum(ordered) / len(ordered), p50, p90, p99, ordered[-1])
 
 

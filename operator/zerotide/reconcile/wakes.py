@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from zerotide.api.endpoint import ColdStarts, LastWake
 from zerotide.api.scalars import MILLISECOND, format_duration, format_micro_time, parse_duration
+from zerotide.scaling.ranks import nearest_rank
 
 WINDOW = 20
 """Wakes that the percentiles look at."""
@@ -73,15 +74,10 @@ def add(before: ColdStarts | None, wake: LastWake) -> ColdStarts:
     return ColdStarts(
         window=WINDOW,
         count=len(recent),
-        p50=format_duration(_percentile(lengths, 50)),
-        p90=format_duration(_percentile(lengths, 90)),
+        p50=format_duration(nearest_rank(lengths, 50)),
+        p90=format_duration(nearest_rank(lengths, 90)),
         recent=recent,
     )
-
-
-def _percentile(ordered: list[int], percent: int) -> int:
-    """Return the nearest-rank percentile of a sorted list that is not empty."""
-    return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
 
 
 def _earliest(*times: int | None) -> int:

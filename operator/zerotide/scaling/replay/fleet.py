@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from zerotide.scaling.ranks import nearest_rank
 from zerotide.scaling.replay.simulate import Rule
 from zerotide.scaling.replay.trace import Arrivals
 
@@ -43,7 +44,7 @@ class Served:
     def wait_s(self, percent: int) -> float:
         """Return what so many of a hundred requests waited at most, by nearest rank; 0 without requests."""
         ordered = sorted(self.waits)
-        return ordered[max(-(-len(ordered) * percent // 100), 1) - 1] if ordered else 0.0
+        return nearest_rank(ordered, percent) if ordered else 0.0
 
     @property
     def waited_s(self) -> float:
