@@ -419,13 +419,18 @@ async def test_one_of_several_exporters_delivers(world: World, receiver: Receive
     assert len(receiver.got) == 1
 
 
-async def test_what_cannot_be_written_is_written_later_and_not_sent_again(world: World, receiver: Receiver) -> None:
+async def under_way(world: World, receiver: Receiver) -> None:
+    """Have one webhook that its receiver has and has not answered."""
     await secret(world)
     await running_replica(world)
     receiver.open.clear()
     await world.api.put("budgets", told(receiver.url))
     await world.at(60)
     await receiver.until(1)
+
+
+async def test_what_cannot_be_written_is_written_later_and_not_sent_again(world: World, receiver: Receiver) -> None:
+    await under_way(world, receiver)
     world.api.refuse_patches = True
     receiver.open.set()
     await looked(world, 3)
@@ -435,12 +440,7 @@ async def test_what_cannot_be_written_is_written_later_and_not_sent_again(world:
 
 
 async def test_a_budget_that_is_gone_delivers_nothing_more(world: World, receiver: Receiver) -> None:
-    await secret(world)
-    await running_replica(world)
-    receiver.open.clear()
-    await world.api.put("budgets", told(receiver.url))
-    await world.at(60)
-    await receiver.until(1)
+    await under_way(world, receiver)
     await world.api.drop("budgets", "demo", "month")
     await looked(world)
     receiver.open.set()

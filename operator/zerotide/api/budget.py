@@ -18,6 +18,7 @@ from zerotide.api.base import Model, Object, Rule, Time, Unique
 from zerotide.api.bounds import Zone
 from zerotide.api.names import API_VERSION, KIND_BUDGET, PATTERN_ENDPOINT_NAME
 from zerotide.api.pricebook import Money
+from zerotide.api.scalars import parse_time
 from zerotide.api.spec_serving import Consumer
 from zerotide.api.webhooks import Delivery, Webhook
 
@@ -251,6 +252,11 @@ class BudgetStatus(Model):
         Field(max_length=64, description="What became of the webhooks of this window."),
         Unique("id"),
     ] = None
+
+    @property
+    def until_us(self) -> int | None:
+        """Return when the window ends, None for never."""
+        return parse_time(self.window_end) if self.window_end else None
 
 
 class Budget(Object):

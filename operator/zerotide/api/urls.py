@@ -1,4 +1,4 @@
-"""The forms of URLs that users write: what an address may be made of, before anybody asks where it leads."""
+"""The forms of URLs: those that users write, before anybody asks where they lead, and those of our own pods."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ BASE_URL = Matches(
     "^https" + _HOST + r"(/[A-Za-z0-9._~@=+,-]+)*$", "be an https URL without a user, a query or a `/` at its end"
 )
 HTTP_URL = Matches("^https?" + _REST, "be an https or http URL without a user or a fragment")
+
+
+def host_of(address: str) -> str:
+    """Return an IP address as URLs have it: one of version 6 in brackets."""
+    return f"[{address}]" if ":" in address else address

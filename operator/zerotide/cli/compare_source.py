@@ -63,7 +63,7 @@ def of_nobody(args: argparse.Namespace, now_us: int) -> Assumed:
     workload = _with_tokens(_traced(args.trace) if args.trace else _made_up(args), args)
     devices = Devices(args.class_name or CLASS, args.count or 1)
     second, whose = (args.gpu_second, "as given") if args.gpu_second else _list_price(devices, now_us)
-    cold_s, measured = (args.cold_start / SECOND, "as given") if args.cold_start else (COLD_S, "assumed")
+    cold_s, measured = _cold_start(args, None)
     bounds = _bounds(Scaling(), args)
     return Assumed(
         workload=workload,
@@ -76,6 +76,13 @@ def of_nobody(args: argparse.Namespace, now_us: int) -> Assumed:
         timeouts_s=_timeouts(args) or [*TIMEOUTS_S],
         kept=_kept(args, bounds),
     )
+
+
+def _cold_start(args: argparse.Namespace, known: str | None) -> tuple[float, str]:
+    """Return the seconds of a start, and whose figure it is; `known` is what was measured."""
+    if args.cold_start:
+        return args.cold_start / SECOND, "as given"
+    return (parse_duration(known) / SECOND, "as measured") if known else (COLD_S, "assumed")
 
 
 async def of_endpoint(session: Session, args: argparse.Namespace) -> Assumed:
@@ -96,10 +103,7 @@ def of_recorded(
     share = len(history.arrivals.times) / max(sum(each.requests for each in tokens), 1)
     given, made = (round(sum(column) * share) for column in ([t.input for t in tokens], [t.output for t in tokens]))
     workload = _with_tokens(Workload(args.name, history.arrivals, history.span_s, given, made), args)
-    known = endpoint.status.cold_starts.p50 if endpoint.status.cold_starts else None
-    cold_s, measured = (parse_duration(known) / SECOND, "as measured") if known else (COLD_S, "assumed")
-    if args.cold_start:
-        cold_s, measured = args.cold_start / SECOND, "as given"
+    cold_s, measured = _cold_start(args, endpoint.status.cold_starts.p50 if endpoint.status.cold_starts else None)
     devices = _devices(args, cost)
     second, whose = _price(args, cost, devices, now_us)
     scaling = endpoint.spec.scaling

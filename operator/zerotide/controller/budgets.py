@@ -13,7 +13,6 @@ from typing import NamedTuple
 from zerotide.api.budget import Budget, BudgetAction, BudgetScope
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.failures import InvalidObject
-from zerotide.api.scalars import parse_time
 from zerotide.kube import Change
 from zerotide.reconcile.observed import Withheld
 
@@ -79,6 +78,5 @@ def _verdict(budget: Budget) -> _Verdict | None:
     status = budget.status
     if status.action is None or not status.action.includes(BudgetAction.STOP_PREWARM):
         return None
-    until_us = parse_time(status.window_end) if status.window_end else None
     reason = f"budget {budget.metadata.name} of the namespace: {status.message or 'it is used up'}"
-    return _Verdict(budget.spec.scope, reason, until_us)
+    return _Verdict(budget.spec.scope, reason, status.until_us)

@@ -13,6 +13,7 @@ from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.failures import InvalidObject
 from zerotide.api.generation import one_token
 from zerotide.api.names import MANAGER_OPERATOR, SERVICE_ACCOUNT_OPERATOR
+from zerotide.api.urls import host_of
 from zerotide.controller.activators import Activator, addresses
 from zerotide.controller.admin import Admin
 from zerotide.controller.cache import Endpoints, key_of
@@ -354,5 +355,4 @@ class Operator:
 
 def _base(endpoint: InferenceEndpoint, pod: Pod) -> str:
     """Return where a pod that has an address listens, without a path."""
-    host = f"[{pod.address}]" if ":" in pod.address else pod.address
-    return f"http://{host}:{endpoint.spec.runtime.port}"
+    return f"http://{host_of(pod.address)}:{endpoint.spec.runtime.port}"

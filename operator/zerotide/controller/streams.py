@@ -13,6 +13,7 @@ import aiohttp
 
 from zerotide.api.demand import Delta, Message, Snapshot, Wake, decode
 from zerotide.api.failures import InvalidMessage
+from zerotide.api.urls import host_of
 from zerotide.controller.activators import Activator
 from zerotide.controller.failures import StreamBroken
 from zerotide.kube import Clock
@@ -107,8 +108,7 @@ class Streams:
 
     async def _stream(self, activator: Activator) -> None:
         assert self._session is not None
-        host = f"[{activator.address}]" if ":" in activator.address else activator.address
-        url = f"http://{host}:{self._port}/internal/demand"
+        url = f"http://{host_of(activator.address)}:{self._port}/internal/demand"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=STALL)
         headers = {"Authorization": f"Bearer {token}"} if (token := self._token()) else {}
         try:

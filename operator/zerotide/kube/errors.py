@@ -3,6 +3,7 @@
 KubeError
 ├── CredentialsError        no usable kubeconfig or in-cluster account
 ├── ConnectionFailed        no answer: refused, reset, timed out, TLS
+├── SecretUnreadable        a Secret that a user named is not there, or may not be read
 └── ApiError                the server answered with a Status
     ├── Unauthorized        401
     ├── Forbidden           403
@@ -32,6 +33,10 @@ class CredentialsError(KubeError):
 
 class ConnectionFailed(KubeError):
     """The API server gave no answer."""
+
+
+class SecretUnreadable(KubeError):
+    """A Secret that a user named is not there, or cannot be read; nothing of it is repeated."""
 
 
 class ApiError(KubeError):

@@ -176,7 +176,5 @@ def verdict_of(budget: Budget) -> Verdict | None:
     status = budget.status
     if status.action is None or not status.action.includes(BudgetAction.DENY_WAKE):
         return None
-    until = parse_time(status.window_end) if status.window_end else None
-    return Verdict(
-        budget.metadata.namespace, budget.metadata.name, budget.spec.scope, status.action, until, status.message or ""
-    )
+    metadata, message = budget.metadata, status.message or ""
+    return Verdict(metadata.namespace, metadata.name, budget.spec.scope, status.action, status.until_us, message)

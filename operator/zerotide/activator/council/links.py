@@ -18,6 +18,7 @@ from zerotide.activator.council.council import Council
 from zerotide.activator.council.membership import Member
 from zerotide.activator.council.messages import Message, decode, encode
 from zerotide.activator.failures import MalformedTalk
+from zerotide.api.urls import host_of
 from zerotide.kube import CredentialsError
 
 log = logging.getLogger(__name__)
@@ -130,11 +131,13 @@ class Links:
 
     async def _talk_to(self, member: Member) -> None:
         assert self._session is not None, "members are dialled while the links run"
-        host = f"[{member.address}]" if ":" in member.address else member.address
         headers = {"Authorization": f"Bearer {self._token()}", MEMBER: self._council.me}
         async with asyncio.timeout(CONNECT_TIME):
             socket = await self._session.ws_connect(
-                f"http://{host}:{member.port}{PATH}", headers=headers, heartbeat=BEAT, max_msg_size=LARGEST
+                f"http://{host_of(member.address)}:{member.port}{PATH}",
+                headers=headers,
+                heartbeat=BEAT,
+                max_msg_size=LARGEST,
             )
         try:
             await self._talk(member.name, socket)

@@ -23,8 +23,9 @@ from zerotide.activator.traffic.visit import Visit
 from zerotide.api.egress import Egress
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.names import SERVICE_ACCOUNT_ACTIVATOR
-from zerotide.kube import Client, Forbidden, KubeError, NotFound, outgoing
-from zerotide.kube.resources import SECRETS
+from zerotide.kube import Client, outgoing
+from zerotide.kube.errors import SecretUnreadable
+from zerotide.kube.secrets import read_secret
 
 log = logging.getLogger(__name__)
 
@@ -155,17 +156,11 @@ class Envoy:
 
     async def _read(self, name: Name) -> str:
         try:
-            found = await self._client.get(SECRETS, name.name, name.namespace)
-        except NotFound as error:
-            raise AbroadUnavailable(f"there is no Secret {name.name}") from error
-        except Forbidden as error:
-            how = f"bind a Role that lets {SERVICE_ACCOUNT_ACTIVATOR} get it"
-            raise AbroadUnavailable(f"Secret {name.name} may not be read: {how}") from error
-        except KubeError as error:
-            raise AbroadUnavailable(f"Secret {name.name} cannot be read: {type(error).__name__}") from error
-        held = (found.get("data") or {}).get(SECRET_KEY)
+            held = await read_secret(self._client, name.namespace, name.name, SECRET_KEY, SERVICE_ACCOUNT_ACTIVATOR)
+        except SecretUnreadable as error:
+            raise AbroadUnavailable(str(error)) from error
         try:
-            token = base64.b64decode(held, validate=True).decode("ascii").strip() if isinstance(held, str) else ""
+            token = base64.b64decode(held or "", validate=True).decode("ascii").strip()
         except ValueError:
             token = ""
         if not token or not token.isprintable():

@@ -21,8 +21,9 @@ from zerotide.exporter.errors import (
     ReceiverUnreachable,
     SecretUnusable,
 )
-from zerotide.kube import Client, Clock, Forbidden, KubeError, NotFound, outgoing
-from zerotide.kube.resources import SECRETS
+from zerotide.kube import Client, Clock, outgoing
+from zerotide.kube.errors import SecretUnreadable
+from zerotide.kube.secrets import read_secret
 
 TIMEOUT_S = 15.0
 """Seconds for one attempt; the specification recommends 15 to 30."""
@@ -72,16 +73,10 @@ class Sender:
 
     async def _keys(self, namespace: str, name: str) -> tuple[bytes, ...]:
         try:
-            found = await self._client.get(SECRETS, name, namespace)
-        except NotFound as error:
-            raise SecretUnusable(f"there is no Secret {name}") from error
-        except Forbidden as error:
-            account = SERVICE_ACCOUNT_EXPORTER
-            raise SecretUnusable(f"Secret {name} may not be read: bind a Role that lets {account} get it") from error
-        except KubeError as error:
-            raise SecretUnusable(f"Secret {name} cannot be read: {type(error).__name__}") from error
-        held = (found.get("data") or {}).get(SECRET_KEY)
-        if not isinstance(held, str):
+            held = await read_secret(self._client, namespace, name, SECRET_KEY, SERVICE_ACCOUNT_EXPORTER)
+        except SecretUnreadable as error:
+            raise SecretUnusable(str(error)) from error
+        if held is None:
             raise SecretUnusable(f"Secret {name} has no key {SECRET_KEY}")
         try:
             return signing_keys(base64.b64decode(held, validate=True).decode("ascii"))
