@@ -33,7 +33,7 @@ def month_of(requests: int, consumers: int, source: str) -> tuple[str, str, str]
     # Multiplicative hashing spreads consumers, ends and tokens without a table of random numbers.
     return (
         f"INSERT INTO intent SELECT 'm' || i, 1, 'demo', 'endpoint-' || (i * 7919 % {ENDPOINTS}),"
-        f" 'demo/team-' || (i * 104729 % {consumers}), 'month', 0, '', {first} + i * {gap}, '', 0 FROM {source}",
+        f" 'demo/team-' || (i * 104729 % {consumers}), 'month', 0, '', {first} + i * {gap}, '', 0, '' FROM {source}",
         f"INSERT INTO settlement SELECT 'm' || i, 1, {first} + i * {gap} + 1000000 + i % 9000,"
         f" CASE i % 97 WHEN 0 THEN 'lost' ELSE 'completed' END, 100 + i % 400, i % 100, 50 + i % 200, '', 0,"
         f" CAST(i % 89 = 0 AS integer) FROM {source}",

@@ -74,6 +74,8 @@ class Intent(Line):
     pod_uid: str
     activator: str
     model: str
+    adapter: Annotated[str, Field(max_length=63)] = ""
+    """The adapter of the model that was asked for, empty for the model itself."""
     stream: bool
     cold: bool
     """Whether the request was held while no replica was ready."""

@@ -7,9 +7,10 @@ two phases and never the sum. The result depends on the set of facts alone, not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from zerotide.billing.facts import (
@@ -112,7 +113,8 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
     base: list[Segment] = []
     warm = None
     if not never:
-        active = union(clip(busy, start, end if lost is None else min(max(lost, start), end)))
+        if busy:
+            active = union(clip(busy, start, end if lost is None else min(max(lost, start), end)))
         runs = seen.runs(active)
         base, warm = _base(seen, runs, start, end, lost)
     queue = Segment(created, end if never else start, Phase.QUEUED)
@@ -134,23 +136,26 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
     )
 
 
+_segment: Callable[[tuple[int, int, Phase]], Segment] = partial(tuple.__new__, Segment)
+"""Make a segment of its values: what `Segment._make` does, without a call of Python."""
 _BEST_ENDS = [kind.value for kind in sorted(END_RANK, key=END_RANK.__getitem__, reverse=True)]
 _LATEST = Kind.TERMINAL.value
 """The kind of end of which the latest counts."""
 
 
 class _Seen:
-    """The facts of one pod, by kind, as (t_us, key)."""
+    """The facts of one pod, by kind, as (t_us, key); a fact that was given twice may be there twice."""
 
     def __init__(self, facts: Iterable[Fact]) -> None:
-        self.by_kind: dict[str, set[tuple[int, str]]] = {}
+        by_kind: dict[str, list[tuple[int, str]]] = {}
         self.pod_uid = ""
-        by_kind = self.by_kind
         for _, self.pod_uid, kind, key, t_us in facts:
-            if kind in by_kind:
-                by_kind[kind].add((t_us, key))
+            found = by_kind.get(kind)
+            if found is None:
+                by_kind[kind] = [(t_us, key)]
             else:
-                by_kind[kind] = {(t_us, key)}
+                found.append((t_us, key))
+        self.by_kind = by_kind
 
     def times(self, kind: Kind) -> list[int]:
         found = self.by_kind.get(kind)
@@ -185,7 +190,12 @@ class _Seen:
 
     def _numbered(self, kind: Kind) -> list[tuple[int, int]]:
         found = self.by_kind.get(kind)
-        return sorted([(t_us, run_number(key)) for t_us, key in found]) if found else []
+        if not found:
+            return []
+        if len(found) == 1:
+            ((t_us, key),) = found
+            return [(t_us, run_number(key))]
+        return sorted([(t_us, run_number(key)) for t_us, key in set(found)])
 
     def allocation(self) -> Allocation:
         found = self.by_kind.get(Kind.ALLOCATION)
@@ -230,11 +240,11 @@ def _partition(marks: Sequence[tuple[int, Phase]], start: int, end: int) -> list
     low, phase = start, marks[0][1]
     for moment, following in (*marks[1:], (end, Phase.LOST)):
         # A clock that is off may put a mark before its predecessor: it then holds from there on.
-        high = min(moment, end)
+        high = moment if moment < end else end
         if high > low:
             if segments and segments[-1].phase is phase:
                 low = segments.pop().start_us
-            segments.append(Segment(low, high, phase))
+            segments.append(_segment((low, high, phase)))
             low = high
         phase = following
     return segments

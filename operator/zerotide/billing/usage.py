@@ -51,6 +51,8 @@ class Attempt(NamedTuple):
     output_tokens: int
     estimated: int = 0
     """Whether its stream was cut, so that the activator counted its output."""
+    adapter: str = ""
+    """The adapter of the model that answered, empty for the model itself."""
 
     @property
     def work(self) -> int:

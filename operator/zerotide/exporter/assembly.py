@@ -53,7 +53,7 @@ def _one(found: Found, key: Key, pods: Sequence[OpenPod], requests: Sequence[Att
     known = sorted(found.endpoints.get(key, ()), key=lambda row: row.created_us)
     facts = {pod.pod_uid: found.facts.get(pod.pod_uid, []) for pod in pods}
     births = [row.created_us for row in known] or [
-        fact.t_us for each in facts.values() for fact in each if fact.kind == "created"
+        t_us for each in facts.values() for _, _, kind, _, t_us in each if kind == "created"
     ]
     newest = known[-1] if known else None
     return Records(

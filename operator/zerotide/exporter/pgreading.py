@@ -25,7 +25,7 @@ _NAMES = "(:namespace = '' OR namespace = :namespace) AND (:endpoint = '' OR end
 _ATTEMPT = (
     "SELECT request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us,"
     " coalesce(outcome, ''), coalesce(input_tokens, 0), coalesce(cached_tokens, 0), coalesce(output_tokens, 0),"
-    " coalesce(estimated, 0) FROM intent LEFT JOIN settlement USING (request_id, attempt)"
+    " coalesce(estimated, 0), adapter FROM intent LEFT JOIN settlement USING (request_id, attempt)"
 )
 _WHO = "namespace, endpoint, consumer"
 _SUMS = "sum(requests)::bigint, sum(input)::bigint, sum(cached)::bigint, sum(output)::bigint, sum(estimated)::bigint"

@@ -15,11 +15,9 @@ from zerotide.api.usage import AnyRecord, Intent, Settlement, Unrecorded
 from zerotide.billing.rollups import SPANS, Usage, UsageKey, contributions
 from zerotide.billing.usage import Attempt
 from zerotide.exporter.consumers import OTHER, PLACES
+from zerotide.exporter.pgmessage import begin_with
 from zerotide.exporter.pgschema import LOCK
 from zerotide.exporter.store import DayKey, Series, Settled, unrecorded_row
-
-_INTENT = ("namespace", "endpoint", "consumer", "pod_uid", "cold", "wake_id", "forwarded_us")
-_SETTLEMENT = ("ended_us", "outcome", "input_tokens", "cached_tokens", "output_tokens", "estimated")
 
 
 class Added(NamedTuple):
@@ -78,17 +76,13 @@ def move(db: Connection, pods: Sequence[Settled]) -> bool:
 
 
 def add_records(db: Connection, records: Sequence[AnyRecord], received_us: int) -> Added:
-    """Take the lock that keeps sums right, and record intents and settlements, each kind in one statement.
+    """Begin the transaction, take the lock that keeps sums right, and record intents and settlements.
 
     All of it is one message to the server and one answer: each of its own would cost as long again as the disk does.
     Raises psycopg.Error.
     """
-    pairs = ((_ADD_INTENTS, _intents(records, received_us)), (_ADD_SETTLEMENTS, _settlements(records, received_us)))
-    driver = driver_of(db)
-    with driver.pipeline():
-        driver.execute(_LOCK)
-        sent = [driver.execute(statement, _columns(rows)) for statement, rows in pairs if rows]
-    found = [Attempt(*row) for cursor in sent for row in cursor.fetchall()]
+    arguments = _columns(_intents(records, received_us), 12) + _columns(_settlements(records, received_us), 10)
+    found = [Attempt(*row) for row in begin_with(driver_of(db), _LOCK, "add_records", arguments)]
     return Added(len(found), [each for each in found if each.namespace and each.ended_us is not None])
 
 
@@ -99,8 +93,8 @@ def driver_of(db: Connection) -> psycopg.Connection[tuple[Any, ...]]:
     return driver
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    return [array(column) for column in zip(*rows, strict=True)]
+def _columns(rows: Sequence[tuple[Any, ...]], number: int) -> list[str]:
+    return [array(column) for column in zip(*rows, strict=True)] if rows else ["{}"] * number
 
 
 def _intents(records: Iterable[AnyRecord], received_us: int) -> list[tuple[Any, ...]]:
@@ -117,6 +111,7 @@ def _intents(records: Iterable[AnyRecord], received_us: int) -> list[tuple[Any, 
             record.forwarded_us,
             record.model_dump_json(by_alias=True),
             received_us,
+            record.adapter,
         )
         for record in records
         if isinstance(record, Intent)
@@ -144,22 +139,7 @@ def add_unrecorded(db: Connection, records: Iterable[AnyRecord], received_us: in
     )
 
 
-def _adding(table: str, other: str, types: str) -> str:
-    """Return the statement that adds records and gives those that were new, as attempts with their other record.
-
-    The other record is one that an earlier statement has added: what one statement adds, it does not see itself.
-    """
-    arrays = ", ".join(f"CAST(%s AS {type_}[])" for type_ in types.split())
-    columns = ", ".join((*_INTENT, *_SETTLEMENT))
-    return (
-        f"WITH fresh AS (INSERT INTO {table} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING RETURNING *)"
-        f" SELECT request_id, attempt, {columns} FROM fresh LEFT JOIN {other} USING (request_id, attempt)"
-    )
-
-
 _LOCK = f"SELECT pg_advisory_xact_lock({LOCK})"
-_ADD_INTENTS = _adding("intent", "settlement", "text integer text text text text integer text bigint text bigint")
-_ADD_SETTLEMENTS = _adding("settlement", "intent", "text integer bigint text bigint bigint bigint text bigint integer")
 _ADD_UNRECORDED = text(
     f"INSERT INTO unrecorded VALUES ({', '.join(f':c{place}' for place in range(8))}) ON CONFLICT DO NOTHING"
 )

@@ -137,7 +137,7 @@ def attempts(db: sqlite3.Connection, condition: str, values: Iterable[Any]) -> l
     rows = db.execute(
         "SELECT request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us,"
         " coalesce(outcome, ''), coalesce(input_tokens, 0), coalesce(cached_tokens, 0), coalesce(output_tokens, 0),"
-        " coalesce(estimated, 0)"
+        " coalesce(estimated, 0), adapter"
         " FROM intent LEFT JOIN settlement USING (request_id, attempt)"
         f" WHERE {condition} ORDER BY forwarded_us, request_id, attempt",
         tuple(values),
@@ -185,16 +185,24 @@ def _floors(db: sqlite3.Connection, uid: str) -> list[Floor]:
 
 
 def _facts(db: sqlite3.Connection, pods: Sequence[OpenPod]) -> dict[str, list[Fact]]:
-    """Return the facts of many pods, in one query for each cluster."""
+    """Return the facts of many pods, in two queries for each cluster."""
     found: dict[str, list[Fact]] = {}
     for cluster in {pod.cluster for pod in pods}:
-        rows = db.execute(
-            f"SELECT cluster, pod_uid, kind, key, t_us FROM known WHERE cluster = ? AND {_ON}",
+        subjects = db.execute(
+            f"SELECT number, pod_uid FROM subject WHERE cluster = ? AND {_ON}",
             (cluster, _uids(pod for pod in pods if pod.cluster == cluster)),
         )
+        # One text for the name of a pod, instead of one from the database for each of its facts.
+        names = dict(subjects.fetchall())
+        rows = db.execute(
+            "SELECT subject, kind, key, t_us FROM fact WHERE subject IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(names)),),
+        )
         # What is found of a pod comes together.
-        for pod_uid, facts in groupby(map(_fact, rows), itemgetter(1)):
-            found.setdefault(pod_uid, []).extend(facts)
+        for number, facts in groupby(rows, itemgetter(0)):
+            uid = names[number]
+            mine = [_fact((cluster, uid, kind, key, t_us)) for _, kind, key, t_us in facts]
+            found.setdefault(uid, []).extend(mine)
     return found
 
 

@@ -167,6 +167,10 @@ STEPS: tuple[str, ...] = (
     """,
     # Facts by their pod's number.
     NUMBERED,
+    # Which adapter of its model answered a request.
+    """
+    ALTER TABLE intent ADD COLUMN adapter TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

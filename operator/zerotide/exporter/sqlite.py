@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
-from itertools import chain
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,21 @@ from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Se
 
 AT_ONCE = 100
 """Facts of one statement: each execution costs as much as binding and writing two of them."""
-_ADD_FACT = "INSERT OR IGNORE INTO fact VALUES (?, ?, ?, ?, ?)"
-_ADD_FACTS = _ADD_FACT + ", (?, ?, ?, ?, ?)" * (AT_ONCE - 1)
+_POD = Kind.POD
+_BARE: dict[str, str] = {kind: kind.value for kind in Kind}
+"""Kinds as bare texts: the driver looks for an adapter of values whose type only derives from one it knows."""
+_OWN = 4
+"""Values that a fact has for itself."""
+_STRIDE = _OWN * AT_ONCE
+
+
+def _adding(number: int) -> str:
+    """Return the statement that adds so many facts, told when they were observed and then the values of each."""
+    rows = [f"(?{place}, ?{place + 1}, ?{place + 2}, ?{place + 3}, ?1)" for place in range(2, number * _OWN + 2, _OWN)]
+    return f"INSERT OR IGNORE INTO fact VALUES {', '.join(rows)}"
+
+
+_ADD_FACTS = _adding(AT_ONCE)
 
 
 class SQLiteStore:
@@ -57,24 +70,26 @@ class SQLiteStore:
         """Record facts about pods."""
         facts = list(facts)
         with self._transaction():
-            numbers = self._numbers(dict.fromkeys([(cluster, uid) for cluster, uid, _, _, _ in facts]))
-            # A kind as bare text: the driver looks for an adapter of values whose type only derives from one it knows.
-            rows = [
-                (numbers[cluster, uid], str.__str__(kind), key, t_us, observed_us)
-                for cluster, uid, kind, key, t_us in facts
-            ]
+            by_pod = [(pod, list(mine)) for pod, mine in groupby(facts, itemgetter(0, 1))]
+            numbers = self._numbers(dict.fromkeys([pod for pod, _ in by_pod]))
             # Pods beside each other lie on the same pages of the table.
-            rows.sort(key=itemgetter(0))
-            whole = len(rows) // AT_ONCE * AT_ONCE
-            for place in range(0, whole, AT_ONCE):
-                self._db.execute(_ADD_FACTS, list(chain.from_iterable(rows[place : place + AT_ONCE])))
-            self._db.executemany(_ADD_FACT, rows[whole:])
+            by_pod.sort(key=lambda each: numbers[each[0]])
+            values: list[int | str] = []
+            add = values.extend
+            for pod, mine in by_pod:
+                number = numbers[pod]
+                for _, _, kind, key, t_us in mine:
+                    add((number, _BARE[kind], key, t_us))
+            for place in range(0, len(values), _STRIDE):
+                some = values[place : place + _STRIDE]
+                query = _ADD_FACTS if len(some) == _STRIDE else _adding(len(some) // _OWN)
+                self._db.execute(query, [observed_us, *some])
             self._db.executemany(
                 "INSERT OR IGNORE INTO pod (cluster, pod_uid, namespace, endpoint, created_us) VALUES (?, ?, ?, ?, ?)",
                 [
-                    (fact.cluster, fact.pod_uid, *decode_identity(fact.key)[:2], fact.t_us)
-                    for fact in facts
-                    if fact.kind == Kind.POD
+                    (cluster, uid, *decode_identity(key)[:2], t_us)
+                    for cluster, uid, kind, key, t_us in facts
+                    if kind == _POD
                 ],
             )
 
@@ -250,8 +265,8 @@ class SQLiteStore:
         row: tuple[Any, ...]
         if isinstance(record, Intent):
             who = (record.namespace, record.endpoint, record.consumer, record.pod_uid)
-            row = (*key, *who, record.cold, record.wake_id, record.forwarded_us, text, received_us)
-            query = "INSERT OR IGNORE INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            row = (*key, *who, record.cold, record.wake_id, record.forwarded_us, text, received_us, record.adapter)
+            query = "INSERT OR IGNORE INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         else:
             tokens = record.tokens
             counts = (tokens.input, tokens.cached, tokens.output) if tokens else (0, 0, 0)
