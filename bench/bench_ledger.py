@@ -3,8 +3,9 @@
 Folding: pods of about ten facts each are written, read back and folded into segments, and each is compared with an
 oracle that knows the lives it invented and shares no code with the fold. Commits: one record each, every one on the
 disk, one after the other and of many writers at once, beside how often in a second that disk takes a block and says
-that it is safe. Reports: a month of requests of many consumers, by consumer, in a zone whose months are not those of
-UTC, from sums, from the requests themselves in both ledgers, and from the archive (`report_raw_s`); all must be equal.
+that it is safe, and how many bare rows its database takes. Reports: a month of requests of many consumers, by
+consumer, in a zone whose months are not those of UTC, from sums, from the requests themselves in both ledgers, and from
+the archive (`report_raw_s`); all must be equal.
 Splitting: many requests in flight on one replica.
 It needs no cluster and no network. The disk is that of $TMPDIR.
 """
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.bench_reports import START
-from bench.ledger.commits import commits, fsyncs, grouped
+from bench.ledger.commits import bare_postgres, bare_sqlite, commits, fsyncs, grouped
 from bench.ledger.month import ENDPOINTS, Tell, archived, fill, fill_postgres, reports, timed
 from bench.local import precede, prepare_process
 from bench.wire.processes import tree
@@ -87,12 +88,12 @@ def fold_all(store: Store, lives: list[tuple[list[Fact], Life]]) -> tuple[float,
         facts = [fact for facts, _ in lives[place : place + BATCH] for fact in facts]
         store.add_facts(facts, START)
     ever, error, spent = Period(0, START + 100 * DAY), 0, dict[str, Life]()
-    for records in store.records("", "", ever):
-        for life in folded(records, ever.end_us).lifetimes:
-            mine = spent.setdefault(life.pod_uid, dict.fromkeys(Phase, 0))
-            for segment in life.segments:
-                mine[segment.phase] += segment.length_us
+    ledgers = [folded(records, ever.end_us) for records in store.records("", "", ever)]
     seconds = time.monotonic() - began
+    for life in (life for ledger in ledgers for life in ledger.lifetimes):
+        mine = spent.setdefault(life.pod_uid, dict.fromkeys(Phase, 0))
+        for segment in life.segments:
+            mine[segment.phase] += segment.length_us
     for facts, truth in lives:
         found = spent.get(facts[0].pod_uid, {})
         error += sum(abs(found.get(phase, 0) - truth.get(phase, 0)) for phase in Phase)
@@ -144,6 +145,7 @@ def postgres(
         tell("fold_10k_postgres_s", took)
         tell("settle_10k_postgres_s", time.monotonic() - began)
         tell("fsyncs_per_s_postgres", fsyncs(folder, given.seconds), 0)
+        tell("bare_per_s_postgres", bare_postgres(address, given.seconds), 0)
         tell("commits_per_s_postgres", commits(store, given.seconds), 0)
         tell("grouped_per_s_postgres", grouped(lambda: PostgresStore(address), given.seconds, given.writers), 0)
         fill_postgres(address, given.requests, given.consumers)
@@ -181,6 +183,7 @@ def main() -> None:
         tell("verify_s", timed(lambda: answer_verify(store, load_prices(None), everything), 1))
         tell("bytes_per_pod", sum(each.stat().st_size for each in Path(folder).iterdir()) // given.pods)
         tell("fsyncs_per_s", fsyncs(Path(folder), given.seconds), 0)
+        tell("bare_per_s_sqlite", bare_sqlite(Path(folder) / "bare.sqlite", given.seconds), 0)
         tell("commits_per_s_sqlite", commits(store, given.seconds), 0)
         assert len(store.unsettled()) == given.pods and isinstance(store.unsettled()[0], OpenPod)
         store.close()

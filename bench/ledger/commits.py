@@ -1,12 +1,15 @@
-"""How many records a ledger takes in a second, each durable, beside what its disk can do."""
+"""How many records a ledger takes in a second, each durable, beside what its database and its disk can do."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psycopg
 
 from bench.bench_reports import START, attempt
 from bench.local import precede
@@ -29,6 +32,41 @@ def commits(store: Store, seconds: float) -> float:
         store.add_usage([intent], [], START)
         number += 1
     return number / (time.monotonic() - began)
+
+
+def bare_sqlite(path: Path, seconds: float) -> float:
+    """Return how many rows with such a record a new SQLite file takes in a second, each made safe, and nothing else."""
+    precede(tree(os.getpid()))
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE bare (id TEXT PRIMARY KEY, record TEXT) STRICT")
+    text, began, number = _record(), time.monotonic(), 0
+    while time.monotonic() - began < seconds:
+        db.execute("INSERT INTO bare VALUES (?, ?)", (f"bare-{number}", text))
+        number += 1
+    took = time.monotonic() - began
+    db.close()
+    return number / took
+
+
+def bare_postgres(address: str, seconds: float) -> float:
+    """Return the same of a PostgreSQL server: the driver's own loop of a prepared statement."""
+    with psycopg.connect(address, autocommit=True) as db:
+        precede(tree(os.getpid()))
+        db.execute("CREATE TABLE bare (id text PRIMARY KEY, record text)")
+        cursor, text, began, number = db.cursor(), _record(), time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            cursor.execute("INSERT INTO bare VALUES (%s, %s)", (f"bare-{number}", text), prepare=True)
+            number += 1
+        took = time.monotonic() - began
+        db.execute("DROP TABLE bare")
+    return number / took
+
+
+def _record() -> str:
+    intent, _ = attempt("bare", "pod-0", "demo/team-1", "", START, SECOND)
+    return intent.model_dump_json(by_alias=True)
 
 
 def grouped(make: Callable[[], Store], seconds: float, writers: int) -> float:
