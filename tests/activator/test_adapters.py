@@ -29,6 +29,21 @@ async def test_every_name_of_the_model_calls_them(stack: Stack, replica: Replica
         assert replica.posts[-1].json["model"] == called
 
 
+async def test_usage_records_tell_them_apart(stack: Stack, replica: Replica) -> None:
+    """By whatever name of the model, quickly and with care, and by the parameter that TGI has for them."""
+    await stack.awake(replica, model=MODEL)
+    for name in ("real:support", "org/Alias:law", "real", "demo/m:law"):
+        assert (await stack.post(body={"model": name, "messages": []})).status == 200
+    assert (await stack.post(body=b'{"model": "re\\u0061l:law", "messages": []}')).status == 200
+    there = "/endpoints/demo/m/generate"
+    for parameters in ({"adapter_id": "support"}, {"adapter_id": "rude"}, {"adapter_id": 7}, {}, None):
+        assert (await stack.post(there, {"inputs": "x", "parameters": parameters})).status == 200
+    assert (await stack.post(there, b'{"inputs": "\\u0061", "parameters": {"adapter_id": "law"}}')).status == 200
+    intents, _ = stack.records()
+    assert [each.model for each in intents] == ["real"] * 11
+    assert [each.adapter for each in intents] == ["support", "law", "", "law", "law", "support", *[""] * 4, "law"]
+
+
 async def test_unknown_ones_are_no_model(stack: Stack, replica: Replica) -> None:
     """Neither wakes anything nor reaches a replica."""
     await stack.awake(replica, model=MODEL)

@@ -109,7 +109,7 @@ def test_lines_are_what_the_models_write(stack: Stack) -> None:
     """A line from the template reads back as the record that it stands for."""
     endpoint = stack.endpoint(model={"uri": "image:///m", "name": "org/m.1"})
     facts = intent_facts(endpoint.profile, "demo/team-a", "k", "act-0", 'x"\\' * 200)
-    line = intent_line(facts, "r1", 2, quoted("pod-1"), True, True, "wake", 5, 6, 7)
+    line = intent_line(facts, "r1", 2, quoted("pod-1"), "law-1.0_b", True, True, "wake", 5, 6, 7)
     assert decode(line) == Intent(
         request_id="r1",
         attempt=2,
@@ -121,6 +121,7 @@ def test_lines_are_what_the_models_write(stack: Stack) -> None:
         pod_uid="pod-1",
         activator="act-0",
         model="org/m.1",
+        adapter="law-1.0_b",
         stream=True,
         cold=True,
         wake_id="wake",
@@ -130,7 +131,7 @@ def test_lines_are_what_the_models_write(stack: Stack) -> None:
         idempotency_key=('x"\\' * 200)[:256],
     )
     for cold, wake in ((True, "pod-1"), (False, "")):
-        unnamed = decode(intent_line(facts, "r1", 2, quoted("pod-1"), True, cold, "", 5, 6, 7))
+        unnamed = decode(intent_line(facts, "r1", 2, quoted("pod-1"), "", True, cold, "", 5, 6, 7))
         assert isinstance(unnamed, Intent) and (unnamed.cold, unnamed.wake_id) == (cold, wake)
     for first, tokens in ((None, None), (8, Tokens(input=1, cached=1, output=2, estimated=True))):
         told = settlement_line("r1", 1, first, 9, 10, tokens, Outcome.LOST, 0)

@@ -55,6 +55,22 @@ def idle(stack: Stack, *names: str) -> bool:
     return all(demand.held == demand.in_flight == 0 for demand in demands) and stack.service.gateway.active == 0
 
 
+async def test_a_fallback_that_is_asked_for_its_model_has_no_adapter_on_its_bill(stack: Stack, other: Replica) -> None:
+    """Although it has one of that name."""
+    named = {"adapters": [{"name": "law", "uri": "image:///a"}]}
+    model = {"uri": "image:///s", "name": "tiny", **named}
+    endpoint = stack.endpoint("small", status=SMALL, model=model)
+    stack.pod(other.port, "small", name="small-1")
+    await until(lambda: not endpoint.gate.cold)
+    stack.endpoint(hold=ELSEWHERE, model={"uri": "image:///m", "name": "m", **named})
+    stack.key()
+    answer = await stack.post(body={"model": "m:law", "messages": []})
+    assert (answer.status, told(answer)) == (200, ("small", "cold"))
+    (sent,) = other.posts
+    (record,) = stack.records()[0]
+    assert (sent.json["model"], record.model, record.adapter) == ("tiny", "tiny", "")
+
+
 async def test_a_cold_endpoint_is_woken_and_its_fallback_serves(stack: Stack, replica: Replica, other: Replica) -> None:
     """By its own model's name, billed to it; once the first is warm, that serves."""
     fallback = await small(stack, other)

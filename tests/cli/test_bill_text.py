@@ -8,6 +8,7 @@ import pytest
 
 from zerotide.api.scalars import SECOND, parse_time
 from zerotide.billing.reports import (
+    AdapterCost,
     ColdStartReport,
     ConsumerCost,
     EndpointCost,
@@ -116,6 +117,18 @@ def test_a_bill_with_accelerators_tokens_consumers_and_notes() -> None:
     assert "1 request, 31 tokens in, 8 out, USD 1538.46 per million." in text
     assert "demo/me   1.00 s         1  31 + 8  0.06" in text
     assert lines[-1] == "Note: one node was lost: its last hour is estimated"
+
+
+def test_adapters_have_a_table_of_their_own() -> None:
+    """Below that of the consumers; what is no adapter's is the model's."""
+    one = AdapterCost(adapter="", active_us=SECOND, requests=1, input_tokens=31, output_tokens=8, amount="0.04")
+    law = AdapterCost(adapter="law", active_us=2 * SECOND, requests=3, input_tokens=1, output_tokens=2, amount="0.0101")
+    lines = cost_lines(endpoint(adapters=(one, law)), "USD", "November")
+    assert lines[-3:] == [
+        "ADAPTER             ACTIVE  REQUESTS  TOKENS     USD",
+        "(the model itself)  1.00 s         1  31 + 8  0.0400",
+        "law                 2.00 s         3   1 + 2  0.0101",
+    ]
 
 
 def test_the_table_of_endpoints() -> None:

@@ -6,7 +6,13 @@ from zerotide.api.usage import Intent, Outcome, Settlement, Tokens
 
 
 def intent(
-    request_id: str = "r1", *, forwarded_us: int, pod_uid: str = "u1", consumer: str = "demo/a", wake_id: str = ""
+    request_id: str = "r1",
+    *,
+    forwarded_us: int,
+    pod_uid: str = "u1",
+    consumer: str = "demo/a",
+    wake_id: str = "",
+    adapter: str = "",
 ) -> Intent:
     """Return the intent of a request to demo/smollm2."""
     return Intent(
@@ -19,6 +25,7 @@ def intent(
         pod_uid=pod_uid,
         activator="activator-1",
         model="smollm2",
+        adapter=adapter,
         stream=False,
         cold=bool(wake_id),
         wake_id=wake_id,

@@ -22,7 +22,7 @@ from tests.exporter.pgserver import database, serving
 from tests.exporter.records import intent, settlement
 from tests.exporter.test_reading import charged, world_of
 from zerotide.api.scalars import SECOND
-from zerotide.api.usage import Intent, Outcome, Settlement, Unrecorded
+from zerotide.api.usage import AnyRecord, Intent, Outcome, Settlement, Unrecorded
 from zerotide.billing.compose import cost_report
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.fold import Phase, Segment
@@ -186,6 +186,27 @@ def test_a_database_that_died_is_used_again_once_it_is_back() -> None:
         assert store.add_usage([*pair(1), *pair(2)], [], T0) == 2
         assert [each.request_id for each in store.attempts()] == ["1", "2"]
         store.close()
+
+
+def test_adapters_are_told_apart_in_the_bill(opened: Open) -> None:
+    store = opened()
+    store.add_facts(lived(scheduled=0, started=5, ready=10, finished=900), T0)
+    for number, adapter in enumerate(("law", "", "support", "law")):
+        begun = T0 + (100 + number) * SECOND
+        asked = intent(str(number), forwarded_us=begun, pod_uid=uid("u1"), adapter=adapter)
+        # In one delivery, in two, and the end before the beginning.
+        ended = settlement(str(number), ended_us=begun + SECOND)
+        deliveries: Sequence[list[AnyRecord]] = ([asked, ended],) if number < 2 else ([ended], [asked])
+        for delivery in deliveries:
+            store.add_usage(delivery, [], T0)
+    assert [each.adapter for each in store.attempts()] == ["law", "", "support", "law"]
+    (records,) = store.records("", "", EVER)
+    (cost,) = cost_report([folded(records, T0 + 1000 * SECOND)], index(gpu()), EVER, T0 + 1000 * SECOND).endpoints
+    assert [(each.adapter, each.requests, each.active_us) for each in cost.adapters] == [
+        ("", 1, SECOND),
+        ("law", 2, 2 * SECOND),
+        ("support", 1, SECOND),
+    ]
 
 
 def test_texts_are_read_back_to_the_letter(opened: Open) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from zerotide.api.scalars import SECOND
+from zerotide.billing.adapters import adapter_costs
 from zerotide.billing.bills import endpoint_bill
 from zerotide.billing.fold import Lifetime, Phase
 from zerotide.billing.ledger import Ledger
@@ -104,6 +105,7 @@ def endpoint_cost(ledger: Ledger, index: PriceIndex, period: Period) -> Endpoint
         phases=_phases(ledger, lines, amounts, period),
         tokens=tokens,
         consumers=_consumers(bill, done, amounts),
+        adapters=adapter_costs(ledger, index, period, done, amounts),
         wakes=tuple(wake_costs(ledger, index, period)),
         total=_text(total),
         always_on=_text(round_money(_always_on(ledger, index, period))),

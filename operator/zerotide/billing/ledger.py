@@ -71,21 +71,27 @@ class Ledger:
     records: Records
     lifetimes: tuple[Lifetime, ...]
     flights: Mapping[str, tuple[Flight, ...]] = field(default_factory=dict)
+    as_of_us: int = 0
+    """As known when it was folded."""
 
 
-def folded(records: Records, as_of_us: int) -> Ledger:
-    """Fold an endpoint's records as known at an instant; pods that did not exist yet are left out."""
+def flights_of(records: Records, as_of_us: int) -> dict[str, tuple[Flight, ...]]:
+    """Return who was in flight on which pod, in order, as known at an instant."""
     flights: dict[str, list[Flight]] = {}
     by_tokens = records.split is Split.TOKENS
-    open_ended: set[str] = set()
     for attempt in records.attempts:
         span = attempt.span(as_of_us, records.open_limit_us)
         if span.end_us > span.start_us:
             flights.setdefault(attempt.pod_uid, []).append(
                 Flight(attempt.consumer, span, attempt.work if by_tokens else 0)
             )
-        if attempt.ended_us is None:
-            open_ended.add(attempt.pod_uid)
+    return {pod_uid: tuple(sorted(each, key=lambda flight: flight.span)) for pod_uid, each in flights.items()}
+
+
+def folded(records: Records, as_of_us: int) -> Ledger:
+    """Fold an endpoint's records as known at an instant; pods that did not exist yet are left out."""
+    flights = flights_of(records, as_of_us)
+    open_ended = {attempt.pod_uid for attempt in records.attempts if attempt.ended_us is None}
     lives = []
     for pod_uid, facts in records.facts.items():
         life = fold(facts, [flight.span for flight in flights.get(pod_uid, ())], as_of_us=as_of_us)
@@ -94,8 +100,4 @@ def folded(records: Records, as_of_us: int) -> Ledger:
                 life = replace(life, flags=life.flags | {Flag.ACTIVITY_ESTIMATED})
             lives.append(life)
     lives.sort(key=lambda life: (life.created_us, life.pod_uid))
-    return Ledger(
-        records,
-        tuple(label_idle(lives, records.floors)),
-        {pod_uid: tuple(sorted(each, key=lambda flight: flight.span)) for pod_uid, each in flights.items()},
-    )
+    return Ledger(records, tuple(label_idle(lives, records.floors)), flights, as_of_us)

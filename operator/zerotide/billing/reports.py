@@ -69,6 +69,17 @@ class ConsumerCost(Report):
     amount: Amount
 
 
+class AdapterCost(Report):
+    """What the requests to one adapter of the model cost, or to the model itself (empty), which has what is left."""
+
+    adapter: str
+    active_us: Us
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    amount: Amount
+
+
 class Stage(Report):
     """One stage of a wake."""
 
@@ -95,6 +106,7 @@ class WakeCost(Report):
 class EndpointCost(Report):
     """What one endpoint cost in the period, and what one replica that never sleeps would have cost in it.
 
+    `adapters` tell the same total apart once more, where any adapter was asked for.
     `accelerator` is the price class of the newest replica's devices (empty: CPU), `units` their number. `notes` say in
     sentences what is estimated or unpriced.
     """
@@ -107,6 +119,7 @@ class EndpointCost(Report):
     phases: tuple[PhaseCost, ...]
     tokens: TokenCost
     consumers: tuple[ConsumerCost, ...]
+    adapters: tuple[AdapterCost, ...] = ()
     wakes: tuple[WakeCost, ...]
     total: Amount
     always_on: Amount

@@ -61,6 +61,8 @@ def cost_lines(endpoint: EndpointCost, currency: str, period: str) -> list[str]:
         lines.append(f"{count(tokens.requests, 'request')}, {tokens.input} tokens in, {tokens.output} out{each}.")
     if endpoint.consumers:
         lines += ["", *_consumers(endpoint, currency)]
+    if endpoint.adapters:
+        lines += ["", *_adapters(endpoint, currency)]
     return [*lines, *(f"Note: {note}" for note in endpoint.notes)]
 
 
@@ -98,6 +100,22 @@ def _consumers(endpoint: EndpointCost, currency: str) -> list[str]:
             amount,
         ]
         for consumer, amount in zip(endpoint.consumers, amounts, strict=True)
+    ]
+    return format_table(header, rows, right=header[1:])
+
+
+def _adapters(endpoint: EndpointCost, currency: str) -> list[str]:
+    header = ["ADAPTER", "ACTIVE", "REQUESTS", "TOKENS", currency]
+    amounts = monies([adapter.amount for adapter in endpoint.adapters])
+    rows = [
+        [
+            adapter.adapter or "(the model itself)",
+            format_span(adapter.active_us),
+            str(adapter.requests),
+            f"{adapter.input_tokens} + {adapter.output_tokens}",
+            amount,
+        ]
+        for adapter, amount in zip(endpoint.adapters, amounts, strict=True)
     ]
     return format_table(header, rows, right=header[1:])
 

@@ -13,6 +13,8 @@ from zerotide.api.errors import ErrorCode, Rejection
 _SPACE = re.compile(r"[ \t\n\r]*")
 _USAGE_PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
 _READ = ("model", "stream", "stream_options")
+_GENERATING = frozenset(("/", "/generate", "/generate_stream"))
+"""Where parameters may name an adapter."""
 _MODEL, _STREAM, _OPTIONS = (b'"%b"' % name.encode() for name in _READ)
 _ASK = b'"stream_options":{"include_usage":true},'
 
@@ -33,6 +35,8 @@ class Payload(NamedTuple):
     stream: bool = False
     adds_usage: bool = False
     """Whether the replica is asked for a usage chunk that the client did not ask for."""
+    adapter: str = ""
+    """The adapter that TGI's parameters name, empty where they name none."""
 
 
 class Glance(NamedTuple):
@@ -50,7 +54,8 @@ class Glance(NamedTuple):
         asks = stream and path in _USAGE_PATHS
         if model is None or model == model_name:
             if not asks or (isinstance(options, dict) and options.get("include_usage") is True):
-                return Payload(body, self.model, stream)
+                adapter = _adapter(content.get("parameters")) if path in _GENERATING else ""
+                return Payload(body, self.model, stream, False, adapter)
             if options is content:
                 at = body.index(b"{") + 1
                 return Payload(b"%b%b%b" % (body[:at], _ASK, body[at:]), self.model, True, True)
@@ -175,7 +180,15 @@ def prepare(text: str, found: Mapping[str, Member], path: str, model_name: str) 
     adds = stream and path in _USAGE_PATHS and _ask_for_usage(text, found, edits)
     for start, end, replacement in sorted(edits, reverse=True):
         text = text[:start] + replacement + text[end:]
-    return Payload(text.encode(), model_of(found), stream, adds)
+    parameters = found.get("parameters") if path in _GENERATING else None
+    adapter = _adapter(parameters.value) if parameters is not None else ""
+    return Payload(text.encode(), model_of(found), stream, adds, adapter)
+
+
+def _adapter(parameters: Any) -> str:
+    """Return the adapter that TGI's parameters name."""
+    name = parameters.get("adapter_id") if isinstance(parameters, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _ask_for_usage(text: str, found: Mapping[str, Member], edits: list[tuple[int, int, str]]) -> bool:

@@ -108,10 +108,15 @@ class Profile:
         base, _, adapter = model.rpartition(":")
         return adapter in self.adapters and (base in self.model_names or base == self.key)
 
+    def adapter_of(self, model: str) -> str:
+        """Return the adapter that `model` names here, empty for the model itself."""
+        _, colon, adapter = model.rpartition(":")
+        return adapter if colon and adapter in self.adapters else ""
+
     def engine_name(self, model: str) -> str:
         """Return by what name the engine knows what `model` names here."""
-        _, colon, adapter = model.rpartition(":")
-        return f"{self.model_name}:{adapter}" if colon and adapter in self.adapters else self.model_name
+        adapter = self.adapter_of(model)
+        return f"{self.model_name}:{adapter}" if adapter else self.model_name
 
 
 def profile_of(endpoint: InferenceEndpoint) -> Profile:

@@ -81,6 +81,7 @@ class Books:
                     visit.id,
                     visit.attempts,
                     replica.quoted_uid,
+                    _adapter(visit, profile) if profile.adapters else "",
                     visit.payload.stream,
                     visit.cold,
                     profile.wake_id if visit.cold else "",
@@ -175,6 +176,15 @@ class Books:
                 weights=weights,
             )
             self._tracker.woke(wake)
+
+
+def _adapter(visit: Visit, profile: Profile) -> str:
+    """Return the adapter that a request asks for, empty where that is the model itself."""
+    asked = visit.payload.adapter
+    if asked:
+        return asked if asked in profile.adapters else ""
+    # Who serves in another's place is asked for its model.
+    return profile.adapter_of(visit.payload.model) if visit.elsewhere is None else ""
 
 
 def _unbilled(profile: Profile, why: str) -> Rejection:

@@ -47,6 +47,7 @@ def intent_line(
     request_id: str,
     attempt: int,
     pod_uid: bytes,
+    adapter: str,
     stream: bool,
     cold: bool,
     wake_id: str,
@@ -54,18 +55,20 @@ def intent_line(
     forwarded_us: int,
     request_bytes: int,
 ) -> bytes:
-    """Return an intent; `pod_uid` is quoted already, times are microseconds since the epoch.
+    """Return an intent; `pod_uid` is quoted already, `adapter` is one of the endpoint's, times are microseconds since
+    the epoch.
 
     A request that waited for a wake which has no name yet names its pod instead.
     """
     return (
-        b'{"kind":"intent","requestId":"%b","attempt":%d,%b,"podUid":%b,"stream":%b,"cold":%b,"wakeId":%b,'
+        b'{"kind":"intent","requestId":"%b","attempt":%d,%b,"podUid":%b,"adapter":"%b","stream":%b,"cold":%b,"wakeId":%b,'
         b'"acceptedUs":%d,"forwardedUs":%d,"requestBytes":%d}\n'
     ) % (
         request_id.encode(),
         attempt,
         facts,
         pod_uid,
+        adapter.encode(),
         _JSON_BOOL[stream],
         _JSON_BOOL[cold],
         quoted(wake_id) if wake_id else pod_uid if cold else b'""',
