@@ -88,7 +88,8 @@ def test_every_closed_day_is_written_once_and_says_what_the_ledger_says(opened: 
     assert differences(archive, store) == []
 
     rows = [row for day in days for row in archive.rows(day, REQUESTS)]
-    assert sorted(row[:15] for row in rows) == sorted(tuple(each) for each in store.attempts())
+    # The adapter is in the record as it came.
+    assert sorted(row[:15] for row in rows) == sorted(tuple(each)[:15] for each in store.attempts())
     assert {row[16] for row in rows} == {record.model_dump_json(by_alias=True) for record in requests(range(60))[1::2]}
     lives = [life for each in store.records("", "", EVER) for life in folded(each, NOW).lifetimes]
     for life in lives:
