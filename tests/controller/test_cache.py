@@ -19,7 +19,7 @@ from zerotide.reconcile.pods import Stage, read
 
 
 def test_endpoints_keep_the_newest_and_parse_once() -> None:
-    """An older event changes nothing; a namesake with another uid replaces what was known, whatever its version."""
+    """An older event changes nothing; a namesake with another uid replaces what was known, unless it came before."""
     known = Endpoints()
     assert known.put(raw(resourceVersion="9"), NOW)
     first = known.parsed("demo/a")
@@ -30,6 +30,7 @@ def test_endpoints_keep_the_newest_and_parse_once() -> None:
     assert known.arrived_us("demo/a") == NOW + 1
     assert known.put(raw(resourceVersion="11", uid="u2"), NOW)
     assert not known.drop("demo/a", "u1"), "the end of the first one comes late"
+    assert not known.put(raw(resourceVersion="10"), NOW), "so does a list that still held it"
     assert list(known) == ["demo/a"] and len(known) == 1
     assert known.drop("demo/a", "u2") and known.get("demo/a") is None and known.parsed("demo/a") is None
 
@@ -74,6 +75,27 @@ def test_the_answer_to_a_write_counts_until_the_watch_has_caught_up() -> None:
     children.wrote(Kind.DEPLOYMENT, "demo/a", child(11))
     children.lost(Kind.DEPLOYMENT, "demo/a")
     assert children.of("demo/a") == {}
+
+
+def test_an_answer_does_not_outlive_its_object() -> None:
+    """A gap of the watch may hold its end, which a list then tells by an older copy, or by nothing at all."""
+    watched: Any = Watched()
+    looked_at: list[str] = []
+    children = Children({Kind.DEPLOYMENT: watched}, looked_at.append)
+    children.wrote(Kind.DEPLOYMENT, "demo/a", child(9))
+    assert children.caught_up(Kind.DEPLOYMENT, Change("deleted", child(7)))
+    assert children.of("demo/a") == {}
+    children.wrote(Kind.DEPLOYMENT, "demo/a", child(12))
+    predecessor = {"metadata": {**child(7)["metadata"], "uid": "before"}}
+    assert children.caught_up(Kind.DEPLOYMENT, Change("deleted", predecessor))
+    children.listed(Kind.DEPLOYMENT, 11)
+    assert children.of("demo/a") and not looked_at, "it was made after that list"
+    children.listed(Kind.DEPLOYMENT, 12)
+    assert children.of("demo/a") == {} and looked_at == ["demo/a"]
+    children.wrote(Kind.DEPLOYMENT, "demo/a", child(14))
+    watched.store["demo", "a"] = child(13)
+    children.listed(Kind.DEPLOYMENT, 15)
+    assert children.of("demo/a")[Kind.DEPLOYMENT]["metadata"]["resourceVersion"] == "14"
 
 
 def test_pods_are_kept_by_endpoint() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -152,6 +153,57 @@ async def test_a_key_that_always_comes_back_leaves_room_for_others() -> None:
             while rounds < 100:
                 await asyncio.sleep(0)
     assert rounds >= 100
+
+
+async def test_a_delay_is_kept_while_who_waited_for_it_is_busy() -> None:
+    """Another worker that is free sees to it."""
+    busy, gate, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(key: str) -> None:
+        if key == "late":
+            late.set()
+            return
+        busy.set()
+        await gate.wait()
+
+    async with working(work) as queue:
+        await asyncio.sleep(0)
+        queue.add_after("late", 0.05)
+        await asyncio.sleep(0)
+        (waits,) = [waiter for waiter, at in queue._sleepers.items() if at < math.inf]
+        queue._sleepers = {waits: queue._sleepers.pop(waits), **queue._sleepers}  # the one that is woken next
+        queue.add("long")
+        await busy.wait()
+        try:
+            async with asyncio.timeout(5):
+                await late.wait()
+        finally:
+            gate.set()
+
+
+@pytest.mark.parametrize(("error", "longest"), [(Unavailable(503, "", "away"), 18.0), (RuntimeError("a bug"), 360.0)])
+async def test_a_server_that_is_away_is_no_reason_to_wait_long(error: Exception, longest: float) -> None:
+    """Nothing says that it is back, so each key tries; what is wrong with one key alone stays so for longer."""
+    now, tries = 0.0, 0
+
+    async def work(key: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 12:
+            raise error
+
+    queue = Queue(work, clock=lambda: now, rng=random.Random(1))
+    pauses = []
+    queue.add("a")
+    while (key := queue._schedule.take(now)) is not None:
+        await queue._one(key)
+        due = queue._schedule.next_due()
+        if due is None:
+            break
+        pauses.append(due - now)
+        now = due
+    assert tries == 12 and len(pauses) == 11
+    assert longest / 1.5 <= max(pauses) <= longest
 
 
 async def test_the_end_waits_for_work_but_not_for_ever() -> None:

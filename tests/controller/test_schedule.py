@@ -98,7 +98,17 @@ TestModel.settings = settings(max_examples=100, stateful_step_count=40, deadline
 def test_backoff_doubles_up_to_a_limit_and_success_forgets_it() -> None:
     """Per key."""
     schedule = Schedule(first_backoff=0.5, longest_backoff=3.0)
-    assert [schedule.failed("a") for _ in range(4)] == [0.5, 1.0, 2.0, 3.0]
-    assert schedule.failed("b") == 0.5
+    assert [schedule.failed("a", now) for now in (0.0, 0.5, 1.5, 3.5)] == [0.5, 1.0, 2.0, 3.0]
+    assert schedule.failed("b", 3.5) == 0.5
+    assert schedule.failed("a", 6.5, share=0.8, longest=1.0) == 0.8
     schedule.succeeded("a")
-    assert schedule.failed("a") == 0.5
+    assert schedule.failed("a", 7.0) == 0.5
+
+
+def test_a_burst_of_news_while_a_key_fails_is_one_failure() -> None:
+    """Each try that a change calls for fails like the last one; the key is tried again when it would have been."""
+    schedule = Schedule(first_backoff=0.5)
+    assert schedule.failed("a", 0.0) == 0.5
+    assert [schedule.failed("a", now) for now in (0.125, 0.25, 0.375)] == [0.375, 0.25, 0.125]
+    assert schedule.failed("a", 0.5) == 1.0, "the second failure"
+    assert schedule.failed("a", 0.75) == 0.75

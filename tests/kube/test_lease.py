@@ -174,6 +174,20 @@ async def test_who_could_not_renew_writes_nothing_and_goes_on_if_nobody_took_ove
         assert not process.lost
 
 
+async def test_who_could_not_renew_holds_it_again_however_slow_the_server_is() -> None:
+    """A busy machine answers late for a while; until it is quiet, somebody has to write."""
+    server = Server()
+    process = Process(server)
+    async with process.running() as elector:
+        await until(lambda: elector.leading)
+        server.away = True
+        await until(lambda: not elector.leading)
+        await asyncio.sleep(DURATION / 2)
+        server.away, server.delay = False, DURATION * 0.35
+        await until(lambda: elector.leading)
+        assert not process.lost
+
+
 @pytest.mark.parametrize("away", [False, True])
 async def test_who_was_displaced_ends(away: bool) -> None:
     """At once, or as soon as it hears of it; and it never writes again."""

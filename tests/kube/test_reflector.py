@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.loopback import served
-from zerotide.kube import Change, Client, Credentials, Linger, Reflector
+from zerotide.kube import Change, Client, Credentials, Linger, Reflector, reflector
 from zerotide.kube.resources import PODS
 
 
@@ -130,6 +130,41 @@ async def test_a_silent_stream_is_given_up() -> None:
     server.watches = [(200, [], True), (200, [{"type": "MODIFIED", "object": pod("x", 6)}], True)]
     async with mirror(server, stall=0.1) as (_, changes):
         assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "6")]
+
+
+async def test_a_watch_without_a_head_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the request and never answers it is broken sooner than one that has nothing to tell."""
+    server, headless = Server(), asyncio.Event()
+    server.lists = [([pod("x", 1)], 5)]
+    server.watches = [(200, [{"type": "MODIFIED", "object": pod("x", 6)}], True)]
+    told = server.handle
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query and not headless.is_set():
+            headless.set()
+            await asyncio.Event().wait()
+        return await told(request)
+
+    monkeypatch.setattr(server, "handle", handle)
+    monkeypatch.setattr(reflector, "ANSWER", 0.1)
+    async with mirror(server) as (_, changes):
+        assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "6")]
+        assert headless.is_set()
+
+
+async def test_who_asks_is_told_of_each_list() -> None:
+    """With its version, once the store is what it says."""
+    server = Server()
+    server.lists = [([pod("x", 1), pod("y", 2)], 5), ([pod("y", 2)], 9)]
+    server.watches = [(410, [], False)]
+    seen: list[tuple[int, set[str]]] = []
+    async with mirror(server, on_list=lambda number: seen.append((number, set()))) as (mirrored, changes):
+        mirrored._on_list = lambda number: seen.append((number, {name for _, name in mirrored.store}))
+        await take(changes, 3)
+        async with asyncio.timeout(5):
+            while len(seen) < 2:
+                await asyncio.sleep(0.001)
+    assert seen == [(5, {"x", "y"}), (9, {"y"})]
 
 
 async def test_a_failing_handler_does_not_stop_the_mirror(caplog: pytest.LogCaptureFixture) -> None:

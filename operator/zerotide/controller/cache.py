@@ -36,6 +36,11 @@ def version(obj: Mapping[str, Any]) -> int:
     return int(obj["metadata"].get("resourceVersion") or 0)
 
 
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two copies are of one object, and not of a namesake."""
+    return bool(one["metadata"].get("uid") == other["metadata"].get("uid"))
+
+
 def newer(one: Object | None, other: Object | None) -> Object | None:
     """Return the newer of two copies of an object."""
     if one is None or other is None:
@@ -83,7 +88,8 @@ class Endpoints:
         """Take in an endpoint that came just now; False if it is no newer than what is known."""
         key, metadata = key_of(obj), obj["metadata"]
         known, uid = self._versions.get(key), metadata["uid"]
-        if known is not None and known.uid == uid and version(obj) <= known.number:
+        # A list is as old as its first page: what it tells of a predecessor comes late.
+        if known is not None and version(obj) <= known.number:
             return False
         awake = bool((obj.get("status") or {}).get("desiredReplicas"))
         self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
@@ -194,15 +200,26 @@ class Children:
         key = key_of(change.object)
         written = self._written.get((kind, key))
         known = newer(written, change.previous)
-        if written is not None and version(change.object) >= version(written):
-            del self._written[kind, key]
         gone = change.type == "deleted"
+        if written is not None and (
+            version(change.object) >= version(written) or (gone and same(change.object, written))
+        ):
+            del self._written[kind, key]
         if not gone and known is not None and (version(change.object) <= version(known) or alike(change.object, known)):
             return False
         early = self._early.get((kind, key))
         if early is not None:
             early.append(version(change.object))
         return gone or early is None
+
+    def listed(self, kind: Kind, number: int) -> None:
+        """Forget answers about objects that a list of that version does not hold: they were deleted in a gap."""
+        store = self._watched[kind].store
+        for of, key in [each for each in self._written if each[0] is kind]:
+            namespace, _, name = key.partition("/")
+            if version(self._written[of, key]) <= number and (namespace, name) not in store:
+                del self._written[of, key]
+                self._on_news(key)
 
 
 class Pods:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
 
 from zerotide.controller.failures import NotLeading
 from zerotide.controller.schedule import Priority, Schedule
-from zerotide.kube import KubeError
+from zerotide.kube import ConnectionFailed, KubeError, TooManyRequests, Unavailable
 
 log = logging.getLogger(__name__)
 
 FENCED = 0.5
 """Seconds until a key is tried again that could not be written for want of the lease."""
+AWAY = (ConnectionFailed, Unavailable, TooManyRequests)
+AWAY_LONGEST = 15.0
+"""Seconds until a key is tried again at most where the API server is away: that is not the key's, and passes."""
 
 Work = Callable[[str], Awaitable[None]]
 
@@ -34,7 +38,8 @@ class Queue:
         self._work, self._clock = work, clock
         self._schedule = schedule or Schedule()
         self._rng = rng or random.Random()
-        self._wakeups: set[asyncio.Future[None]] = set()
+        self._sleepers: dict[asyncio.Future[None], float] = {}
+        """What wakes each worker that sleeps, and when it wakes by itself."""
         self._open = True
         self._busy = 0
         self._idle = asyncio.Event()
@@ -52,7 +57,7 @@ class Queue:
     def add_after(self, key: str, seconds: float) -> None:
         """Have a key worked on in so many seconds, or sooner if something changes."""
         self._schedule.add_at(key, self._clock() + max(0.0, seconds))
-        self._wake_one()
+        self._mind_delays()
 
     def forget(self, key: str) -> None:
         """Drop a key that is gone."""
@@ -67,13 +72,14 @@ class Queue:
                 continue
             if len(self._schedule):
                 self._wake_one()
+            self._mind_delays()
             await self._one(key)
             await asyncio.sleep(0)  # work that awaits nothing must not keep the loop to itself
 
     async def close(self, timeout: float) -> None:
         """Take no more keys and wait for those in work, at most `timeout` seconds."""
         self._open = False
-        for waiter in self._wakeups:
+        for waiter in self._sleepers:
             if not waiter.done():
                 waiter.set_result(None)
         try:
@@ -93,37 +99,45 @@ class Queue:
             log.info("not leading", extra={"key": key})
             self.add_after(key, FENCED)
         except KubeError as error:
-            self._retry(key, f"{type(error).__name__}: {error}")
+            longest = AWAY_LONGEST if isinstance(error, AWAY) else math.inf
+            self._retry(key, f"{type(error).__name__}: {error}", longest)
         except Exception:
             # A bug with one endpoint must not stop the others.
             log.exception("reconcile failed", extra={"key": key})
-            self._retry(key, "")
+            self._retry(key, "", math.inf)
         finally:
             self._schedule.done(key)
             self._busy -= 1
             if self._busy == 0:
                 self._idle.set()
 
-    def _retry(self, key: str, error: str) -> None:
-        seconds = self._schedule.failed(key) * self._rng.uniform(0.8, 1.2)
+    def _retry(self, key: str, error: str, longest: float) -> None:
+        seconds = self._schedule.failed(key, self._clock(), share=self._rng.uniform(0.8, 1.2), longest=longest)
         if error:
             log.warning("reconcile failed", extra={"key": key, "error": error, "retry": round(seconds, 1)})
         self.add_after(key, seconds)
 
     async def _sleep(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wakeups.add(waiter)
         due = self._schedule.next_due()
+        self._sleepers[waiter] = math.inf if due is None else due
         try:
             async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
                 await waiter
         except TimeoutError:
             pass
         finally:
-            self._wakeups.discard(waiter)
+            del self._sleepers[waiter]
+
+    def _mind_delays(self) -> None:
+        """See that a worker that is free wakes for the key that is due next: who meant to may be busy now."""
+        due = self._schedule.next_due()
+        if due is None or any(at <= due and not waiter.done() for waiter, at in self._sleepers.items()):
+            return
+        self._wake_one()
 
     def _wake_one(self) -> None:
-        for waiter in self._wakeups:
+        for waiter in self._sleepers:
             if not waiter.done():
                 waiter.set_result(None)
                 return

@@ -48,6 +48,8 @@ Version = tuple[str, int, tuple[Device | None, ...]]
 _FROM_THE_OBJECT = {Why.REQUEST, Why.ANNOTATION, Why.SLEEP_REQUESTED, Why.SUSPENDED}
 AGAIN = 0.02
 """Seconds until the next look after an object was not as planned."""
+NOBODYS = 1.0
+"""Seconds until the next look after a status was for nobody: its endpoint is gone, and its watch is to tell so."""
 GOOD_NEWS = 2.0
 """Seconds that an Event waits that tells of no failure."""
 REFUSED_US = 30 * SECOND
@@ -220,6 +222,7 @@ class Reconciler:
         if sound and planned.status is not None:
             written = await self._executor.write_status(self._meta(endpoint), planned.status)
             if written is None:
+                self._later(key, NOBODYS)
                 return True
             self._written[key] = now_us
             self._world.endpoints.put(written, now_us)

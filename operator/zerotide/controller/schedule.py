@@ -7,6 +7,7 @@ Taking a key forgets its delay, because working on it sets a new one.
 from __future__ import annotations
 
 import heapq
+import math
 from enum import IntEnum
 
 
@@ -28,7 +29,8 @@ class Schedule:
         self._due: dict[str, float] = {}
         self._running: set[str] = set()
         self._again: dict[str, Priority] = {}
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, tuple[int, float]] = {}
+        """How often a key failed in a row, and until when it waits for that."""
         self._sequence = 0
         self._first, self._longest = first_backoff, longest_backoff
 
@@ -74,11 +76,19 @@ class Schedule:
         """Forget the failures of a key."""
         self._failures.pop(key, None)
 
-    def failed(self, key: str) -> float:
-        """Count a failure and return the seconds to wait: doubled each time, up to a limit."""
-        count = self._failures.get(key, 0)
-        self._failures[key] = count + 1
-        return float(min(self._first * 2 ** min(count, 30), self._longest))
+    def failed(self, key: str, now: float, *, share: float = 1.0, longest: float = math.inf) -> float:
+        """Count a failure and return the seconds to wait: doubled each time, up to a limit; a `share` of them.
+
+        Where news called for a try before the wait was over, it goes on: a burst of changes is not a row of failures.
+        """
+        count, until = self._failures.get(key, (0, now))
+        seconds = float(min(self._first * 2 ** min(count, 30), self._longest, longest)) * share
+        if now < until:
+            seconds = min(seconds, until - now)
+        else:
+            count += 1
+        self._failures[key] = count, now + seconds
+        return seconds
 
     def forget(self, key: str) -> None:
         """Drop a key that is gone; if it runs now, it does not run again."""

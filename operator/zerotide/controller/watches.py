@@ -58,6 +58,7 @@ class Watches:
                 store=Packed(),
                 rest=REST,
                 on_change=self._child_changed(kind),
+                on_list=partial(self._children_listed, kind),
             )
             for kind, resource in RESOURCES.items()
         }
@@ -139,6 +140,9 @@ class Watches:
         self._linger.over.set()
         for reflector in self.all:
             await reflector.caught_up()
+
+    def _children_listed(self, kind: Kind, number: int) -> None:
+        self.children.listed(kind, number)
 
     def _child_changed(self, kind: Kind) -> Callable[[Change], None]:
         def changed(change: Change) -> None:

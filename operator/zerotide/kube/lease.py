@@ -121,9 +121,11 @@ class Elector:
     async def _step(self) -> bool:
         """Try once; return whether it is settled who holds the lease."""
         left = self._renewed + self._duration - self._clock() if self.elected.is_set() else self._duration
+        # A slow answer is worth waiting for, but not for so long that no second try is left. Once it is too late for
+        # that, nothing is lost by waiting: who gave up sooner then would never hold it again, as slow as the server is.
+        patience = min(self._duration / 2, max(left, self._duration / 5)) if left > 0 else self._duration * _WRITES
         try:
-            # A slow answer is worth waiting for, but not for so long that no second try is left.
-            async with asyncio.timeout(min(self._duration / 2, max(left, self._duration / 5))):
+            async with asyncio.timeout(patience):
                 await self._try()
         except (Conflict, NotFound):
             self._held = None  # somebody wrote, perhaps a try of our own that was given up: look

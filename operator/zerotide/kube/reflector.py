@@ -31,6 +31,8 @@ from zerotide.kube.resources import Resource
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
+ANSWER = 30.0
+"""Seconds that the head of a watch may take; what follows it may be silent for longer."""
 _EARLY = 0.02
 """By which share of the time that it may last a silence may be found out too early."""
 
@@ -89,6 +91,7 @@ class Reflector:
         field_selector: str = "",
         trim: Callable[[Object], Object] = without_managed_fields,
         on_change: Callable[[Change], None] | None = None,
+        on_list: Callable[[int], None] | None = None,
         linger: Linger | None = None,
         store: MutableMapping[Key, Object] | None = None,
         rest: float = 0.0,
@@ -97,12 +100,14 @@ class Reflector:
         relist: float = 300.0,
         rng: random.Random | None = None,
     ) -> None:
+        """`on_list` is called with the version of a list, once the store is what it says."""
         self.resource = resource
         self.store: MutableMapping[Key, Object] = {} if store is None else store
         self.synced = asyncio.Event()
         self._client, self._namespace = client, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
         self._trim, self._on_change, self._linger, self._rest = trim, on_change, linger, rest
+        self._on_list = on_list
         self._calm = asyncio.Event()
         self._calm.set()
         self._stream, self._stall, self._relist = stream, stall, relist
@@ -155,6 +160,8 @@ class Reflector:
         for key in [key for key in self.store if key not in present]:
             self._delete(self.store[key])
         self._version = version
+        if self._on_list is not None:
+            self._on_list(int(version))
         self.synced.set()
 
     async def _watch(self) -> None:
@@ -167,12 +174,17 @@ class Reflector:
             "fieldSelector": self._field_selector,
             "timeoutSeconds": str(server_timeout),
         }
-        async with self._client.stream("GET", self.resource.path(self._namespace), params=params) as response:
-            try:
-                async with asyncio.timeout(self._stall) as silence:
-                    await self._read(response, silence)
-            except TimeoutError:
-                raise ConnectionFailed(f"no sign of life for {self._stall:.0f} s") from None
+        answer = min(ANSWER, self._stall)
+        try:
+            async with (
+                asyncio.timeout(answer) as silence,
+                self._client.stream("GET", self.resource.path(self._namespace), params=params) as response,
+            ):
+                answer = self._stall
+                silence.reschedule(asyncio.get_running_loop().time() + answer)
+                await self._read(response, silence)
+        except TimeoutError:
+            raise ConnectionFailed(f"no sign of life for {answer:.0f} s") from None
 
     async def _read(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> None:
         """Take in what comes until the end of the stream; `silence` is how long nothing may."""
