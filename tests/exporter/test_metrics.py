@@ -13,6 +13,7 @@ def test_counters_and_gauges_are_shown() -> None:
     collector = LedgerCollector(
         {"zerotide_ledger_lag_seconds": ("Age.", lambda: 1.5)},
         webhooks=lambda: {("demo", "month", "delivered"): 3},
+        undelivered=lambda: {("demo", "month", "retrying"): 2},
     )
     made = registry(collector)
     assert b"zerotide_gpu_seconds_total{" not in exposition.generate_latest(made)
@@ -33,6 +34,7 @@ def test_counters_and_gauges_are_shown() -> None:
         'zerotide_cost_total{currency="USD",inference_endpoint="smollm2",namespace="demo",phase="active"} 0.125',
         "zerotide_ledger_lag_seconds 1.5",
         'zerotide_budget_webhooks_total{budget="month",namespace="demo",outcome="delivered"} 3.0',
+        'zerotide_budget_webhooks_undelivered{budget="month",namespace="demo",state="retrying"} 2.0',
         'zerotide_build_info{component="exporter",version="',
     ):
         assert line in text

@@ -223,6 +223,33 @@ async def test_what_is_not_taken_is_sent_again_under_the_same_id(world: World) -
     assert all(each.signed_by(KEY) for each in got)
     assert (found["attempts"], found.get("message")) == (3, None)
     assert world.couriers.sent == {("demo", "month", "delivered"): 1, ("demo", "month", "retrying"): 2}
+    assert world.couriers.undelivered() == {}
+
+
+async def test_what_is_not_taken_is_counted_over_restarts(
+    api: FakeApi, client: Client, ledger: Threaded[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is taken, while it is under way again, too."""
+    monkeypatch.setattr(thresholds, "SCHEDULE_S", (0.0, 60.0))
+    world = World(api, client, ledger)
+    await secret(world)
+    await running_replica(world)
+    async with Receiver(503) as receiver:
+        async with world.running():
+            await api.put("budgets", told(receiver.url))
+            await world.at(60)
+            await delivered(world, "Retrying")
+            assert world.couriers.undelivered() == {("demo", "month", "retrying"): 1}
+        monkeypatch.setattr(thresholds, "SCHEDULE_S", (0.0, 0.02))
+        receiver.open.clear()
+        successor = World(api, client, ledger)
+        await successor.at(60)
+        async with successor.running():
+            await receiver.until(2)
+            assert successor.couriers.undelivered() == {("demo", "month", "retrying"): 1}
+            receiver.open.set()
+            await delivered(successor, "Delivered")
+            assert successor.couriers.undelivered() == {}
 
 
 async def test_a_receiver_that_never_takes_it_is_given_up(world: World) -> None:
@@ -235,6 +262,7 @@ async def test_a_receiver_that_never_takes_it_is_given_up(world: World) -> None:
         await looked(world)
         assert len(receiver.got) == len(QUICK)
     assert (found["attempts"], found["message"]) == (len(QUICK), "it answered 500")
+    assert world.couriers.undelivered() == {("demo", "month", "failed"): 1}
     await world.api.until(lambda: "WebhookFailed" in {event["reason"] for event in world.api.told.values()})
     (event,) = (event for event in world.api.told.values() if event["reason"] == "WebhookFailed")
     assert event["message"] == "webhook ops of 50 % is given up: it answered 500"

@@ -58,9 +58,13 @@ class LedgerCollector(Collector):
         gauges: Mapping[str, tuple[str, Callable[[], float]]],
         budgets: Callable[[], Iterable[Ratio]] = lambda: (),
         webhooks: Callable[[], Mapping[tuple[str, str, str], int]] = dict,
+        undelivered: Callable[[], Mapping[tuple[str, str, str], int]] = dict,
     ) -> None:
-        """`webhooks` counts attempts by namespace, budget and outcome since this process began."""
-        self._gauges, self._budgets, self._webhooks = gauges, budgets, webhooks
+        """`webhooks` counts attempts by namespace, budget and outcome since this process began.
+
+        `undelivered` counts what was sent in vain by namespace, budget and state, as the budgets' statuses have it.
+        """
+        self._gauges, self._budgets, self._webhooks, self._undelivered = gauges, budgets, webhooks, undelivered
         self._series: Mapping[Series, Fraction] = {}
 
     def publish(self, series: Mapping[Series, Fraction]) -> None:
@@ -96,6 +100,14 @@ class LedgerCollector(Collector):
         for labels, number in self._webhooks().items():
             sent.add_metric(labels, number)
         yield sent
+        waiting = GaugeMetricFamily(
+            "zerotide_budget_webhooks_undelivered",
+            "Webhooks of budgets that were not taken in the present window: retrying, or failed for good.",
+            labels=["namespace", "budget", "state"],
+        )
+        for labels, number in self._undelivered().items():
+            waiting.add_metric(labels, number)
+        yield waiting
         info = GaugeMetricFamily("zerotide_build_info", "Version of the exporter.", labels=["component", "version"])
         info.add_metric(["exporter", __version__], 1)
         yield info

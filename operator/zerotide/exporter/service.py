@@ -110,6 +110,7 @@ class Service:
             },
             lambda: self._budgets.ratios,
             lambda: self._couriers.sent,
+            lambda: self._couriers.undelivered(),
         )
         self._collector.publish(await self._writer.run(lambda store: store.series()))
         shown = registry(self._collector)

@@ -42,7 +42,8 @@ class Sending(Protocol):
 class _Round:
     """What one budget has to deliver, and what became of what it had."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str, name: str) -> None:
+        self.budget = namespace, name
         self.pending: dict[str, tuple[Told, float]] = {}
         """What is to be sent, and when, by the monotonic clock."""
         self.known: dict[str, Delivery] = {}
@@ -80,7 +81,7 @@ class Couriers:
         told = {each.id: each for each in told_of(budget, status)}
         if uid not in self._rounds and not told:
             return
-        round = self._rounds.setdefault(uid, _Round())
+        round = self._rounds.setdefault(uid, _Round(budget.metadata.namespace, budget.metadata.name))
         self._recall(round, budget, told)
         for each in told.values():
             known = round.known.get(each.id)
@@ -98,6 +99,15 @@ class Couriers:
         round = self._rounds.pop(uid, None)
         if round is not None and round.task is not None:
             round.task.cancel()
+
+    def undelivered(self) -> Counter[tuple[str, str, str]]:
+        """Count what was sent in vain in the present windows, by namespace, budget and state."""
+        return Counter(
+            (*round.budget, delivery.state.lower())
+            for round in self._rounds.values()
+            for delivery in round.known.values()
+            if delivery.state != "Delivered"
+        )
 
     async def run(self) -> None:
         """Raise what a courier could not handle; end all couriers when cancelled."""
@@ -164,7 +174,7 @@ class Couriers:
                     await round.changed.wait()
 
     async def _send(self, budget: Budget, round: _Round, told: Told) -> None:
-        known = round.known.pop(told.id, None)
+        known = round.known.get(told.id)
         attempts = (known.attempts if known else 0) + 1
         failure: DeliveryFailed | None = None
         try:
@@ -184,6 +194,7 @@ class Couriers:
             time=format_time(self._clock.now_us()),
             message=str(failure)[:256] if failure is not None else None,
         )
+        round.known.pop(told.id, None)  # what was sent last is written last
         round.known[told.id] = delivery
         round.unwritten = True
         self.sent[budget.metadata.namespace, budget.metadata.name, delivery.state.lower()] += 1
