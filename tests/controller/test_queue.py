@@ -158,8 +158,10 @@ async def test_a_key_that_always_comes_back_leaves_room_for_others() -> None:
 async def test_a_delay_is_kept_while_who_waited_for_it_is_busy() -> None:
     """Another worker that is free sees to it."""
     busy, gate, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    worked: list[str] = []
 
     async def work(key: str) -> None:
+        worked.append(key)
         if key == "late":
             late.set()
             return
@@ -179,6 +181,7 @@ async def test_a_delay_is_kept_while_who_waited_for_it_is_busy() -> None:
                 await late.wait()
         finally:
             gate.set()
+    assert worked == ["long", "late"]
 
 
 @pytest.mark.parametrize(("error", "longest"), [(Unavailable(503, "", "away"), 18.0), (RuntimeError("a bug"), 360.0)])
