@@ -13,7 +13,8 @@ import pytest
 
 from tests.activator.wire.certificates import Authority
 from zerotide.kube import ConnectionFailed
-from zerotide.kube.wire import KEEP, Answer, Wire
+from zerotide.kube.answer import Answer
+from zerotide.kube.wire import KEEP, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

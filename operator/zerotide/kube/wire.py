@@ -14,11 +14,12 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import httptools
 
+from zerotide.kube.answer import Answer, Beginning, beginning
 from zerotide.kube.errors import ConnectionFailed
 
 CONNECT, ANSWER = 5.0, 30.0
@@ -31,14 +32,6 @@ _READ = {b"content-length", b"transfer-encoding", b"content-encoding", b"retry-a
 _PLAIN = re.compile(r"[!-~]+")
 _BROKEN = re.compile(r"[\r\n\0]")
 _GZIP = 31
-
-
-class Answer(NamedTuple):
-    """A whole answer; of its headers, by lower-case name, those that matter here."""
-
-    status: int
-    headers: Mapping[bytes, bytes]
-    body: bytes
 
 
 class Unanswered(ConnectionFailed):
@@ -64,6 +57,9 @@ class Wire:
         self._head = _lines({"Host": parts.netloc.rpartition("@")[2], **headers})
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
+        self._due: dict[_Connection, float] = {}
+        """Until when each connection may take that somebody waits for; all have the same time, so the first is next."""
+        self._timer: asyncio.TimerHandle | None = None
 
     async def send(
         self, method: str, path: str, *, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
@@ -80,6 +76,9 @@ class Wire:
 
     async def close(self) -> None:
         """Cut every connection, and return once they are closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for connection in list(self._open):
             connection.cut()
         while self._open:
@@ -109,7 +108,7 @@ class Wire:
         return await self._over(await self._connect(), sent)
 
     async def _over(self, connection: _Connection, sent: bytes) -> Answer:
-        late = asyncio.get_running_loop().call_later(self._patience, connection.give_up)
+        self._expect(connection)
         try:
             answer = await connection.ask(sent)
         except BaseException:
@@ -117,11 +116,26 @@ class Wire:
             connection.cut()
             raise
         finally:
-            late.cancel()
+            del self._due[connection]
         if connection.usable:
             connection.idle_since = self._now()
             self._idle.append(connection)
         return answer
+
+    def _expect(self, connection: _Connection) -> None:
+        """See to it that nobody waits for ever. One timer for all: to make one costs as much as to send a request."""
+        loop = asyncio.get_running_loop()
+        self._due[connection] = due = loop.time() + self._patience
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._give_up)
+
+    def _give_up(self) -> None:
+        self._timer, loop = None, asyncio.get_running_loop()
+        for connection, due in self._due.items():
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._give_up)
+                return
+            connection.give_up()
 
     def _free(self) -> _Connection | None:
         while self._idle:
@@ -154,11 +168,14 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._begun = self._until_close = False
+        self._plain: Beginning | None = None
+        """How the answer began that is read without the parser."""
+        self._missing = 0
 
     def ask(self, sent: bytes) -> asyncio.Future[Answer]:
         """Send a request; the future fails with ConnectionFailed."""
         self._answer = self.closed.get_loop().create_future()
-        self._begun = False
+        self._begun, self._plain = False, None
         if self._transport is None or self._transport.is_closing():
             self._end(Unanswered("the connection was closed"))
         else:
@@ -183,6 +200,12 @@ class _Connection(asyncio.Protocol):
         """Read what came."""
         if self._answer is None:
             return self.cut()  # nobody asked
+        if self._plain is not None:
+            return self._more(self._plain, data)
+        if not self._begun and (plain := beginning(data)) is not None:
+            self._begun, self._plain, self._body = True, plain, []
+            self._missing = plain.missing + len(plain.body)
+            return self._more(plain, plain.body)
         self._begun = True
         try:
             self._parser.feed_data(data)
@@ -227,10 +250,27 @@ class _Connection(asyncio.Protocol):
             return
         self.usable = self.usable and self._parser.should_keep_alive()
         self._until_close = False
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._give(Answer(status, self._headers, self._whole()))
+
+    def _more(self, plain: Beginning, data: bytes) -> None:
+        """Take in a piece of a body whose length is known."""
+        self._body.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        self._plain = None
+        if self._missing < 0:
+            self.usable = False  # nobody asked for what came behind it
+            self._body[-1] = data[: self._missing]
+        self._give(Answer(plain.status, plain.headers, self._whole()))
+
+    def _whole(self) -> bytes:
+        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
+
+    def _give(self, answer: Answer) -> None:
         waiting, self._answer = self._answer, None
-        if not waiting.done():
-            waiting.set_result(Answer(status, self._headers, body))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
         if not self.usable:
             self.cut()
 
