@@ -62,6 +62,9 @@ def test_the_answer_to_a_write_counts_until_the_watch_has_caught_up() -> None:
     assert children.of("demo/a") == {}
     watched.store["demo", "a"] = child(5, replicas=0)
     children.wrote(Kind.DEPLOYMENT, "demo/a", child(7, replicas=1))
+    assert children.answered(Kind.DEPLOYMENT, "demo/a", "6") is None is children.answered(Kind.SERVICE, "demo/a", "7")
+    echo = children.answered(Kind.DEPLOYMENT, "demo/a", "7")
+    assert echo is not None and echo["spec"] == {"replicas": 1}
     assert children.of("demo/a")[Kind.DEPLOYMENT]["spec"]["replicas"] == 1
     children.caught_up(Kind.DEPLOYMENT, Change("set", child(6)))
     assert children.of("demo/a")[Kind.DEPLOYMENT]["metadata"]["resourceVersion"] == "7"

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from tests.loopback import served
-from zerotide.kube import Change, Client, Credentials, Linger, Reflector, reflector
+from zerotide.kube import Change, Client, Credentials, Key, Linger, Object, Reflector, reflector
+from zerotide.kube.reflector import without_managed_fields
 from zerotide.kube.resources import PODS
 
 
@@ -218,6 +219,29 @@ async def test_some_changes_do_not_wait_and_those_that_do_do_not_for_ever() -> N
     server.watches = [(200, [modified(8)], True)]
     async with mirror(server, linger=Linger(0.01)) as (_, changes):
         assert await take(changes, 2) == [("set", "x", "1"), ("set", "x", "8")]
+
+
+async def test_what_is_known_is_not_read() -> None:
+    """The object of that version is taken from whoever knows it; another version, an end and a bookmark are read."""
+    server = Server()
+    server.lists = [([], 5)]
+    bookmark = {"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "8"}}}
+    lines = [modified(6), modified(7), {"type": "DELETED", "object": pod("x", 7)}, bookmark]
+    server.watches = [(200, lines, False), (200, [modified(9)], True)]
+    answer = {"metadata": {**pod("x", 6)["metadata"], "labels": {"of": "the answer"}}}
+    asked: list[tuple[str, str, str]] = []
+
+    def known(key: Key, version: str) -> Object | None:
+        asked.append((*key, version))
+        return answer if version == "6" else None
+
+    async with mirror(server, known=known) as (reflector, changes):
+        first = await asyncio.wait_for(changes.get(), 5)
+        assert (first.type, first.object, first.previous) == ("set", answer, None)
+        assert await take(changes, 3) == [("set", "x", "7"), ("deleted", "x", "7"), ("set", "x", "9")]
+        assert server.watched_from == ["5", "8"]
+        assert reflector.store["a", "x"] == without_managed_fields(pod("x", 9))
+    assert asked == [("a", "x", "6"), ("a", "x", "7"), ("a", "x", "9")]
 
 
 class Following(Server):

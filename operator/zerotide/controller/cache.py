@@ -191,6 +191,11 @@ class Children:
         """Remember the API server's answer to a write."""
         self._written[kind, key] = trimmed_child(obj)
 
+    def answered(self, kind: Kind, key: str, number: str) -> Object | None:
+        """Return the answer to a write that has a version, where it is not forgotten."""
+        written = self._written.get((kind, key))
+        return written if written is not None and written["metadata"]["resourceVersion"] == number else None
+
     def lost(self, kind: Kind, key: str) -> None:
         """Forget an answer: the object is gone, or not what it was."""
         self._written.pop((kind, key), None)

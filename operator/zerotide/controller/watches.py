@@ -14,7 +14,7 @@ from zerotide.controller.cache import Children, Pods, key_of
 from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.kinds import RESOURCES
 from zerotide.controller.trimming import trimmed_child, trimmed_namespace, trimmed_node, trimmed_pod
-from zerotide.kube import Change, Client, Clock, Linger, Packed, Reflector
+from zerotide.kube import Change, Client, Clock, Key, Linger, Packed, Reflector
 from zerotide.kube.resources import ACCELERATOR_CLASSES, BUDGETS, EVENTS, NAMESPACES, NODES, PODS
 from zerotide.reconcile.child import Kind
 
@@ -57,6 +57,7 @@ class Watches:
                 trim=trimmed_child,
                 store=Packed(),
                 rest=REST,
+                known=self._child_known(kind),
                 on_change=self._child_changed(kind),
                 on_list=partial(self._children_listed, kind),
             )
@@ -143,6 +144,9 @@ class Watches:
 
     def _children_listed(self, kind: Kind, number: int) -> None:
         self.children.listed(kind, number)
+
+    def _child_known(self, kind: Kind) -> Callable[[Key, str], Object | None]:
+        return lambda key, version: self.children.answered(kind, f"{key[0]}/{key[1]}", version)
 
     def _child_changed(self, kind: Kind) -> Callable[[Change], None]:
         def changed(change: Change) -> None:

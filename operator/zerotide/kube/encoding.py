@@ -7,7 +7,7 @@ a command line, a string of a class of its own) is written by that one.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,31 @@ class _Page(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
-_PAGES = msgspec.json.Decoder(_Page)
+class _Metadata(msgspec.Struct, rename="camel"):
+    namespace: str = ""
+    name: str = ""
+    resource_version: str = ""
+
+
+class _Object(msgspec.Struct):
+    metadata: _Metadata
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: _Object
+
+
+class Glance(NamedTuple):
+    """What an event of a watch is about: its type, and namespace, name and version of the object."""
+
+    type: str
+    namespace: str
+    name: str
+    version: str
+
+
+_PAGES, _EVENTS = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Event)
 _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder()
 
 
@@ -41,3 +65,10 @@ def decode_page(text: bytes) -> tuple[dict[str, Any], list[msgspec.Raw]]:
     """
     page = _PAGES.decode(text)
     return page.metadata, page.items or []
+
+
+def glance(text: bytes) -> Glance:
+    """Return what an event of a watch is about, at a fraction of the cost of reading it. Raises ValueError."""
+    event = _EVENTS.decode(text)
+    metadata = event.object.metadata
+    return Glance(event.type, metadata.namespace, metadata.name, metadata.resource_version)

@@ -8,6 +8,7 @@ Every `relist` seconds the store is compared all the same.
 A process for which nobody waits may take changes in later and many at once (`linger`): while a pod starts, each wake-up
 of a process is taken from the pod. Nothing is skipped, and the order stays. Where changes are many and nobody waits
 for the second of them, the connection is read only every `rest` seconds: each read costs more than what it brings.
+What a process wrote itself it need not read again (`known`): the answer to the write was the object of that version.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Literal
 import aiohttp
 
 from zerotide.kube.client import Client, Object
-from zerotide.kube.encoding import decode, encode
+from zerotide.kube.encoding import decode, encode, glance
 from zerotide.kube.errors import ApiError, ConnectionFailed, Gone, KubeError, error_from
 from zerotide.kube.resources import Resource
 
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 ANSWER = 30.0
 """Seconds that the head of a watch may take; what follows it may be silent for longer."""
+Known = Callable[[Key, str], Object | None]
+"""Return an object of a version, trimmed, where it is known already."""
+_NEWS = ("ADDED", "MODIFIED")
 _EARLY = 0.02
 """By which share of the time that it may last a silence may be found out too early."""
 
@@ -95,6 +99,7 @@ class Reflector:
         linger: Linger | None = None,
         store: MutableMapping[Key, Object] | None = None,
         rest: float = 0.0,
+        known: Known | None = None,
         stream: float = 60.0,
         stall: float = 75.0,
         relist: float = 300.0,
@@ -108,6 +113,7 @@ class Reflector:
         self._label_selector, self._field_selector = label_selector, field_selector
         self._trim, self._on_change, self._linger, self._rest = trim, on_change, linger, rest
         self._on_list = on_list
+        self._known = known
         self._calm = asyncio.Event()
         self._calm.set()
         self._stream, self._stall, self._relist = stream, stall, relist
@@ -200,7 +206,7 @@ class Reflector:
                 chunk += await self._gathered(response, chunk)
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                if line:
+                if line and not self._echo(line):
                     self._take(decode(line))
             if self._rest:
                 await _unread(response, self._rest)
@@ -216,6 +222,17 @@ class Reflector:
             # Who is woken by this runs after what follows here at once: the changes are taken in.
             self._calm.set()
 
+    def _echo(self, line: bytes) -> bool:
+        """Take in the echo of what is known; False where the event must be read."""
+        if self._known is None:
+            return False
+        seen = glance(line)
+        if seen.type not in _NEWS or (obj := self._known((seen.namespace, seen.name), seen.version)) is None:
+            return False
+        self._set(obj, trimmed=True)
+        self._version = seen.version
+        return True
+
     def _take(self, event: Object) -> None:
         obj = event["object"]
         match event["type"]:
@@ -227,7 +244,7 @@ class Reflector:
                 raise _watch_error(obj)
         self._version = obj["metadata"]["resourceVersion"]
 
-    def _set(self, obj: Object) -> None:
+    def _set(self, obj: Object, *, trimmed: bool = False) -> None:
         key = key_of(obj)
         previous = self.store.get(key)
         version = obj["metadata"]["resourceVersion"]
@@ -238,7 +255,7 @@ class Reflector:
                 # Deleted and made again in a gap of the watch: the first one's end must not be lost.
                 self._delete(previous)
                 previous = None
-        obj = self._trim(obj)
+        obj = obj if trimmed else self._trim(obj)
         self.store[key] = obj
         self._report(Change("set", obj, previous))
 
