@@ -84,18 +84,22 @@ class Endpoints:
         """Tell whether there is one of that key."""
         return key in self._versions
 
+    def knows(self, obj: Object) -> bool:
+        """Tell whether an endpoint is known in this version, or a newer one."""
+        known = self._versions.get(key_of(obj))
+        # A list is as old as its first page: what it tells of a predecessor comes late.
+        return known is not None and version(obj) <= known.number
+
     def put(self, obj: Object, now_us: int) -> bool:
         """Take in an endpoint that came just now; False if it is no newer than what is known."""
         key, metadata = key_of(obj), obj["metadata"]
-        known, uid = self._versions.get(key), metadata["uid"]
-        # A list is as old as its first page: what it tells of a predecessor comes late.
-        if known is not None and version(obj) <= known.number:
+        if self.knows(obj):
             return False
         awake = bool((obj.get("status") or {}).get("desiredReplicas"))
         self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
         scaling = (obj.get("spec") or {}).get("scaling") or {}
         scraped = bool(scaling.get("engineQueue") or scaling.get("tokensInFlight"))
-        self._versions[key] = _Version(uid, version(obj), now_us, awake, scraped, bool(scaling.get("ping")))
+        self._versions[key] = _Version(metadata["uid"], version(obj), now_us, awake, scraped, bool(scaling.get("ping")))
         claim = claim_of(obj)
         self._tell(self.claims.put(claim) if claim else self.claims.drop(key))
         return True
