@@ -8,6 +8,7 @@ from tests.billing.worlds import T0, at, pod
 from zerotide.api.scalars import SECOND
 from zerotide.billing.extract import gone_fact, is_over, pod_facts, releasable, seen_facts
 from zerotide.billing.facts import Accelerator, Fact, Identity, Kind, decode_accelerator, decode_identity
+from zerotide.billing.fold import fold
 
 
 def times(facts: list[Fact]) -> dict[str, list[float]]:
@@ -130,6 +131,15 @@ def test_the_kubelets_last_word_does_not_lengthen_a_pod() -> None:
     last = pod(scheduled=1, started=2, deleted=9, grace=0, finished=8)
     for corpse in (seen, last):
         assert times(pod_facts("c", corpse))["finished"] == [8]
+
+
+def test_a_pod_that_backed_off_ends_with_its_deletion_also_if_the_last_word_is_read_too() -> None:
+    """That word comes while the finalizer still stands, if the exporter does not take it off within the moment."""
+    seen = pod(scheduled=1, started=3, deleted=60, finished=20, phase="Failed")
+    last = pod(scheduled=1, started=3, deleted=61, grace=0, finished=20, phase="Failed")
+    both = fold([*pod_facts("c", seen), *pod_facts("c", last)], as_of_us=T0 + 100 * SECOND)
+    assert both is not None
+    assert (both.end_us - T0) / SECOND == 60, "until then its devices were nobody else's"
 
 
 def test_back_off_carries_the_time_at_which_it_was_seen() -> None:

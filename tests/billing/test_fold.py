@@ -105,7 +105,7 @@ def test_the_best_witness_names_the_end(facts: list[Fact], ends: list[tuple[Kind
     facts += [Fact("c", "u1", kind, "", t_us) for kind, t_us in ends]
     folded = fold([*facts, fact(Kind.SCHEDULED, 0)], as_of_us=NOW)
     best = max((kind for kind, _ in ends), key=END_RANK.__getitem__)
-    choose = max if best == Kind.TERMINAL else min
+    choose = min if best == Kind.GONE else max
     assert folded is not None
     assert (folded.ended, folded.end_us) == (best, choose(t_us for kind, t_us in ends if kind == best))
 

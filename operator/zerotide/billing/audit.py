@@ -84,7 +84,7 @@ def _allocation(life: Lifetime, facts: Iterable[Fact], as_of_us: int) -> str:
     if start >= as_of_us:
         return "" if life.allocated_us == 0 else f"{_name(life)}: never scheduled, {life.allocated_us} us allocated"
     if Kind.FINISHED in times:
-        end = min(times[Kind.FINISHED])
+        end = max(times[Kind.FINISHED])
     elif Kind.TERMINAL in times:
         end = max(times[Kind.TERMINAL])
     else:

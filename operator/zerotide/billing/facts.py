@@ -52,8 +52,9 @@ END_RANK = {Kind.FINISHED: 3, Kind.TERMINAL: 2, Kind.GONE: 1}
 """How good a witness of the allocation's end is; the best one wins.
 
 finished: the node's own stamps of the last container. terminal: the API server's stamps of a pod that ended without
-them (evicted, its node deleted, deleted before it ran): moments at which it still was, so the latest one counts.
-gone: the moment the meter missed the pod, or saw that it had ended: the earliest one counts.
+them (evicted, its node deleted, deleted before it ran). Both are moments at which it still was, so the latest one
+counts: a pod that backed off shows no more, after the kubelet's last word, that its deletion was asked for after its
+exit. gone: the moment the meter missed the pod, or saw that it had ended: the earliest one counts.
 """
 
 

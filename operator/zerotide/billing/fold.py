@@ -139,8 +139,8 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
 _segment: Callable[[tuple[int, int, Phase]], Segment] = partial(tuple.__new__, Segment)
 """Make a segment of its values: what `Segment._make` does, without a call of Python."""
 _BEST_ENDS = [kind.value for kind in sorted(END_RANK, key=END_RANK.__getitem__, reverse=True)]
-_LATEST = Kind.TERMINAL.value
-"""The kind of end of which the latest counts."""
+_EARLIEST = Kind.GONE.value
+"""The kind of end of which the earliest counts."""
 
 
 class _Seen:
@@ -170,7 +170,7 @@ class _Seen:
         for kind in _BEST_ENDS:
             found = self.by_kind.get(kind)
             if found:
-                moment = (max if kind == _LATEST else min)(found)[0]
+                moment = (min if kind == _EARLIEST else max)(found)[0]
                 return (kind, moment) if moment <= as_of_us else ("", as_of_us)
         return "", as_of_us
 
