@@ -16,7 +16,14 @@ from tests.billing.worlds import T0, instants
 from zerotide.api.scalars import HOUR, SECOND, format_micro_time, parse_time
 from zerotide.billing.errors import InvalidPriceBook, OverlappingPrices, PriceBookError
 from zerotide.billing.fold import Phase
-from zerotide.billing.prices import Meter, PriceBookSpec, PriceIndex, multiplier, read_price_book
+from zerotide.billing.prices import (
+    Meter,
+    PriceBookSpec,
+    PriceIndex,
+    first_difference,
+    multiplier,
+    read_price_book,
+)
 from zerotide.exporter.pricefile import load_market
 
 
@@ -85,6 +92,21 @@ def test_cached_tokens_cost_as_others_do_unless_the_book_says_less() -> None:
         "in",
     ]
     assert not PriceIndex(book(price())).priced(Meter.CACHED_INPUT_TOKENS)
+
+
+def test_cached_tokens_cost_as_others_do_until_their_own_price_begins_and_after_it_ends() -> None:
+    """Prices are announced ahead: what is announced for next month makes nothing free until then."""
+    plain = price("in", meter="InputTokens", amount="0.50", per="Million")
+    sale = {"validFrom": format_micro_time(T0 + HOUR), "validTo": format_micro_time(T0 + 2 * HOUR)}
+    announced = price("again", meter="CachedInputTokens", amount="0.05", per="Million", **sale)
+    index = PriceIndex(book(plain, announced))
+    pieces = index.pieces(Meter.CACHED_INPUT_TOKENS, "", T0, T0 + 3 * HOUR)
+    assert [piece.price.name if piece.price else None for piece in pieces] == ["in", "again", "in"]
+    assert [piece.start_us - T0 for piece in pieces] == [0, HOUR, 2 * HOUR]
+    assert first_difference(book(plain), index.book) == T0 + HOUR
+    dearer = price("dearer", meter="InputTokens", amount="0.60", per="Million", validFrom=format_micro_time(T0 + 5))
+    pieces = PriceIndex(book(plain, dearer)).pieces(Meter.CACHED_INPUT_TOKENS, "", T0, T0 + 10)
+    assert [piece.price.name if piece.price else None for piece in pieces] == ["in", "dearer"]
 
 
 @given(st.lists(st.tuples(instants, instants), max_size=5, unique_by=lambda each: each[0]), instants, instants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -53,6 +53,11 @@ def multiplier(book: PriceBookSpec, phase: Phase) -> Fraction:
     return Fraction(phase not in (Phase.QUEUED, Phase.BLOCKED, Phase.LOST))
 
 
+def _meters(meter: Meter) -> tuple[Meter, ...]:
+    """Return the meters whose prices hold for one: cached tokens cost as others do while none says otherwise."""
+    return (meter, Meter.INPUT_TOKENS) if meter is Meter.CACHED_INPUT_TOKENS else (meter,)
+
+
 class Piece(NamedTuple):
     """A part of a span under one price, or under none."""
 
@@ -82,18 +87,12 @@ class PriceIndex:
                         "instant: give one of them another validFrom"
                     )
 
-    def _entries(self, meter: Meter, class_name: str) -> list[tuple[int, int | None, Price]]:
-        entries = self._by_meter.get((meter, class_name), [])
-        if not entries and meter is Meter.CACHED_INPUT_TOKENS:
-            # They cost as others do where nobody has said that they cost less.
-            return self._by_meter.get((Meter.INPUT_TOKENS, class_name), [])
-        return entries
-
     def at(self, meter: Meter, class_name: str, t_us: int) -> Price | None:
         """Return the price at an instant, None where the book has none."""
-        for begin, until, price in reversed(self._entries(meter, class_name)):
-            if begin <= t_us and (until is None or t_us < until):
-                return price
+        for each in _meters(meter):
+            for begin, until, price in reversed(self._by_meter.get((each, class_name), ())):
+                if begin <= t_us and (until is None or t_us < until):
+                    return price
         return None
 
     def named(self, name: str) -> Price | None:
@@ -106,7 +105,7 @@ class PriceIndex:
 
     def priced(self, meter: Meter) -> bool:
         """Tell whether the book has any price of a meter that has no classes."""
-        return bool(self._entries(meter, ""))
+        return any((each, "") in self._by_meter for each in _meters(meter))
 
     def rate(self, name: str) -> Fraction:
         """Return the exact price of one microsecond or piece under the price of that name; 0 for the empty name."""
@@ -118,7 +117,7 @@ class PriceIndex:
 
     def pieces(self, meter: Meter, class_name: str, start_us: int, end_us: int) -> list[Piece]:
         """Cut [start, end) at every instant at which the price changes; the pieces partition it."""
-        entries = self._entries(meter, class_name)
+        entries = chain.from_iterable(self._by_meter.get((each, class_name), ()) for each in _meters(meter))
         inner = {t for begin, until, _ in entries for t in (begin, until) if t is not None and start_us < t < end_us}
         edges = [start_us, *sorted(inner), end_us]
         cut: list[Piece] = []
