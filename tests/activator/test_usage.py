@@ -336,6 +336,14 @@ def test_other_dialects_of_events() -> None:
     tap.feed(b'event: message_delta\ndata: {"usage":{"output_tokens":4}}\n\n')
     assert tap.tokens() == Tokens(input=9, output=4)
     tap = Events(Protocol.OPENAI, strip=False)
+    counts = b'"input_tokens":9,"cache_read_input_tokens":1000,"cache_creation_input_tokens":20'
+    tap.feed(b'event: message_start\ndata: {"message":{"usage":{' + counts + b',"output_tokens":1}}}\n\n')
+    tap.feed(b'event: message_delta\ndata: {"usage":{' + counts + b',"output_tokens":4}}\n\n')
+    assert tap.tokens() == Tokens(input=1029, cached=1000, output=4), "a prompt is all three together"
+    whole = Whole(Protocol.OPENAI)
+    whole.feed(b'{"usage":{"prompt_tokens":9,"cache_read_input_tokens":3,"completion_tokens":1}}')
+    assert whole.tokens() == Tokens(input=9, cached=3, output=1), "here it is part of the prompt"
+    tap = Events(Protocol.OPENAI, strip=False)
     usage = b'{"input_tokens":9,"output_tokens":1,"input_tokens_details":{"cached_tokens":3}}'
     tap.feed(b'data: {"response":{"usage":' + usage + b"}}\n\n")
     assert tap.tokens() == Tokens(input=9, cached=3, output=1)

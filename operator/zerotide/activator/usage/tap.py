@@ -278,6 +278,10 @@ def _of_usage(usage: Mapping[str, Any]) -> Tokens | None:
     cached = _count(nested, "cached_tokens") if isinstance(nested, dict) else None
     if cached is None:
         cached = _count(usage, "cache_read_input_tokens")
+        if "prompt_tokens" not in usage:
+            # Anthropic's dialect counts what was read from a cache, or written to one, apart from the rest of a prompt.
+            apart = (cached or 0) + (_count(usage, "cache_creation_input_tokens") or 0)
+            given = min((given or 0) + apart, MOST_TOKENS)
     return Tokens(input=given or 0, cached=min(cached or 0, given or 0), output=made or 0)
 
 
