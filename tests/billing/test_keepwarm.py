@@ -13,7 +13,7 @@ from tests.billing.worlds import T0, at, busy, fact, instants, life
 from zerotide.api.scalars import SECOND
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.fold import Lifetime, Phase, fold
-from zerotide.billing.keepwarm import Floor, label_idle
+from zerotide.billing.keepwarm import Floor, label_idle, since
 from zerotide.billing.spans import Span
 
 IDLE = (Phase.KEEP_WARM, Phase.COOLDOWN)
@@ -108,7 +108,7 @@ def test_labels_change_no_total_and_never_exceed_the_floor(
         assert merged == [segment for segment in one.segments if segment.phase not in IDLE]
         assert idle_us(other) == idle_us(one)
     for t in range(T0, T0 + 300, 7):
-        floor = max((step for step in floors if step.from_us <= t), default=Floor(0, 0)).replicas
+        floor = max((step for step in reversed(floors) if step.from_us <= t), default=Floor(0, 0), key=since).replicas
         warm = sum(
             segment.start_us <= t < segment.end_us
             for each in after

@@ -220,6 +220,18 @@ def test_texts_are_read_back_to_the_letter(opened: Open) -> None:
     assert {each.pod_uid for each in store.attempts()} == {f"u{key}" for key in odd}
 
 
+def test_of_two_specs_of_one_second_the_newer_one_s_floor_holds(opened: Open) -> None:
+    store = opened()
+    store.add_facts(lived(scheduled=0, started=5, ready=10, finished=900), T0)
+    for generation, floor in ((1, 0), (2, 3), (3, 0)):
+        from_us = T0 if generation == 1 else T0 + 100 * SECOND
+        store.add_endpoint(ENDPOINT._replace(generation=generation, floor=floor, floor_from_us=from_us))
+    (records,) = store.records("", "", EVER)
+    assert [each.replicas for each in records.floors] == [0, 3, 0]
+    (lifetime,) = folded(records, T0 + 1000 * SECOND).lifetimes
+    assert Phase.KEEP_WARM not in {segment.phase for segment in lifetime.segments}
+
+
 def test_what_an_override_keeps_is_kept_warm_in_the_bill(opened: Open) -> None:
     store = opened()
     store.add_facts(lived(scheduled=0, started=5, ready=10, finished=900), T0)

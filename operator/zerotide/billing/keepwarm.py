@@ -7,10 +7,11 @@ cooling down. Only labels of idle segments change, so no total does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from zerotide.api.spec_scaling import Scaling
@@ -29,9 +30,13 @@ class Floor(NamedTuple):
     clock: str = ""
 
 
+since: Callable[[Floor], int] = attrgetter("from_us")
+"""What floors are sorted by; of several from one instant on the last one holds."""
+
+
 def label_idle(lifetimes: Sequence[Lifetime], floors: Iterable[Floor]) -> list[Lifetime]:
     """Return the lifetimes of one endpoint's pods with their idle segments told apart, in the same order."""
-    steps = sorted(floors)
+    steps = sorted(floors, key=since)
     if any(step.clock for step in steps):
         steps = _by_the_clock(steps, lifetimes)
     if not any(step.replicas for step in steps):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zerotide.billing.facts import Fact
-from zerotide.billing.keepwarm import Floor
+from zerotide.billing.keepwarm import Floor, since
 from zerotide.billing.ledger import ColdStart, Records, Split, Wake
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 from zerotide.exporter.store import OpenPod
@@ -26,7 +26,7 @@ class EndpointRow(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a store found; wakes and endpoints by namespace and name, floors by the endpoint's uid."""
+    """What a store found; wakes and endpoints by namespace and name, floors by the endpoint's uid, as they followed."""
 
     pods: Sequence[OpenPod]
     attempts: Sequence[Attempt]
@@ -63,7 +63,8 @@ def _one(found: Found, key: Key, pods: Sequence[OpenPod], requests: Sequence[Att
         since_us=min(births, default=since_us),
         facts=facts,
         attempts=tuple(requests),
-        floors=tuple(sorted(floor for row in known for floor in found.floors.get(row.uid, ()))),
+        # The API server stamps whole seconds: of several specs of one second the newest generation's comes last.
+        floors=tuple(sorted((floor for row in known for floor in found.floors.get(row.uid, ())), key=since)),
         wakes=tuple(found.wakes.get(key, ())),
         open_limit_us=newest.request_timeout_us if newest else OPEN_LIMIT_US,
         cold_start=ColdStart(newest.cold_start) if newest else ColdStart.OWNER,

@@ -243,9 +243,10 @@ def _found(
     endpoints = _endpoints(db, names)
     floors: dict[str, list[Floor]] = {}
     uids = {"uids": [row.uid for rows in endpoints.values() for row in rows]}
-    for row in db.execute(
-        text("SELECT endpoint_uid, from_us, replicas, clock FROM floor WHERE endpoint_uid = ANY(:uids)"), uids
-    ):
+    query = (
+        "SELECT endpoint_uid, from_us, replicas, clock FROM floor WHERE endpoint_uid = ANY(:uids) ORDER BY generation"
+    )
+    for row in db.execute(text(query), uids):
         floors.setdefault(row[0], []).append(Floor(*row[1:]))
     return Found(pods, requests, facts_of(db, pods), endpoints, floors, _wakes(db, names) if whole else {})
 

@@ -180,8 +180,8 @@ def _endpoints(db: sqlite3.Connection, key: Key) -> list[EndpointRow]:
 
 
 def _floors(db: sqlite3.Connection, uid: str) -> list[Floor]:
-    rows = db.execute("SELECT from_us, replicas, clock FROM floor WHERE endpoint_uid = ?", (uid,))
-    return [Floor(*row) for row in rows]
+    query = "SELECT from_us, replicas, clock FROM floor WHERE endpoint_uid = ? ORDER BY generation"
+    return [Floor(*row) for row in db.execute(query, (uid,))]
 
 
 def _facts(db: sqlite3.Connection, pods: Sequence[OpenPod]) -> dict[str, list[Fact]]:
