@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,26 @@ def test_the_oldest_replicas_are_the_warm_ones() -> None:
     labelled = label_idle(lives(first, second), [Floor(T0, 1)])
     assert [seconds(each, Phase.KEEP_WARM) for each in labelled] == [490, 400]
     assert [seconds(each, Phase.COOLDOWN) for each in labelled] == [0, 390]
+
+
+@pytest.mark.parametrize(
+    ("end", "busy"),
+    [
+        ([fact(Kind.DELETE, 200), fact(Kind.FINISHED, 500)], 0),
+        ([fact(Kind.DELETE, 200), fact(Kind.FINISHED, 500)], 400),
+        ([fact(Kind.LOST, 200, "node-1")], 0),
+        ([fact(Kind.EXITED, 200, "model")], 0),
+    ],
+    ids=["drains", "drains and ends a request", "is on a node that is lost", "has crashed"],
+)
+def test_a_replica_that_cannot_serve_leaves_its_place_to_the_next(end: list[Fact], busy: int) -> None:
+    first = [*life("u1", scheduled=0, started=1, ready=10), *end]
+    second = life("u2", scheduled=100, started=101, ready=110, finished=500)
+    spans = (Span(T0 + 150 * SECOND, T0 + busy * SECOND),) if busy else ()
+    lifetimes = [fold(first, spans, as_of_us=T0 + 500 * SECOND), *lives(second, until=500)]
+    labelled = label_idle([each for each in lifetimes if each is not None], [Floor(T0, 1)])
+    assert seconds(labelled[0], Phase.KEEP_WARM) == (140 if busy else 190)
+    assert (seconds(labelled[1], Phase.COOLDOWN), seconds(labelled[1], Phase.KEEP_WARM)) == (90, 300)
 
 
 def test_a_floor_holds_from_its_change_on() -> None:

@@ -70,7 +70,8 @@ class Lifetime:
     """One pod's life up to the instant that was asked for.
 
     `start_us` and `end_us` bound the allocation (equal when it was never scheduled); `ended` names the witness of the
-    end and is empty while the pod lives; `warm_us` is when it could first serve, if it ever could.
+    end and is empty while the pod lives; `warm_us` is when it could first serve, if it ever could, and `leave_us` from
+    when on it takes nothing new, because it is to be deleted, its node is lost, or it is over.
     """
 
     pod_uid: str
@@ -82,6 +83,7 @@ class Lifetime:
     start_us: int
     end_us: int
     warm_us: int | None
+    leave_us: int
     ended: str
     segments: tuple[Segment, ...]
     flags: frozenset[Flag]
@@ -130,6 +132,7 @@ def fold(facts: Iterable[Fact], busy: Iterable[Span] = (), *, as_of_us: int) -> 
         start_us=where,
         end_us=end,
         warm_us=warm,
+        leave_us=min([end, *(t for t in (seen.first(Kind.DELETE), lost) if t is not None)]),
         ended=ended,
         segments=tuple(segments),
         flags=_flags(seen, runs, ended, warm),

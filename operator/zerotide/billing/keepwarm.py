@@ -7,6 +7,7 @@ cooling down. Only labels of idle segments change, so no total does.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.fold import Lifetime, Phase, Segment
+from zerotide.billing.spans import Span, clip, union
 from zerotide.scaling.schedules import steps_of
 
 
@@ -67,8 +69,8 @@ def _scaling(clock: str) -> Scaling:
 
 def _kept(lifetimes: Sequence[Lifetime], floors: Sequence[Floor]) -> dict[str, list[tuple[int, int]]]:
     """Return, for each pod, the ascending spans in which it is within the floor."""
-    serving = sorted((life.warm_us, life.pod_uid, life.end_us) for life in lifetimes if life.warm_us is not None)
-    edges = sorted({t for warm, _, end in serving for t in (warm, end)} | {floor.from_us for floor in floors})
+    serving = sorted((span, life.warm_us or 0, life.pod_uid) for life in lifetimes for span in _served(life))
+    edges = sorted({t for span, _, _ in serving for t in span} | {floor.from_us for floor in floors})
     kept: dict[str, list[tuple[int, int]]] = {}
     present: list[tuple[int, str, int]] = []
     arriving, step, replicas = 0, 0, 0
@@ -76,10 +78,11 @@ def _kept(lifetimes: Sequence[Lifetime], floors: Sequence[Floor]) -> dict[str, l
         while step < len(floors) and floors[step].from_us <= low:
             replicas = floors[step].replicas
             step += 1
-        while arriving < len(serving) and serving[arriving][0] <= low:
-            present.append(serving[arriving])
-            arriving += 1
         present = [each for each in present if each[2] > low]
+        while arriving < len(serving) and serving[arriving][0].start_us <= low:
+            span, warm, uid = serving[arriving]
+            insort(present, (warm, uid, span.end_us))
+            arriving += 1
         for _, uid, _ in present[:replicas]:
             spans = kept.setdefault(uid, [])
             if spans and spans[-1][1] == low:
@@ -87,6 +90,14 @@ def _kept(lifetimes: Sequence[Lifetime], floors: Sequence[Floor]) -> dict[str, l
             else:
                 spans.append((low, high))
     return kept
+
+
+def _served(life: Lifetime) -> list[Span]:
+    """Return when a replica could serve; what ends its requests while it drains takes nothing new."""
+    if life.warm_us is None:
+        return []
+    spans = union(Span(low, high) for low, high, phase in life.segments if phase in (Phase.COOLDOWN, Phase.ACTIVE))
+    return list(clip(spans, life.warm_us, life.leave_us))
 
 
 def _split(life: Lifetime, kept: Sequence[tuple[int, int]]) -> Iterable[Segment]:
