@@ -378,6 +378,25 @@ def test_time_at_a_replica_is_no_time_of_waiting() -> None:
     assert made.codes == [ErrorCode.HOLD_TIMEOUT]
 
 
+def test_one_that_was_let_through_by_another_gate_s_word_comes_back_once() -> None:
+    """It leaves its line from within, and a replica that crashes brings it back while others wait."""
+    gate: Gate[str] = Gate(BOUNDS)
+    gate.follow(None)
+    gate.open("a", "a", 0.0)
+    guests = [Guest(0.0), Guest(1.0), Guest(2.0)]
+    for guest in guests:
+        gate.enter(guest, guest.arrived)
+    gate.lend("a", 1)
+    assert gate.admit(guests[0], "a")
+    gate.lend("a", -1)
+    gate.close("a")
+    gate.come_back(guests[0], 3.0)
+    assert list(gate.waiting()) == guests and gate.held == 3
+    gate.refuse_all(lambda: Rejection(ErrorCode.SUSPENDED))
+    assert [guest.codes for guest in guests] == [[ErrorCode.SUSPENDED]] * 3
+    assert gate.held == 0
+
+
 def test_beats() -> None:
     """A ticket beats from its time on, for as long as it is held."""
     gate: Gate[str] = Gate(BOUNDS)

@@ -33,6 +33,12 @@ class _Lane(Generic[R]):
             heappop(heap)
         return heap[0]
 
+    def drop(self, ticket: Ticket[R]) -> None:
+        """Forget a ticket that left and comes back: it would be there twice."""
+        if ticket in self.heap:
+            self.heap.remove(ticket)
+            heapify(self.heap)
+
     def tidy(self) -> None:
         """Forget those that left, where they are many."""
         if len(self.heap) > 2 * self.waiting + _FEW:
@@ -58,6 +64,8 @@ class Line(Generic[R]):
             lane = self._lanes[ticket.consumer] = _Lane()
             if again:
                 self._lanes.move_to_end(ticket.consumer, last=False)
+        elif again:
+            lane.drop(ticket)
         heappush(lane.heap, ticket)
         lane.waiting += 1
         self.waiting += 1
