@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -213,6 +214,28 @@ async def test_what_could_not_be_recorded_is_not_served(
     assert replica.posts == []
     journal.closed = None
     assert (await activators[0].post(body={**PROMPT, "max_tokens": 40})).status == 200
+
+
+async def test_a_request_whose_own_record_could_not_be_written_was_not_served_unrecorded(
+    activators: list[Stack], ledger: Ledger, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused, so a bill lacks nothing."""
+    bind(activators, ledger.budget(100_000))
+    body = {**PROMPT, "max_tokens": 40}
+    assert (await activators[0].post(body=body)).status == 200
+    served, service = len(replica.posts), activators[0].service
+    assert service.journal is not None
+
+    def full(data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(service.journal, "_put", full)
+        refused = await activators[0].post(body=body)
+    assert (refused.status, refused.code, len(replica.posts)) == (503, "ledger_unavailable", served)
+    assert not service.journal._losses
+    page = service.metrics.render()[0].decode()
+    assert 'zerotide_requests_unrecorded_total{inference_endpoint="m",namespace="demo"} 0.0' in page
 
 
 @pytest.mark.parametrize(

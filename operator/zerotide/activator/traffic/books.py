@@ -89,7 +89,7 @@ class Books:
                     now_us,
                     len(visit.payload.body),
                 ),
-                surely=profile.denies_unbilled or visit.hold is not None,
+                surely=_never_unbilled(visit, profile),
             )
 
     def first_byte(self, visit: Visit, endpoint: Endpoint, replica: Replica) -> int:
@@ -118,7 +118,7 @@ class Books:
         if self.journal is not None:
             status = relay.status
             line = settlement_line(visit.id, attempt, first_us, ended_us, relay.bytes, relay.tokens, outcome, status)
-            if not self.journal.settle(line, visit.entry) and not profile.denies_unbilled:
+            if not self.journal.settle(line, visit.entry) and not _never_unbilled(visit, profile):
                 self._metrics.of(*name_of(profile)).unrecorded += 1
                 self.journal.lost((profile.namespace, profile.name, visit.consumer), ended_us)
         return ended_us
@@ -137,7 +137,7 @@ class Books:
 
     def unwritten(self, visit: Visit, profile: Profile) -> Rejection | None:
         """Return the same for a request that was admitted and is to be sent: by what became of its record."""
-        if not (profile.denies_unbilled or visit.hold is not None) or visit.entry.written:
+        if not _never_unbilled(visit, profile) or visit.entry.written:
             return None
         return _unbilled(profile, _WHY[Cause.UNWRITABLE])
 
@@ -185,6 +185,11 @@ def _adapter(visit: Visit, profile: Profile) -> str:
         return asked if asked in profile.adapters else ""
     # Who serves in another's place is asked for its model.
     return profile.adapter_of(visit.payload.model) if visit.elsewhere is None else ""
+
+
+def _never_unbilled(visit: Visit, profile: Profile) -> bool:
+    """Tell whether a request is refused rather than served without a record."""
+    return profile.denies_unbilled or visit.hold is not None
 
 
 def _unbilled(profile: Profile, why: str) -> Rejection:
