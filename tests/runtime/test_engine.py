@@ -185,6 +185,26 @@ def test_the_odds_of_a_prompt_are_those_of_transformers(tiny: Path) -> None:
             assert all(len(choice.top) == 2 for choice in asking.prompt_odds)
 
 
+def test_the_odds_of_a_long_prompt_are_whole_beside_answers_that_grow(tiny: Path) -> None:
+    """Each step computes a token of every running sequence, of one whose prompt is not complete as well."""
+    prompt = [number * 37 % 256 for number in range(PREFILL_TOKENS + 200)]
+    with Running(tiny) as running:
+        told = []
+        for beside in (False, True):
+            other, others = make([1, 2, 3], 400)
+            if beside:
+                running.engine.submit(other)
+                assert isinstance(others.get(timeout=WAIT), TokenEvent)
+            asking, events = make(prompt, 3)
+            asking.report = Report(prompt=True)
+            running.engine.submit(asking)
+            answer = collect(events)
+            running.engine.cancel(other)
+            assert [choice.token for choice in asking.prompt_odds] == prompt[1:]
+            told.append((answer, [choice.logprob for choice in asking.prompt_odds]))
+    assert told[0][0] == told[1][0] and told[0][1] == pytest.approx(told[1][1], abs=1e-3)
+
+
 def test_memory_is_given_back_when_nothing_runs(tiny: Path) -> None:
     with Running(tiny) as running:
         running.answer([1, 2, 3], 3)

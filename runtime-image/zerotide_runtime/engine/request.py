@@ -154,8 +154,12 @@ class Sequence:
         return self.tokens[self.cached : self.cached + limit]
 
     def decoded(self) -> None:
-        """Note that a decoding step has computed its next token, and put it into the cache."""
-        self.cached += 1
+        """Note that a decoding step has computed its next token, and put it into the cache.
+
+        A prompt's token whose odds are asked for is computed once more, with them.
+        """
+        if not self.report.prompt or len(self.prompt_odds) >= len(self.prompt) - 1:
+            self.cached += 1
 
     def accept(self, choice: Choice) -> Event:
         """Append a token; return what to tell the client."""
