@@ -56,6 +56,17 @@ def test_every_command_explains_itself(name: str, parser: argparse.ArgumentParse
     assert all(len(line) <= 120 for line in parser.format_help().splitlines())
 
 
+def test_what_a_command_does_not_know_is_refused_by_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.build().parse_args(["bill", "explain", "smollm2", "--consumers", "3"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("usage: zerotide bill explain ")
+    assert said.endswith(
+        "zerotide bill explain: error: unrecognized arguments: --consumers 3 "
+        "(`zerotide bill explain --help` lists what there is)\n"
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [

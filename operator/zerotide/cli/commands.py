@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from zerotide.api.failures import InvalidDuration
@@ -14,6 +14,19 @@ from zerotide.cli.session import Session
 
 Handler = Callable[[Session, argparse.Namespace], Awaitable[int | None]]
 Subparsers = Any  # argparse's own type is private
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses what it does not know itself: argparse leaves that to the parser of all commands."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; end with the usage of this very command where something is left."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)} (`{self.prog} --help` lists what there is)")
+        return found, left
 
 
 def common() -> argparse.ArgumentParser:

@@ -24,6 +24,7 @@ from zerotide.cli import (
     version,
     wait,
 )
+from zerotide.cli.commands import Parser
 from zerotide.cli.errors import CliError, from_kube
 from zerotide.cli.output import Printer
 from zerotide.cli.session import Session
@@ -43,7 +44,7 @@ Also as `kubectl zerotide`. `zerotide COMMAND --help` has examples.
 
 def build() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="zerotide",
         description="Model endpoints on Kubernetes that cost nothing while nobody calls them.",
         epilog=EPILOG,
