@@ -18,7 +18,9 @@ from hypothesis import given
 
 from tests.activator.records import Exporter, everything, intent, settlement
 from tests.activator.stack import until
+from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.usage.journal import Journal, read
+from zerotide.activator.usage.records import Records
 from zerotide.activator.usage.shipper import Shipper
 from zerotide.activator.usage.tap import Events, Through, Whole, kind_of, split_events, tap_for, tokens_of
 from zerotide.api.protocol import Protocol
@@ -347,3 +349,16 @@ def test_other_dialects_of_events() -> None:
     usage = b'{"input_tokens":9,"output_tokens":1,"input_tokens_details":{"cached_tokens":3}}'
     tap.feed(b'data: {"response":{"usage":' + usage + b"}}\n\n")
     assert tap.tokens() == Tokens(input=9, cached=3, output=1)
+
+
+async def test_a_log_is_closed_whole_although_there_is_no_token_to_ship_it_with(tmp_path: Path) -> None:
+    """Its records wait for the next process."""
+    records = Records(tmp_path / "usage", "http://127.0.0.1:9", tmp_path / "token", Bounds(), lambda: 1)
+    work = [asyncio.ensure_future(each) for each in records.work()]
+    records.journal.append(intent(1))
+    for task in work:
+        task.cancel()
+    await asyncio.gather(*work, return_exceptions=True)
+    await records.close()
+    assert records.journal._file == -1
+    assert [each.request_id for path in records.journal.segments() for each in read(path)] == ["r1"]

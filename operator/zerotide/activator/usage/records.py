@@ -14,7 +14,7 @@ from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.usage.journal import Journal
 from zerotide.activator.usage.lines import Mark
 from zerotide.activator.usage.shipper import Shipper
-from zerotide.kube import TokenFile
+from zerotide.kube import CredentialsError, TokenFile
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Records:
             try:
                 async with asyncio.timeout(LAST):
                     await self._shipper(self._session).ship()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (aiohttp.ClientError, TimeoutError, CredentialsError, OSError) as error:
                 log.warning("usage records stay in the log", extra={"error": str(error)})
             await self._session.close()
         await self.journal.close()
