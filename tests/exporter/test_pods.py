@@ -19,7 +19,7 @@ from zerotide.exporter.nodes import NodeWatch
 from zerotide.exporter.pods import PodMeter
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.threads import Threaded
-from zerotide.kube import Client
+from zerotide.kube import Client, ConnectionFailed
 from zerotide.kube.clock import Clock
 
 
@@ -191,7 +191,46 @@ async def test_a_node_that_vanishes_and_returns(meter: Meter, api: FakeApi) -> N
         await meter.until(lambda: "lost" in meter.kinds())
         await api.put("nodes", node("True", 90))
         await meter.until(lambda: "alive" in meter.kinds())
+    assert turns(meter) == {"lost": 33, "alive": 90}, "the lease is a later proof of life than the heartbeat"
+
+
+def turns(meter: Meter) -> dict[str, int]:
+    """Return when the node was lost and came back, in seconds."""
     store = SQLiteStore(meter.path)
-    times = {fact.kind: (fact.t_us - T0) // SECOND for fact in store.facts() if fact.kind in ("lost", "alive")}
-    assert times == {"lost": 33, "alive": 90}, "the lease is a later proof of life than the heartbeat"
+    found = {fact.kind: (fact.t_us - T0) // SECOND for fact in store.facts() if fact.kind in ("lost", "alive")}
     store.close()
+    return found
+
+
+async def test_a_node_that_is_back_by_the_time_its_lease_is_read_was_lost_before(meter: Meter, api: FakeApi) -> None:
+    """An exporter that was away may see a Lease that is renewed again beside a node that is still given up."""
+    lease = {"metadata": {"name": "node-1", "namespace": "kube-node-lease"}, "spec": {"renewTime": at(95)}}
+    await api.put("leases", lease)
+    await api.put("nodes", node("Unknown", 70))
+    await api.put("pods", pod(scheduled=1, started=2))
+    async with meter.running():
+        await meter.until(lambda: "lost" in meter.kinds())
+        await api.put("nodes", node("True", 94))
+        await meter.until(lambda: "alive" in meter.kinds())
+    assert turns(meter) == {"lost": 70, "alive": 94}, "or the pod would be lost, and free, to its end"
+
+
+async def test_a_lease_that_cannot_be_read_at_once_is_asked_for_again(
+    meter: Meter, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerotide.exporter.nodes.PAUSE_S", 0.01)
+    lease = {"metadata": {"name": "node-1", "namespace": "kube-node-lease"}, "spec": {"renewTime": at(33)}}
+    await api.put("leases", lease)
+    await api.put("nodes", node("Unknown", 70))
+    await api.put("pods", pod(scheduled=1, started=2))
+    answered, failures = meter.client.get, [ConnectionFailed("refused"), ConnectionFailed("refused")]
+
+    async def get(*where: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await answered(*where)
+
+    monkeypatch.setattr(meter.client, "get", get)
+    async with meter.running():
+        await meter.until(lambda: "lost" in meter.kinds())
+    assert turns(meter) == {"lost": 33} and not failures

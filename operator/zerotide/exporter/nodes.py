@@ -7,15 +7,20 @@ was last alive. When the node comes back, that is recorded as well and the fold 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from zerotide.billing.facts import Fact, Kind
 from zerotide.billing.stamps import stamp
 from zerotide.exporter.pods import PodMeter
-from zerotide.kube import Change, Client, KubeError, Object, Reflector
+from zerotide.kube import Change, Client, Forbidden, KubeError, NotFound, Object, Reflector
 from zerotide.kube.resources import LEASES, NODES
 
+log = logging.getLogger(__name__)
+
 _LEASES = "kube-node-lease"
+TRIES, PAUSE_S = 30, 1.0
+"""How often a Lease is asked for that cannot be read, and seconds between."""
 
 
 def trim(node: Object) -> Object:
@@ -65,10 +70,24 @@ class NodeWatch:
         return []
 
     async def _last_life(self, name: str, ready: dict[str, Any]) -> int:
-        """Return the newest of the kubelet's proofs of life, 0 where there is none."""
-        try:
-            lease = await self._client.get(LEASES, name, _LEASES)
-        except KubeError:
-            lease = {}
-        renewed = stamp((lease.get("spec") or {}).get("renewTime"))
-        return max(renewed or 0, stamp(ready.get("lastHeartbeatTime")) or 0)
+        """Return the newest of the kubelet's proofs of life from before its node was given up, 0 where there is none.
+
+        A Lease that was renewed since is that of a node which is back: that must not be taken for its loss.
+        """
+        renewed = stamp(((await self._lease(name)).get("spec") or {}).get("renewTime"))
+        given_up = stamp(ready.get("lastTransitionTime"))
+        last = max(renewed or 0, stamp(ready.get("lastHeartbeatTime")) or 0)
+        return last if given_up is None else min(last, given_up)
+
+    async def _lease(self, name: str) -> Object:
+        """Return a node's Lease; nothing where there is none, or the API server does not tell for long."""
+        for _ in range(TRIES):
+            try:
+                return await self._client.get(LEASES, name, _LEASES)
+            except (NotFound, Forbidden):
+                break
+            except KubeError as error:
+                # Else its pods would be billed up to the last heartbeat alone, which may be minutes older.
+                log.warning("a node's lease cannot be read", extra={"node": name, "error": str(error)})
+                await asyncio.sleep(PAUSE_S)
+        return {}
