@@ -89,13 +89,21 @@ def accepted(spec: dict[str, Any]) -> bool:
 
 def test_the_examples_are_budgets() -> None:
     objects = list(yaml.safe_load_all(EXAMPLE.read_text()))
-    month, team, hard = (Budget.model_validate(each) for each in objects if each["kind"] == "Budget")
+    month, team, hard, prepaid = (Budget.model_validate(each) for each in objects if each["kind"] == "Budget")
     assert (month.spec.limit.value, month.spec.limit.unit) == (Fraction(250), "USD")
     assert [each.action for each in month.spec.thresholds] == list(BudgetAction)
     assert (team.spec.limit.type, team.spec.limit.value) == (LimitType.TOKENS, Fraction(5_000_000))
     assert (hard.spec.in_flight, month.spec.in_flight) == (InFlight.END, InFlight.FINISH)
+    assert (prepaid.spec.in_flight, prepaid.spec.limit.type) == (InFlight.END, LimitType.COST)
     assert team.spec.thresholds[-1].action is BudgetAction.BLOCK
     assert [(each.name, each.secret_ref.name) for each in month.spec.notify] == [("ops", "budget-webhook")]
+
+
+def test_time_alone_cannot_be_reserved() -> None:
+    seconds = {"type": "AcceleratorSeconds", "acceleratorSeconds": 5}
+    assert accepted({"limit": seconds, "inFlight": "Finish"}) and accepted({"limit": COST, "inFlight": "End"})
+    with pytest.raises(ValidationError, match=r"limit\.type must be Tokens or Cost where inFlight is End"):
+        Budget.model_validate(budget(limit=seconds, inFlight="End"))
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 
 from tests.billing.worlds import T0, life
 from tests.exporter.budgeting import PRICES, World, add, budget
 from tests.exporter.records import intent, settlement
+from zerotide.api.budget import BudgetWindow
 from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time
 from zerotide.api.usage import Intent, Settlement
+from zerotide.billing.budgets import window_of
 from zerotide.exporter.sealer import seal_due
 from zerotide.exporter.store import Store
 
@@ -73,6 +76,41 @@ async def test_tokens_count_when_they_are_settled(world: World) -> None:
         await world.store.run(partial(add_usage, pair=pair))
     await world.until(state="Exhausted", used="24 tokens")
     assert world.status()["message"].startswith("24 tokens of 24 tokens are used up (100 %)")
+
+
+async def times_are(world: World, times: dict[int, Fraction] | None) -> None:
+    """Wait until so much is known of what time has cost."""
+    async with asyncio.timeout(30):
+        while world.task.timed(("demo", "month")) != times:
+            world.task._look.set()
+            await asyncio.sleep(0.01)
+
+
+async def test_what_time_has_cost_is_known_by_window_to_who_reserves(world: World) -> None:
+    """Of this window and the last, as near the edge both must have room; of a changed spec not what the old one had."""
+    await add(world, *life(scheduled=0, started=5, ready=20))
+    pair = (intent("r1", forwarded_us=T0), settlement("r1", ended_us=T0 + SECOND))
+    await world.store.run(partial(add_usage, pair=pair))
+    daily, day = {"period": "Day"}, 24 * HOUR
+    first = window_of(BudgetWindow(period="Day"), T0).start_us
+    rate = Fraction(1, 1000)
+    assert world.task.timed(("demo", "month")) is None
+    await world.api.put("budgets", budget("1000", inFlight="End", window=daily))
+    await world.at(50)
+    await times_are(world, {first: 50 * rate})
+    # Late on the first day, within the second and within the third.
+    late, second = (first + day - T0) // SECOND - 1, (first + day - T0) // SECOND + 10
+    await world.at(late)
+    await times_are(world, {first: late * rate})
+    await world.at(second)
+    await times_are(world, {first: late * rate, first + day: 10 * rate})
+    await world.at(second + 24 * 3600)
+    await times_are(world, {first + day: 10 * rate, first + 2 * day: 10 * rate})
+    scope = {"consumers": ["nobody"]}
+    await world.api.put("budgets", budget("1000", generation=2, inFlight="End", window=daily, scope=scope))
+    await times_are(world, {first + 2 * day: Fraction(0)})
+    await world.api.drop("budgets", "demo", "month")
+    await times_are(world, None)
 
 
 async def test_what_does_not_change_is_not_written(world: World) -> None:

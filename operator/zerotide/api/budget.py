@@ -160,9 +160,9 @@ class BudgetSpec(Model):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.inFlight != 'End' || self.limit.type == 'Tokens'",
-            "limit.type must be Tokens where inFlight is End: what a replica costs goes on without any request",
-            lambda spec: spec.in_flight is not InFlight.END or spec.limit.type is LimitType.TOKENS,
+            "self.inFlight != 'End' || self.limit.type != 'AcceleratorSeconds'",
+            "limit.type must be Tokens or Cost where inFlight is End: a replica's time goes on without any request",
+            lambda spec: spec.in_flight is not InFlight.END or spec.limit.type is not LimitType.ACCELERATOR_SECONDS,
         ),
     )
     scope: Annotated[BudgetScope, Field(description="What counts, and is bound. Absent: the namespace.")] = (
@@ -187,9 +187,10 @@ class BudgetSpec(Model):
     in_flight: Annotated[
         InFlight,
         Field(
-            description="Finish: what has begun when the limit is reached is finished, beyond it. End: tokens are "
-            "reserved before a request is sent, so that the limit is never passed; a request that does not fit is "
-            "refused, a stream that goes beyond is ended with an error. Needs a limit of tokens."
+            description="Finish: what has begun when the limit is reached is finished, beyond it. End: tokens, or what "
+            "they cost, are reserved before a request is sent, so that no request passes the limit; one that does not "
+            "fit is refused, a stream that goes beyond is ended with an error. Not for AcceleratorSeconds. Of a Cost "
+            "the time of replicas is no request's, and may pass it."
         ),
     ] = InFlight.FINISH
     on_ledger_failure: Annotated[

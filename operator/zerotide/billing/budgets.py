@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from zerotide.api.budget import MOST_PERCENT, Budget, BudgetAction, BudgetSpec, BudgetStatus, BudgetWindow, LimitType
-from zerotide.api.pricebook import Meter
+from zerotide.api.pricebook import TIME_METERS, Meter
 from zerotide.api.scalars import SECOND, format_time
 from zerotide.billing.periods import named_period, zone
 from zerotide.billing.rating import Line, Period, round_money
@@ -39,7 +39,7 @@ Spent = Mapping[SpentKey, Line]
 class Standing(NamedTuple):
     """How a budget stands: used and limit in its unit, the percent that is reached, what holds, and in which window.
 
-    `thresholds` are the percents of those that are reached.
+    `thresholds` are the percents of those that are reached, `time` is what of a budget of money replicas' time cost.
     """
 
     window: Period
@@ -48,6 +48,7 @@ class Standing(NamedTuple):
     percent: int
     action: BudgetAction | None
     thresholds: tuple[int, ...]
+    time: Fraction = Fraction(0)
 
 
 def window_of(window: BudgetWindow, now_us: int) -> Period:
@@ -74,6 +75,21 @@ def used(spec: BudgetSpec, namespace: str, spent: Spent, tokens: Mapping[UsageKe
         return sum((line.amount for key, line in found if key.currency == currency), Fraction(0))
     devices = (line.quantity for key, line in found if key.meter is Meter.ACCELERATOR_TIME)
     return sum(devices, Fraction(0)) / SECOND
+
+
+def time_cost(spec: BudgetSpec, namespace: str, spent: Spent) -> Fraction:
+    """Return what of a budget of money is used up by time, which goes on without any request."""
+    currency = spec.limit.cost.currency if spec.limit.cost is not None else ""
+    return sum(
+        (
+            line.amount
+            for key, line in spent.items()
+            if key.meter in TIME_METERS
+            and key.currency == currency
+            and spec.scope.holds(namespace, key.endpoint, key.consumer)
+        ),
+        Fraction(0),
+    )
 
 
 def standing(spec: BudgetSpec, window: Period, amount: Fraction) -> Standing:

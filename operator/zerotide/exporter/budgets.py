@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from zerotide.billing.budgets import (
     Standing,
     standing,
     status_of,
+    time_cost,
     used,
     window_of,
     worth_writing,
@@ -84,6 +86,7 @@ class BudgetTask:
         self._written: dict[Key, tuple[BudgetStatus, int]] = {}
         self._sealed: dict[tuple[str, Period], tuple[int, Spent]] = {}
         self._look = asyncio.Event()
+        self._times: dict[Key, dict[int, Fraction]] = {}
         self.ratios: list[Ratio] = []
         self.looks = 0
 
@@ -107,12 +110,20 @@ class BudgetTask:
         """Return a budget as it was last seen."""
         return self._budgets.get(key)
 
+    def timed(self, key: Key) -> Mapping[int, Fraction] | None:
+        """Return what time has cost of a budget of money, at the last look, by the start of this window and the last.
+
+        None where that is not reckoned yet.
+        """
+        return self._times.get(key)
+
     def _changed(self, change: Change) -> None:
         key = (change.object["metadata"]["namespace"], change.object["metadata"]["name"])
         if change.type == "deleted":
             self._couriers.forget(change.object["metadata"].get("uid", ""))
             self._budgets.pop(key, None)
             self._written.pop(key, None)
+            self._times.pop(key, None)
             self._look.set()
             return
         try:
@@ -122,6 +133,8 @@ class BudgetTask:
             return
         known = self._budgets.get(key)
         self._budgets[key] = budget
+        if known is not None and known.spec != budget.spec:
+            self._times.pop(key, None)
         if known is not None and known.metadata.uid != budget.metadata.uid:
             self._couriers.forget(known.metadata.uid)
             self._written.pop(key, None)
@@ -136,10 +149,23 @@ class BudgetTask:
         except StoreUnavailable as error:
             log.warning("budgets cannot be reckoned", extra={"error": str(error)})
             return
+        for key, each in found.items():
+            self._note_time(key, budgets[key], each)
         self.ratios = [Ratio(*key, float(each.used / each.limit) if each.limit else 1.0) for key, each in found.items()]
         currency = self._prices().book.currency
         for key, each in found.items():
             await self._tell(budgets[key], each, status_of(budgets[key], each, (currency,), now_us))
+
+    def _note_time(self, key: Key, budget: Budget, found: Standing) -> None:
+        """Keep what time has cost, for who reserves of the rest; of a spec that has changed meanwhile nothing is."""
+        known = self._budgets.get(key)
+        if known is None or known.spec != budget.spec:
+            return
+        # Near the end of a window there must be room in the last one and in the next.
+        mine = self._times.setdefault(key, {})
+        mine[found.window.start_us] = found.time
+        for old in sorted(mine)[:-2]:
+            del mine[old]
 
     def _standings(self, store: Store, *, budgets: Mapping[Key, Budget], now_us: int) -> dict[Key, Standing]:
         spent: dict[tuple[str, Period], Spent] = {}
@@ -158,7 +184,8 @@ class BudgetTask:
             elif where not in spent:
                 spent[where] = self._spent(store, namespace, window, now_us)
             amount = used(budget.spec, namespace, spent.get(where, {}), tokens.get(where, {}))
-            found[namespace, name] = standing(budget.spec, window, amount)
+            time = time_cost(budget.spec, namespace, spent.get(where, {}))
+            found[namespace, name] = standing(budget.spec, window, amount)._replace(time=time)
         self._sealed = {where: kept for where, kept in self._sealed.items() if where in spent}
         return found
 

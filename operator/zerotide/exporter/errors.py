@@ -3,6 +3,7 @@
 ExporterError
 ├── SettingsError         flags or environment that make no sense
 ├── PriceFileError        a price file that cannot be read or is no price book
+├── Unmeasured            nobody can say how much is left of a budget that is never passed
 ├── PushRefused           an OpenTelemetry collector that did not take metrics
 ├── DeliveryFailed        a webhook that was not taken: it is sent again, as long as that makes sense
 │   ├── SecretUnusable        what signs it is not there, may not be read, or is no key
@@ -33,6 +34,10 @@ class SettingsError(ExporterError):
 
 class PriceFileError(ExporterError):
     """A price file that cannot be read or is no price book."""
+
+
+class Unmeasured(ExporterError):
+    """What is used up of a budget of money is not known yet, or it is of another currency than the prices."""
 
 
 class PushRefused(ExporterError):

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from zerotide.api.budget import Budget, InFlight
 from zerotide.api.quota import TTL_S, Ask, Grant, Grants, Wish
 from zerotide.api.scalars import SECOND, format_time
-from zerotide.billing.budgets import used
 from zerotide.billing.errors import UnknownZone
+from zerotide.billing.prices import PriceIndex
 from zerotide.billing.quotas import Hold, Holder, Room, resets, room, windows_at
 from zerotide.billing.rollups import Usage, UsageKey
-from zerotide.exporter.errors import StoreUnavailable
+from zerotide.exporter.errors import StoreUnavailable, Unmeasured
+from zerotide.exporter.measures import Timed, measure_of
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube import Client, Key, KubeError, NotFound
@@ -31,17 +32,22 @@ LOOK_S = 5.0
 
 
 class QuotaDesk:
-    """Answer asks; `budget` returns one that is known, `namespace` is the activators'."""
+    """Answer asks; `budget` returns one that is known, `namespace` is the activators'.
+
+    `timed` returns what the time of a budget of money has cost as far as it is reckoned, by the start of the window.
+    """
 
     def __init__(
         self,
         client: Client,
         store: Threaded[Store],
         budget: Callable[[Key], Budget | None],
+        prices: Callable[[], PriceIndex],
+        timed: Callable[[Key], Timed | None],
         namespace: str,
         clock: Clock,
     ) -> None:
-        self._client, self._store, self._budget = client, store, budget
+        self._client, self._store, self._budget, self._prices, self._timed = client, store, budget, prices, timed
         self._namespace, self._clock = namespace, clock
         self._youngest: dict[tuple[str, str], int] = {}
         self.held: Mapping[Key, int] = {}
@@ -81,7 +87,7 @@ class QuotaDesk:
         if over:
             await self._store.run(lambda store: store.holds.forget(over))
             amount = sum(each.amount for each in over)
-            log.info("quota slices of pods that are gone are taken back", extra={"tokens": amount})
+            log.info("quota slices of pods that are gone are taken back", extra={"amount": amount})
             self._youngest = {key: born for key, born in self._youngest.items() if key[0] not in gone}
         held: dict[Key, int] = {}
         for each in holds:
@@ -105,21 +111,30 @@ class QuotaDesk:
             return Grant(amount=None)
         now_us = self._clock.now_us()
         try:
-            periods, end_us = windows_at(budget.spec.window, now_us), resets(budget.spec.window, now_us)
+            windows, end_us = windows_at(budget.spec.window, now_us), resets(budget.spec.window, now_us)
+            timed = self._timed((wish.namespace, wish.budget))
+            measure = measure_of(budget.spec, wish.namespace, windows, self._prices(), timed, now_us)
         except UnknownZone as error:
             log.error("a budget has no window", extra={"budget": budget.key, "error": str(error)})
             return Grant(amount=None)
-        limit = int(budget.spec.limit.value)
+        except Unmeasured as error:
+            return Grant(amount=None, reason=str(error))
         until_us = now_us + round(TTL_S * SECOND)
         found: list[Room] = []
 
         def decide(usages: Sequence[Mapping[UsageKey, Usage]], others: int) -> int:
-            spent = max(int(used(budget.spec, wish.namespace, {}, usage)) for usage in usages)
-            found.append(room(limit, spent, others, wish.keep, wish.needs, wish.spare))
+            needs = measure.needs(wish)
+            found.append(room(measure.limit, measure.used(usages), others, wish.keep, needs, wish.spare))
             return found[0].amount
 
         hold = Hold(wish.namespace, wish.budget, holder, number, 0, until_us)
-        if not await self._store.run(lambda store: store.holds.reserve(hold, periods, decide)):
+        if not await self._store.run(lambda store: store.holds.reserve(hold, measure.periods, decide)):
             return None
-        told = format_time(end_us) if end_us is not None else ""
-        return Grant(amount=found[0].amount, left=found[0].left, limit=limit, resets=told)
+        return Grant(
+            amount=found[0].amount,
+            left=found[0].left,
+            limit=measure.limit,
+            resets=format_time(end_us) if end_us is not None else "",
+            tariff=measure.tariff,
+            currency=measure.currency,
+        )

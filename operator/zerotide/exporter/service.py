@@ -86,7 +86,15 @@ class Service:
         self._budgets = BudgetTask(
             self._client, self._keeper, self._prices.current, self._recorder, self._clock, self._couriers
         )
-        self._quotas = QuotaDesk(self._client, self._writer, self._budgets.known, self._settings.namespace, self._clock)
+        self._quotas = QuotaDesk(
+            self._client,
+            self._writer,
+            self._budgets.known,
+            self._prices.current,
+            self._budgets.timed,
+            self._settings.namespace,
+            self._clock,
+        )
         self._nodes = NodeWatch(self._client, self._settings.cluster)
         self._meter = PodMeter(self._client, self._writer, self._clock, self._context, self._settings.cluster)
         self._seals = SealTask(

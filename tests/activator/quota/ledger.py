@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from tests.billing.test_rating import gpu, index
 from tests.exporter.fakeapi import FakeApi
 from zerotide.api.budget import Budget
+from zerotide.billing.budgets import window_of
 from zerotide.billing.rating import Period
 from zerotide.exporter.access import Access
 from zerotide.exporter.board import Board
@@ -35,6 +37,9 @@ class Ledger:
         self.token.write_text("activator-token")
         self.api = FakeApi()
         self.budgets: dict[Key, Budget] = {}
+        self.timed: dict[Key, dict[int, Fraction]] = {}
+        """What time has cost, by the start of the window."""
+        self.prices = index(gpu())
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -54,14 +59,16 @@ class Ledger:
 
     async def start(self) -> None:
         """Listen."""
-        prices, clock = index(gpu()), Clock()
+        clock = Clock()
         self.store: Any = await Threaded.open(lambda: SQLiteStore(self._path), "writer")
-        self.desk = QuotaDesk(self._client, self.store, self.budgets.get, NAMESPACE, clock)
+        self.desk = QuotaDesk(
+            self._client, self.store, self.budgets.get, lambda: self.prices, self.timed.get, NAMESPACE, clock
+        )
         interface = Interface(
             writer=self.store,
             reader=self.store,
-            prices=lambda: prices,
-            board=Board(lambda: prices, clock.now_us, dict, wake_of),
+            prices=lambda: self.prices,
+            board=Board(lambda: self.prices, clock.now_us, dict, wake_of),
             access=Access(self._client, ACTIVATOR, "operator"),
             clock=clock,
             registry=registry(LedgerCollector({})),
@@ -86,11 +93,22 @@ class Ledger:
 
     def budget(self, tokens: int, name: str = "hard", **spec: Any) -> dict[str, Any]:
         """Have a budget of tokens that is never passed, and return its object."""
+        return self._budget(name, {"limit": {"type": "Tokens", "tokens": tokens}, **spec})
+
+    def money(self, amount: str, name: str = "hard", currency: str = "USD") -> dict[str, Any]:
+        """Have a budget of money that no request passes, of which time has used up nothing, and return its object."""
+        limit = {"type": "Cost", "cost": {"amount": amount, "currency": currency}}
+        obj = self._budget(name, {"limit": limit})
+        window = window_of(self.budgets["demo", name].spec.window, Clock().now_us())
+        self.timed["demo", name] = {window.start_us: Fraction(0)}
+        return obj
+
+    def _budget(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         obj = {
             "apiVersion": "zerotide.dev/v1alpha1",
             "kind": "Budget",
             "metadata": {"namespace": "demo", "name": name, "uid": name, "generation": 1},
-            "spec": {"limit": {"type": "Tokens", "tokens": tokens}, "inFlight": "End", **spec},
+            "spec": {"inFlight": "End", **spec},
         }
         self.budgets["demo", name] = Budget.parse(obj)
         return obj

@@ -1,4 +1,7 @@
-"""The law of quota slices over a thousand interleavings: never passed, nothing kept for ever, whoever dies when."""
+"""The law of quota slices over a thousand interleavings: never passed, nothing kept for ever, whoever dies when.
+
+Of tokens and of money alike. Of money it is about what requests cost: time goes on, and is known when it is reserved.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ from zerotide.activator.failures import LedgerSilent
 from zerotide.activator.quota.bounds import Bound
 from zerotide.activator.quota.hold import Hold
 from zerotide.activator.quota.office import Log, Office, Process
+from zerotide.activator.quota.slices import TOKENS, Use
 from zerotide.activator.usage.lines import Mark
 from zerotide.api.errors import Rejection
 from zerotide.api.quota import Ask, Grant, Grants
 from zerotide.billing.quotas import Holder, room
+from zerotide.exporter.measures import cost
 
 BUDGET = Name("demo", "hard")
 LIMIT = 8000
@@ -33,14 +38,22 @@ seen: Counter[str] = Counter()
 class Ledger:
     """What the exporter has on its disk."""
 
-    records: dict[str, int] = field(default_factory=dict)
+    price: tuple[int, int, int] = TOKENS
+    """What is used up by a token that comes, a token that is made and a request."""
+    tariff: tuple[int, int, int] | None = None
+    """As what they are reserved, None where tokens are limited."""
+    records: dict[str, Use] = field(default_factory=dict)
+    time: int = 0
+    """What time has cost."""
+    known: int = 0
+    """What of it was known when anything was reserved last."""
     rows: dict[Holder, tuple[int, int]] = field(default_factory=dict)
     youngest: dict[str, int] = field(default_factory=dict)
 
     @property
     def used(self) -> int:
         """Return what is used."""
-        return sum(self.records.values())
+        return sum(use.cost(self.price) for use in self.records.values())
 
     def answer(self, ask: Ask) -> Grants:
         """Answer as the desk does, in one transaction."""
@@ -57,9 +70,12 @@ class Ledger:
         if me in self.rows and self.rows[me][0] >= ask.number:
             return Grants(grants=None)
         others = sum(amount for row, (_, amount) in self.rows.items() if row != me)
-        found = room(LIMIT, self.used, others, wish.keep, wish.needs, wish.spare)
+        needs = wish.needs if self.tariff is None else tuple(cost(self.tariff, want) for want in wish.wants)
+        found = room(LIMIT, self.used + self.time, others, wish.keep, needs, wish.spare)
+        if found.amount > wish.keep:
+            self.known = self.time
         self.rows[me] = (ask.number, found.amount)
-        return Grants(grants=(Grant(amount=found.amount, left=found.left, limit=LIMIT),))
+        return Grants(grants=(Grant(amount=found.amount, left=found.left, limit=LIMIT, tariff=self.tariff),))
 
 
 @dataclass
@@ -75,7 +91,7 @@ class Pod:
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
-        self.log: list[tuple[str, int]] = []
+        self.log: list[tuple[str, Use]] = []
         self.sent: list[Sent] = []
         self.born = 0
         self.shipped = 0
@@ -102,8 +118,11 @@ class Pod:
     @property
     def outstanding(self) -> int:
         """Return what is reserved or used, and not in the ledger, as nobody but the test can know."""
-        unshipped = sum(used for id, used in self.log if id not in self.world.ledger.records)
-        return unshipped + sum(hold.input + hold.answer for hold in self.holds)
+        ledger = self.world.ledger
+        unshipped = sum(use.cost(ledger.price) for id, use in self.log if id not in ledger.records)
+        return unshipped + sum(
+            Use(hold.input, hold.answer, 1).cost(ledger.tariff or ledger.price) for hold in self.holds
+        )
 
     async def begin(self, bound: Bound, stream: bool) -> None:
         """Begin a request."""
@@ -123,11 +142,11 @@ class Pod:
         except Rejection as rejection:
             seen[f"stream {rejection.code.value}"] += 1
 
-    def end(self, hold: Hold, used: int) -> None:
-        """End a request that used so much."""
+    def end(self, hold: Hold, taken: int, made: int) -> None:
+        """End a request that used so many tokens."""
         self.holds.remove(hold)
-        hold.used = used
-        self.log.append((f"{self.name}-{len(self.log)}", used))
+        hold.used = Use(taken, made, 1)
+        self.log.append((f"{self.name}-{len(self.log)}", hold.used))
         hold.end()
 
     async def die(self) -> None:
@@ -145,6 +164,11 @@ class World:
     def __init__(self, rng: random.Random) -> None:
         self.rng, self.now = rng, 0.0
         self.ledger = Ledger()
+        if rng.random() < 0.5:
+            # A token that is cached, or a price that falls, costs less than it is reserved as.
+            self.ledger.tariff = (rng.randrange(3), rng.randrange(4), rng.randrange(1, 300))
+            self.ledger.price = tuple(rng.randint(0, most) for most in self.ledger.tariff)  # type: ignore[assignment]
+            seen["money"] += 1
         self.late: list[Ask] = []
         self.pods = [Pod(self, f"p{number}") for number in range(PODS)]
 
@@ -164,7 +188,7 @@ class World:
         """A request ends, or its client leaves."""
         if pod.holds:
             hold = self.rng.choice(pod.holds)
-            pod.end(hold, self.rng.randint(0, hold.input + hold.answer))
+            pod.end(hold, self.rng.randint(0, hold.input), self.rng.randint(0, hold.answer))
 
     async def grow(self, pod: Pod) -> None:
         """A stream goes on."""
@@ -235,10 +259,14 @@ class World:
     async def wait(self, pod: Pod) -> None:
         """Time goes by; a slice may become too old."""
         self.now += self.rng.choice((0.5, 20.0))
+        if self.ledger.tariff is not None:
+            self.ledger.time += self.rng.randrange(4000)
 
     def check(self) -> None:
         """The law."""
-        assert self.ledger.used + sum(pod.outstanding for pod in self.pods) <= LIMIT
+        ledger = self.ledger
+        assert ledger.used + ledger.known + sum(pod.outstanding for pod in self.pods) <= LIMIT
+        seen["passed by time"] += ledger.used + ledger.time > LIMIT
 
     async def live(self) -> None:
         """Live through one interleaving, then come to rest."""
@@ -273,7 +301,7 @@ class World:
         for _ in range(4):
             for pod in self.pods:
                 while pod.holds:
-                    pod.end(pod.holds[-1], 1)
+                    pod.end(pod.holds[-1], 1, 0)
                 self.ledger.records.update(pod.log)
                 pod.shipped = len(pod.log)
                 pod.office.shipped(Mark(1, pod.shipped))
@@ -295,6 +323,8 @@ def test_a_thousand_interleavings() -> None:
     seen.clear()
     live_through()
     for what in ("budget_exhausted", "ledger_unavailable", "stream budget_exhausted", "stream ledger_unavailable"):
+        assert seen[what], what
+    for what in ("money", "passed by time"):
         assert seen[what], what
     for what in ("served", "answer lost", "ask lost", "overtaken", "death", "gone", "taken back"):
         assert seen[what], what

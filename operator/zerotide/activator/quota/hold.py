@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Protocol
 
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.quota.bounds import Bound
+from zerotide.activator.quota.slices import Use
 
 log = logging.getLogger(__name__)
 
@@ -16,29 +17,37 @@ STEP = 1024
 
 
 class Lender(Protocol):
-    """Where tokens are reserved."""
+    """Where tokens, or what they cost, are reserved."""
 
-    def take(self, name: Name, tokens: int) -> bool:
-        """Reserve what is at hand; False where it is not."""
+    def take(self, name: Name, use: Use) -> int | None:
+        """Reserve what is at hand, and return as how much; None where it is not."""
 
-    async def borrow(self, name: Name, tokens: int) -> None:
-        """Reserve what may have to be asked for. Raises budget_exhausted or ledger_unavailable."""
+    async def borrow(self, name: Name, use: Use) -> int:
+        """Reserve what may have to be asked for, and return as how much.
 
-    def settle(self, name: Name, reserved: int, used: int) -> None:
+        Raises budget_exhausted or ledger_unavailable.
+        """
+
+    def settle(self, name: Name, reserved: int, use: Use) -> None:
         """End a reservation, of which so much was used that the usage log has."""
 
 
-class Hold:
-    """A request's reservation: of its prompt, and of its answer or the next step of it."""
+_NOTHING = Use(0, 0)
 
-    __slots__ = ("_bound", "_lender", "_names", "answer", "input", "used")
+
+class Hold:
+    """A request's reservation: of itself, its prompt, and its answer or the next step of that."""
+
+    __slots__ = ("_bound", "_lender", "_reserved", "answer", "input", "used")
 
     def __init__(self, lender: Lender, names: tuple[Name, ...], bound: Bound) -> None:
-        self._lender, self._names, self._bound = lender, names, bound
+        self._lender, self._bound = lender, bound
+        self._reserved = dict.fromkeys(names, 0)
+        """As how much, of each budget."""
         self.input = 0
         self.answer = 0
         """Tokens of the answer that are reserved."""
-        self.used = 0
+        self.used = _NOTHING
         """What its attempts used as the usage log has it."""
 
     @property
@@ -55,52 +64,61 @@ class Hold:
         """Reserve before a request is sent: all of it, of a stream a first step. Raises as `Lender.borrow`."""
         most = self._bound.output
         answer = STEP if most is None else min(STEP, most) if stream else most
-        await self._borrow(self._bound.input + answer)
+        await self._borrow(Use(self._bound.input, answer, 1))
         self.input, self.answer = self._bound.input, answer
 
     def grow(self, least: int) -> bool:
         """Reserve a step more, `least` at least, where that is at hand."""
-        step = self._step(least)
-        for done, name in enumerate(self._names):
-            if not self._lender.take(name, step):
-                self._give_back(self._names[:done], step)
+        step, done = self._step(least), dict[Name, int]()
+        for name in self._reserved:
+            amount = self._lender.take(name, Use(0, step))
+            if amount is None:
+                self._give_back(done)
                 return False
+            done[name] = amount
+        self._add(done)
         self.answer += step
         return True
 
     async def ask(self, least: int) -> None:
         """Reserve a step more, `least` at least, by asking for it. Raises as `Lender.borrow`."""
-        step, names = self._step(least), self._names
-        await self._borrow(step)
-        if not self._names:
-            # It ended meanwhile.
-            self._give_back(names, step)
-            return
-        self.answer += step
+        step = self._step(least)
+        if await self._borrow(Use(0, step)):
+            self.answer += step
 
     def end(self) -> None:
         """Give back what was not used."""
-        reserved, self.input, self.answer = self.input + self.answer, 0, 0
-        if self.used > reserved:
-            log.error("a request used more than its bound", extra={"used": self.used, "reserved": reserved})
-        for name in self._names:
+        bound, used = self.input + self.answer, self.used.input + self.used.output
+        self.input = self.answer = 0
+        if used > bound:
+            log.error("a request used more than its bound", extra={"used": used, "reserved": bound})
+        for name, reserved in self._reserved.items():
             self._lender.settle(name, reserved, self.used)
-        self._names = ()
+        self._reserved = {}
 
     def _step(self, least: int) -> int:
         step = max(STEP, least)
         return step if self._bound.output is None else min(step, self._bound.output - self.answer)
 
-    async def _borrow(self, tokens: int) -> None:
-        done: list[Name] = []
+    async def _borrow(self, use: Use) -> bool:
+        """Reserve of every budget; False, and nothing reserved, where the request ended meanwhile."""
+        done = dict[Name, int]()
         try:
-            for name in self._names:
-                await self._lender.borrow(name, tokens)
-                done.append(name)
+            for name in tuple(self._reserved):
+                done[name] = await self._lender.borrow(name, use)
         except BaseException:
-            self._give_back(done, tokens)
+            self._give_back(done)
             raise
+        if not self._reserved:
+            self._give_back(done)
+            return False
+        self._add(done)
+        return True
 
-    def _give_back(self, names: Iterable[Name], tokens: int) -> None:
-        for name in names:
-            self._lender.settle(name, tokens, 0)
+    def _add(self, amounts: Mapping[Name, int]) -> None:
+        for name, amount in amounts.items():
+            self._reserved[name] += amount
+
+    def _give_back(self, amounts: Mapping[Name, int]) -> None:
+        for name, amount in amounts.items():
+            self._lender.settle(name, amount, _NOTHING)

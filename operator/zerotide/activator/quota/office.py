@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.failures import LedgerSilent
-from zerotide.activator.quota.slices import Slice
+from zerotide.activator.quota.slices import TOKENS, Slice, Use
 from zerotide.activator.usage.lines import Mark
 from zerotide.api.errors import ErrorCode, Rejection
-from zerotide.api.quota import MOST_ASKS, MOST_NEEDS, TTL_S, Ask, Grant, Grants, Wish
+from zerotide.api.quota import MOST_ASKS, MOST_NEEDS, TTL_S, UNITS, Ask, Grant, Grants, Wish
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ AHEAD = 4
 
 
 class Waiter(NamedTuple):
-    """Who waits for tokens."""
+    """Who waits for a reservation."""
 
-    tokens: int
-    done: asyncio.Future[None]
+    use: Use
+    done: asyncio.Future[int]
 
 
 class Log(NamedTuple):
@@ -76,31 +76,35 @@ class Office:
         """Return the slices, by budget."""
         return self._slices
 
-    def take(self, name: Name, tokens: int) -> bool:
-        """Reserve what is at hand, unless somebody waits for it; False where it is not."""
+    def take(self, name: Name, use: Use) -> int | None:
+        """Reserve what is at hand, unless somebody waits for it, and return as how much; None where it is not."""
         found = self._slices.get(name)
-        return found is not None and name not in self._waiting and found.take(tokens, self._now())
+        return found.take(use, self._now()) if found is not None and name not in self._waiting else None
 
-    async def borrow(self, name: Name, tokens: int) -> None:
-        """Reserve what may have to be asked for. Raises budget_exhausted or ledger_unavailable."""
+    async def borrow(self, name: Name, use: Use) -> int:
+        """Reserve what may have to be asked for, and return as how much.
+
+        Raises budget_exhausted or ledger_unavailable.
+        """
         if self._usage.closed():
             raise _silent(name)
-        if self.take(name, tokens):
-            return
-        waiter = Waiter(tokens, asyncio.get_running_loop().create_future())
+        amount = self.take(name, use)
+        if amount is not None:
+            return amount
+        waiter = Waiter(use, asyncio.get_running_loop().create_future())
         self._slices.setdefault(name, Slice())
         self._waiting.setdefault(name, []).append(waiter)
         self._wanted.set()
         try:
-            await waiter.done
+            return await waiter.done
         except asyncio.CancelledError:
             if waiter.done.done() and not waiter.done.cancelled() and waiter.done.exception() is None:
-                self._slices[name].settle(tokens, 0, Mark(0, 0))
+                self._slices[name].settle(waiter.done.result(), Use(0, 0), Mark(0, 0))
             raise
 
-    def settle(self, name: Name, reserved: int, used: int) -> None:
+    def settle(self, name: Name, reserved: int, use: Use) -> None:
         """End a reservation, of which so much was used that the usage log has."""
-        self._slices[name].settle(reserved, used, self._usage.mark() if used else Mark(0, 0))
+        self._slices[name].settle(reserved, use, self._usage.mark() if any(use) else Mark(0, 0))
 
     def shipped(self, mark: Mark) -> None:
         """The ledger has everything of the log before a mark."""
@@ -151,7 +155,7 @@ class Office:
             if grants is None or len(grants) != len(wishes):
                 raise LedgerSilent("the exporter has answered a later ask before this one")
         except LedgerSilent as error:
-            log.warning("no tokens can be reserved", extra={"error": str(error)})
+            log.warning("nothing can be reserved", extra={"error": str(error)})
             for name, waiters in asked.items():
                 self._dismiss(name, waiters)
             return
@@ -161,26 +165,30 @@ class Office:
 
     def _wish(self, name: Name, waiters: tuple[Waiter, ...]) -> Wish:
         found = self._slices[name]
-        needs = tuple(waiter.tokens for waiter in waiters)
+        tariff = found.tariff or TOKENS
+        needs = tuple(waiter.use.cost(tariff) for waiter in waiters)
         # What was taken since it was renewed will be taken again: so much may stay.
         keep, spare = found.ask(max(found.taken, AHEAD * max(needs, default=0)))
-        return Wish(namespace=name.namespace, budget=name.name, keep=keep, needs=needs, spare=spare)
+        # Of what is limited nothing is known before the first answer.
+        wants = () if found.tariff == TOKENS else tuple(waiter.use for waiter in waiters)
+        return Wish(namespace=name.namespace, budget=name.name, keep=keep, needs=needs, wants=wants, spare=spare)
 
     def _deal(self, name: Name, waiters: tuple[Waiter, ...], grant: Grant, good_until: float) -> None:
         """Serve those who waited with what was granted, in their order."""
-        found = self._slices[name]
-        found.renew(grant.amount or 0, good_until)
+        found, unknown = self._slices[name], grant.amount is None
+        found.renew(grant.amount or 0, found.tariff if unknown else grant.tariff or TOKENS, good_until)
         refused: list[Waiter] = []
         for waiter in waiters:
             if waiter.done.done():
                 continue
-            if found.take(waiter.tokens, self._now()):
-                waiter.done.set_result(None)
+            amount = found.take(waiter.use, self._now())
+            if amount is not None:
+                waiter.done.set_result(amount)
             else:
                 refused.append(waiter)
         for waiter in refused:
-            unknown = grant.amount is None
-            waiter.done.set_exception(_silent(name) if unknown else _spent(name, grant, found.free, waiter.tokens))
+            need = waiter.use.cost(found.tariff or TOKENS)
+            waiter.done.set_exception(_silent(name, grant.reason) if unknown else _spent(name, grant, found.free, need))
         self._leave(name, waiters)
         if not (grant.amount or found.kept or name in self._waiting):
             del self._slices[name]
@@ -190,8 +198,9 @@ class Office:
         found = self._slices[name]
         for waiter in waiters:
             if not waiter.done.done():
-                if found.take(waiter.tokens, self._now()):
-                    waiter.done.set_result(None)
+                amount = found.take(waiter.use, self._now())
+                if amount is not None:
+                    waiter.done.set_result(amount)
                 else:
                     waiter.done.set_exception(_silent(name))
         self._leave(name, waiters)
@@ -206,12 +215,24 @@ class Office:
             self._waiting.pop(name, None)
 
 
-def _silent(name: Name) -> Rejection:
-    text = f"budget {name.name} of namespace {name.namespace} is never passed, and its ledger cannot be asked now"
-    return Rejection(ErrorCode.LEDGER_UNAVAILABLE, f"{text}: try again")
+def _silent(name: Name, reason: str = "") -> Rejection:
+    text = f"budget {name.name} of namespace {name.namespace} is never passed, and "
+    why = reason or "its ledger cannot be asked now: try again"
+    return Rejection(ErrorCode.LEDGER_UNAVAILABLE, text + why)
 
 
-def _spent(name: Name, grant: Grant, free: int, tokens: int) -> Rejection:
+def _spent(name: Name, grant: Grant, free: int, need: int) -> Rejection:
     until = f"it begins anew at {grant.resets}" if grant.resets else "it never begins anew, only a raise helps"
-    text = f"budget {name.name} of namespace {name.namespace}: {grant.left + free} of {grant.limit} tokens are left"
-    return Rejection(ErrorCode.BUDGET_EXHAUSTED, f"{text}, and {tokens} would have to be reserved; {until}")
+    left, limit, more = (_shown(amount, grant.currency) for amount in (grant.left + free, grant.limit, need))
+    unit = grant.currency or "tokens"
+    text = f"budget {name.name} of namespace {name.namespace}: {left} of {limit} {unit} are left"
+    return Rejection(ErrorCode.BUDGET_EXHAUSTED, f"{text}, and {more} would have to be reserved; {until}")
+
+
+def _shown(amount: int, currency: str) -> str:
+    """Return an amount as people read it: tokens, or money with two decimals at least."""
+    if not currency:
+        return str(amount)
+    whole, rest = divmod(amount, UNITS)
+    digits = f"{rest:09d}".rstrip("0").ljust(2, "0")
+    return f"{whole}.{digits}"

@@ -1,5 +1,7 @@
 """The slice of a budget that this process has: what of it requests hold, what is used, what is free.
 
+Amounts are tokens, or billionths of a currency by a tariff: whatever the exporter says that is limited.
+
 What is used stays reserved until the ledger has it, so that the exporter never counts it in neither place.
 """
 
@@ -7,16 +9,39 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import NamedTuple
 
 from zerotide.activator.usage.lines import Mark
 
 
-class Slice:
-    """One budget's slice; amounts in tokens, `good_until` in seconds of the monotonic clock."""
+class Use(NamedTuple):
+    """Tokens that come, tokens that are made, and requests: what is used up of any budget."""
 
-    __slots__ = ("_told", "_unshipped", "amount", "good_until", "held", "taken", "unshipped")
+    input: int
+    output: int
+    requests: int = 0
+
+    def plus(self, other: Use) -> Use:
+        """Return the sum of both."""
+        return Use(self.input + other.input, self.output + other.output, self.requests + other.requests)
+
+    def cost(self, tariff: tuple[int, int, int]) -> int:
+        """Return as what it is reserved."""
+        return self.input * tariff[0] + self.output * tariff[1] + self.requests * tariff[2]
+
+
+TOKENS = (1, 1, 0)
+"""The tariff of a budget of tokens."""
+
+
+class Slice:
+    """One budget's slice; `good_until` in seconds of the monotonic clock."""
+
+    __slots__ = ("_told", "_unshipped", "amount", "good_until", "held", "taken", "tariff", "unshipped")
 
     def __init__(self) -> None:
+        self.tariff: tuple[int, int, int] | None = None
+        """As what a token that comes, a token that is made and a request are reserved, None where that is not known."""
         self.amount = 0
         """What the exporter has reserved at least."""
         self.held = 0
@@ -40,17 +65,21 @@ class Slice:
         """Return what a request may take."""
         return max(self.amount - self.kept, 0)
 
-    def take(self, tokens: int, now: float) -> bool:
-        """Reserve for a request; False, and nothing done, where that is too much, or the slice too old."""
-        if tokens > self.free or now >= self.good_until:
-            return False
-        self.held += tokens
-        self.taken += tokens
-        return True
+    def take(self, use: Use, now: float) -> int | None:
+        """Reserve for a request, and return how much; None, and nothing done, where it is too much or this too old."""
+        if self.tariff is None or now >= self.good_until:
+            return None
+        amount = use.cost(self.tariff)
+        if amount > self.free:
+            return None
+        self.held += amount
+        self.taken += amount
+        return amount
 
-    def settle(self, reserved: int, used: int, mark: Mark) -> None:
+    def settle(self, reserved: int, use: Use, mark: Mark) -> None:
         """End a request: what it used stays reserved until the log is in the ledger up to a mark."""
         self.held -= reserved
+        used = use.cost(self.tariff or TOKENS)
         if used:
             self.unshipped += used
             self._unshipped.append((mark, used))
@@ -72,6 +101,6 @@ class Slice:
         self.taken = self._told = 0
         return self.amount, max(self.kept + spare - self.amount, 0)
 
-    def renew(self, amount: int, good_until: float) -> None:
+    def renew(self, amount: int, tariff: tuple[int, int, int] | None, good_until: float) -> None:
         """Take in what the exporter has reserved, told that `ask` keeps so much."""
-        self.amount, self.good_until = amount - self._told, good_until
+        self.amount, self.tariff, self.good_until = amount - self._told, tariff, good_until

@@ -9,6 +9,7 @@ from zerotide.activator.endpoints.endpoint import Endpoint, Replica
 from zerotide.activator.endpoints.registry import Registry
 from zerotide.activator.failures import ConnectFailed, ResponseLost
 from zerotide.activator.metrics import Metrics
+from zerotide.activator.quota.slices import Use
 from zerotide.activator.traffic.books import Books
 from zerotide.activator.traffic.holder import Holder, Place
 from zerotide.activator.traffic.intake import name_of
@@ -121,8 +122,10 @@ class Forwarder:
             if visit.exchange.overruled is not None:
                 outcome = Outcome.TIMED_OUT
             ended_us = self._books.ended(visit, endpoint, attempt, relay, first_us, outcome)
-            if visit.hold is not None and outcome is not Outcome.LOST and relay.tokens is not None:
-                visit.hold.used += relay.tokens.input + relay.tokens.output
+            if visit.hold is not None and outcome is not Outcome.LOST:
+                tokens = relay.tokens
+                use = Use(tokens.input, tokens.output, 1) if tokens is not None else Use(0, 0, 1)
+                visit.hold.used = visit.hold.used.plus(use)
         if outcome in (Outcome.COMPLETED, Outcome.LOST):
             self._books.judge(endpoint, replica, relay)
         if outcome is Outcome.COMPLETED:
