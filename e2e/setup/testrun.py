@@ -1,10 +1,11 @@
 """Run all checks and tests in stages, show where the time went, and stop with the first failure's code.
 
-Many tests talk to real processes and clusters on two noisy cores: one that fails is run once more, by itself, and
-named as flaky when it passes then (hypothesis replays what it found, so a broken law fails again). What needs root on
-a Debian-like machine (the local cluster) is left out, loudly, where that is missing and no KUBECONFIG names one, and
-with KUBECONFIG what needs a cluster of this machine all the same; with ZEROTIDE_REQUIRE_ALL=1 that is an error instead.
-What needs a GPU is left out where there is none, and said, but never an error.
+The two stages on clusters mostly wait, for pods and for what must not happen: they run side by side, each on clusters
+of its own. Many tests talk to real processes and clusters on two noisy cores: one that fails is run once more, by
+itself, and named as flaky when it passes then (hypothesis replays what it found, so a broken law fails again). What
+needs root on a Debian-like machine (the local cluster) is left out, loudly, where that is missing and no KUBECONFIG
+names one, and with KUBECONFIG what needs a cluster of this machine all the same; with ZEROTIDE_REQUIRE_ALL=1 that is an
+error instead. What needs a GPU is left out where there is none, and said, but never an error.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+
+from e2e.setup.lanes import Lane, side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 DEV = str(ROOT / ".venv/bin/python")
@@ -39,42 +43,60 @@ def cluster_possible() -> str:
     return ""
 
 
-def stages(with_cluster: bool) -> list[tuple[str, list[str]]]:
-    """List what to run, in order; cheap and telling things first."""
-    pytest = ["-m", "pytest", "-q", "--durations=10"]
+def stages(with_cluster: bool) -> list[list[Lane]]:
+    """List what to run, in order; cheap and telling things first, and together what runs side by side."""
+    pytest = ["-m", "pytest", "--durations=10"]
     python = sys.executable
     apart = ["--ignore=tests/runtime", "--ignore=tests/repository"]  # another environment; part of the checks
     listed = [
-        ("environments", [python, str(ROOT / "e2e/setup/venvs.py")]),
-        ("checks", ["make", "-s", "check"]),
-        ("unit", [DEV, *pytest, *SHARED, "tests", "-m", "not cluster and not soak", *apart]),
-        ("runtime", [RUNTIME, *pytest, "tests/runtime", "-m", "not soak"]),
+        [Lane("environments", [python, str(ROOT / "e2e/setup/venvs.py")])],
+        [Lane("checks", ["make", "-s", "check"])],
+        [Lane("unit", [DEV, *pytest, "-q", *SHARED, "tests", "-m", "not cluster and not soak", *apart])],
+        [Lane("runtime", [RUNTIME, *pytest, "-q", "tests/runtime", "-m", "not soak"])],
     ]
     if with_cluster:
-        marks = ["-m", "cluster and not soak"]
-        # Two sessions: some tests of the first have clusters of their own, which would share the cores with the second.
-        listed += [
-            ("integration", [DEV, *pytest, "tests", *marks, "--ignore=tests/runtime"]),
-            ("e2e", [DEV, *pytest, "e2e", *marks]),
-        ]
+        marks = ["-v", "-m", "cluster and not soak"]  # a line for each test: two lanes' dots could not be told apart
+        own = {"ZEROTIDE_TEST_CLUSTER": f"{os.environ.get('ZEROTIDE_TEST_CLUSTER') or 'zerotide-test'}-parts"}
+        parts = Lane("integration", [DEV, *pytest, "tests", *marks, "--ignore=tests/runtime"], own)
+        whole = Lane("e2e", [DEV, *pytest, "e2e", *marks])
+        # A cluster that is given is one, and has one Zerotide.
+        listed += [[parts], [whole]] if os.environ.get("KUBECONFIG") else [[parts, whole]]
     return listed
 
 
-def run(name: str, command: list[str]) -> int:
-    """Run one stage and return its code; failed tests get one more try."""
-    if name not in SECOND_TRY:
-        return subprocess.run(command, cwd=ROOT).returncode
-    memory = ROOT / ".build" / f"pytest-{name}"
-    shutil.rmtree(memory, ignore_errors=True)
-    command = [*command, "-o", f"cache_dir={memory}"]
-    code = subprocess.run(command, cwd=ROOT).returncode
+def run(lanes: list[Lane]) -> int:
+    """Run what goes side by side and return the first bad code; failed tests get one more try, with nothing beside."""
+    lanes = [remembering(lane) if lane.name in SECOND_TRY else lane for lane in lanes]
+    codes = [alone(lanes[0])] if len(lanes) == 1 else side_by_side(lanes, ROOT)
+    codes = [again(lane, code) if lane.name in SECOND_TRY else code for lane, code in zip(lanes, codes, strict=True)]
+    return next((code for code in codes if code != 0), 0)
+
+
+def alone(lane: Lane) -> int:
+    """Run a lane that has this process's terminal to itself; return its code."""
+    return subprocess.run(lane.command, cwd=ROOT, env={**os.environ, **lane.environment}).returncode
+
+
+def memory(lane: Lane) -> Path:
+    """Return the folder where pytest keeps what failed in a lane."""
+    return ROOT / ".build" / f"pytest-{lane.name}"
+
+
+def remembering(lane: Lane) -> Lane:
+    """Return the lane with a memory of its own, an empty one, for what fails in it."""
+    shutil.rmtree(memory(lane), ignore_errors=True)
+    return replace(lane, command=[*lane.command, "-o", f"cache_dir={memory(lane)}"])
+
+
+def again(lane: Lane, code: int) -> int:
+    """Return the code of a second try of the tests that failed, where there are few; else the first one's."""
     if code != TESTS_FAILED:
         return code
-    failed = sorted(json.loads((memory / "v/cache/lastfailed").read_text()))
+    failed = sorted(json.loads((memory(lane) / "v/cache/lastfailed").read_text()))
     if len(failed) > MOST_FLAKY:
         return code
     print("\nonce more, by themselves:\n  " + "\n  ".join(failed), flush=True)
-    code = subprocess.run([*command, "--last-failed"], cwd=ROOT).returncode
+    code = alone(replace(lane, command=[*lane.command, "--last-failed"]))
     if code == 0:
         print("\nFLAKY, passed at the second try only:\n  " + "\n  ".join(failed), flush=True)
     return code
@@ -91,10 +113,11 @@ def main() -> int:
     os.environ["ZEROTIDE_LEFT_OUT"] = str(LEFT_OUT)
     took: list[tuple[str, float]] = []
     code = 0
-    for name, command in stages(not why_not):
+    for lanes in stages(not why_not):
+        name = " beside ".join(lane.name for lane in lanes)
         print(f"\n=== {name}", flush=True)
         started = time.monotonic()
-        code = run(name, command)
+        code = run(lanes)
         took.append((name, time.monotonic() - started))
         if code != 0:
             print(f"\nmake test: stage `{name}` failed with code {code}", file=sys.stderr)
