@@ -21,6 +21,7 @@ def test_a_load_test_from_zero(
     monkeypatch.setitem(os.environ, "KUBECONFIG", str(system.kubeconfig))
     monkeypatch.setitem(os.environ, "ZEROTIDE_GATEWAY", system.gateway)
     line = ["bench", "smollm2", "-n", namespace, "--key", system.key(namespace, "tester"), "--max-tokens", "8"]
+    line += ["--duration", "5m"]  # the numbers of requests end it, however slow the machine
     assert main([*line, "--at-once", "2", "--requests", "4"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("TIME") and "One request came first and woke it" in err

@@ -27,7 +27,7 @@ async def test_a_window_opens_without_a_request_and_an_override_stands_in_its_pl
     status = await rig.state(namespace, "a", "Awake", timeout=60)
     assert status["lastDecision"]["reason"] == "Schedule" and status["schedule"]["name"] == "always"
     await scaling(rig, namespace, override={"minReplicas": 0, "until": format_time(rig.clock.now_us() + HOUR)})
-    await rig.replicas(namespace, "a", 0, timeout=60)
+    await rig.state(namespace, "a", "Asleep", timeout=60)  # told, too: else what is read below may be from before
     until = rig.clock.now_us() + 5 * SECOND
     await scaling(rig, namespace, override={"minReplicas": 0, "until": format_time(until)})
     status = await rig.state(namespace, "a", "Awake", timeout=90)
