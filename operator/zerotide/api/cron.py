@@ -70,8 +70,10 @@ def _values(field: str, low: int, high: int, name: str) -> frozenset[int]:
         else:
             begin = _number(first, low, high, name)
             end = _number(last, low, high, name) if dash else high if slash else begin
+            if high == 6 and last == "7" and first != "7":
+                end = 7  # the Sunday at the end of a week, or 0-7 would be a single day
         size = high - low + 1
-        count = (end - begin) % size + 1
+        count = end - begin + 1 if end >= begin else end - begin + size + 1
         values.update(
             low + (begin - low + offset) % size for offset in range(0, count, _step(step, name) if slash else 1)
         )
