@@ -109,6 +109,27 @@ def test_a_late_end_becomes_a_correction_in_the_bucket_that_is_open_then(opened:
     assert store.seals.late() == []
 
 
+def test_of_a_delivery_only_pods_with_something_new_are_noted_as_late(opened: Open) -> None:
+    """By the quarter of an hour of their birth; again each time, since what was noted before may be read already."""
+    store, now = opened(), at(3 * 3600)
+    one, two = (lived(f"u{n}", created=n * 1000, scheduled=n * 1000, started=n * 1000 + 5) for n in (1, 2))
+    store.add_facts([*one, *two], T0)
+    assert store.seals.late() == [], "nothing is sealed"
+    seal(store, now)
+    ready, ended = (lived(f"u{n}", created=n * 1000, scheduled=n * 1000, ready=n * 1000 + 20) for n in (1, 2))
+    store.add_facts([*one, *two], now)
+    assert store.seals.late() == []
+    fresh = lived("u3", created=3 * 3600, scheduled=3 * 3600)
+    store.add_facts([*one, *ended, *fresh], now)
+    born = bucket_of(at(2000))
+    assert [(each.since_us, each.number) for each in store.seals.late()] == [(born, 0)]
+    store.add_facts([*two, *ended], now)
+    assert [each.number for each in store.seals.late()] == [0]
+    store.add_facts([*ready, *lived("u2", created=2000, scheduled=2000, delete=2100)], now)
+    noted = [(each.namespace, each.endpoint, each.since_us, each.number) for each in store.seals.late()]
+    assert noted == [("demo", "smollm2", bucket_of(at(1000)), 0), ("demo", "smollm2", born, 1)]
+
+
 def test_an_invoice_folds_what_is_not_sealed_and_says_what_a_fold_of_everything_says(opened: Open) -> None:
     """Also with a credit that has held since long before there was anything; and FOCUS says the same."""
     store, now = opened(), at(3 * 3600)

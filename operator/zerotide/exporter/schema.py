@@ -171,6 +171,10 @@ STEPS: tuple[str, ...] = (
     """
     ALTER TABLE intent ADD COLUMN adapter TEXT NOT NULL DEFAULT '';
     """,
+    # Facts that come late are noted by who adds them, once for each delivery.
+    """
+    DROP TRIGGER late_fact;
+    """,
 )
 
 

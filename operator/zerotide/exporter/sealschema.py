@@ -2,9 +2,9 @@
 
 `seal` and `charge` are appended to and nothing else. `sealing` says who seals (`epoch`) and up to where what comes is
 late (`cut_us`). `late` collects whose sealed charges a record may change, and from which instant on: it is written by
-triggers, in the transaction that records it, so nothing is missed whatever dies in between. A row that is there
-already is numbered anew, so that whoever has read it can tell. `reach` says how far back an attempt matters: to
-when it was forwarded; for starts that are shared, to the birth of the pods that it shares in.
+triggers (of facts by `latefacts`), in the transaction that records it, so nothing is missed whatever dies in between.
+A row that is there already is numbered anew, so that whoever has read it can tell. `reach` says how far back an attempt
+matters: to when it was forwarded; for starts that are shared, to the birth of the pods that it shares in.
 """
 
 from __future__ import annotations

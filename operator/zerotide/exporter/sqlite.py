@@ -23,6 +23,7 @@ from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.holds import Holds
+from zerotide.exporter.latefacts import late_facts, note_late
 from zerotide.exporter.schema import migrate
 from zerotide.exporter.seals import Result, Seals
 from zerotide.exporter.sqliteholds import SQLiteHolds
@@ -72,6 +73,7 @@ class SQLiteStore:
         with self._transaction():
             by_pod = [(pod, list(mine)) for pod, mine in groupby(facts, itemgetter(0, 1))]
             numbers = self._numbers(dict.fromkeys([pod for pod, _ in by_pod]))
+            before = late_facts(self._db, numbers.values())
             # Pods beside each other lie on the same pages of the table.
             by_pod.sort(key=lambda each: numbers[each[0]])
             values: list[int | str] = []
@@ -84,6 +86,8 @@ class SQLiteStore:
                 some = values[place : place + _STRIDE]
                 query = _ADD_FACTS if len(some) == _STRIDE else _adding(len(some) // _OWN)
                 self._db.execute(query, [observed_us, *some])
+            if before:
+                note_late(self._db, before, late_facts(self._db, before))
             self._db.executemany(
                 "INSERT OR IGNORE INTO pod (cluster, pod_uid, namespace, endpoint, created_us) VALUES (?, ?, ?, ?, ?)",
                 [
