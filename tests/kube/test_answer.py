@@ -90,16 +90,17 @@ def test_a_parser_agrees(start: bytes, body: bytes) -> None:
         plain = beginning(data)
         if plain is None:
             continue
-        parsed = Parsed(data)
-        assert (plain.status, plain.body) == (parsed.parser.get_status_code(), parsed.body), data
-        assert (plain.missing == 0) == parsed.whole, data
+        (answer, missing), parsed = plain, Parsed(data)
+        assert (answer.status, answer.body) == (parsed.parser.get_status_code(), parsed.body), data
+        assert (missing == 0) == parsed.whole, data
         assert parsed.lasting, data
 
 
 def test_what_is_plain() -> None:
     """The answer of an API server to a write, in lower or upper case; and nothing behind it."""
-    assert beginning(OK) == (200, {b"content-length": b"2"}, b"ok", 0)
-    assert beginning(OK[:-1]) == (200, {b"content-length": b"2"}, b"o", 1)
+    assert beginning(OK) == (Answer(200, {b"content-length": b"2"}, b"ok"), 0)
+    assert beginning(OK[:-1]) == (Answer(200, {b"content-length": b"2"}, b"o"), 1)
+    assert beginning(OK.lower().replace(b"http", b"HTTP").replace(b"2\r", b"002\r")) is not None
     assert beginning(OK + b"x") is None
     assert beginning(OK[:20]) is None
 

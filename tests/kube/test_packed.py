@@ -32,7 +32,7 @@ def test_each_look_is_a_copy() -> None:
     packed["a"]["spec"]["replicas"] = 2
     assert packed["a"] == {"spec": {"replicas": 0}} and "a" in packed and "b" not in packed
     del packed["a"]
-    assert packed.get("a") is None
+    assert packed.get("a") is None and packed.get("a", {}) == {}
     with pytest.raises(KeyError):
         packed["a"]
 

@@ -84,16 +84,12 @@ class Endpoints:
         """Tell whether there is one of that key."""
         return key in self._versions
 
-    def knows(self, obj: Object) -> bool:
-        """Tell whether an endpoint is known in this version, or a newer one."""
-        known = self._versions.get(key_of(obj))
-        # A list is as old as its first page: what it tells of a predecessor comes late.
-        return known is not None and version(obj) <= known.number
-
     def put(self, obj: Object, now_us: int) -> bool:
         """Take in an endpoint that came just now; False if it is no newer than what is known."""
         key, metadata = key_of(obj), obj["metadata"]
-        if self.knows(obj):
+        known = self._versions.get(key)
+        # A list is as old as its first page: what it tells of a predecessor comes late.
+        if known is not None and version(obj) <= known.number:
             return False
         awake = bool((obj.get("status") or {}).get("desiredReplicas"))
         self._objects[key] = {**obj, "metadata": {name: metadata[name] for name in metadata if name != "managedFields"}}
@@ -138,7 +134,8 @@ class Endpoints:
 
     def get(self, key: str) -> Object | None:
         """Return an endpoint as the API server sent it."""
-        return self._objects.get(key)
+        obj: Object | None = self._objects.get(key)
+        return obj
 
     def parsed(self, key: str) -> InferenceEndpoint | None:
         """Return an endpoint as a type; raise InvalidObject if it does not parse."""

@@ -1,7 +1,7 @@
 """Where kopf hands over: each event of an endpoint goes into the cache and its key into the queue, no more.
 
-Every second event is the echo of a status that was written here. kopf does not call a handler for it: to choose and
-call one takes it as long as to read the event.
+kopf asks a handler's filter about each event, and that is where it is taken in: to choose a handler, call it and note
+that it was called takes kopf longer than all that is done here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from zerotide.kube import Credentials
 
 Event = Callable[[str, dict[str, Any]], None]
 """Take in an event: its type (empty for the first list) and the object."""
-Known = Callable[[dict[str, Any]], bool]
-"""Tell whether an object is known as it is."""
 
 
-def registry(on_event: Event, is_known: Known, credentials: Credentials) -> kopf.OperatorRegistry:
-    """Return kopf's registry with our handlers alone; what is known already is not told."""
+def registry(on_event: Event, credentials: Credentials) -> kopf.OperatorRegistry:
+    """Return kopf's registry with our handlers alone."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -36,11 +34,12 @@ def registry(on_event: Event, is_known: Known, credentials: Credentials) -> kopf
             token=credentials.token(),
         )
 
-    def is_news(event: Any, **_: Any) -> bool:
-        return event["type"] == "DELETED" or not is_known(event["object"])
+    def taken_in(event: Any, **_: Any) -> bool:
+        on_event(event["type"] or "", event["object"])
+        return False
 
-    @kopf.on.event(GROUP, VERSION, PLURAL_ENDPOINTS, registry=handlers, when=is_news)
-    async def endpoint(event: Any, **_: Any) -> None:
-        on_event(event["type"] or "", dict(event["object"]))
+    @kopf.on.event(GROUP, VERSION, PLURAL_ENDPOINTS, registry=handlers, when=taken_in)
+    async def endpoint(**_: Any) -> None:
+        """Have nothing left to do."""
 
     return handlers

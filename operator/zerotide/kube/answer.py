@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]{1,9})\r\n")
-_BEGINNINGS = (b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")
-_OTHERWISE = (b"transfer-encoding", b"content-encoding", b"connection", b"retry-after")
-"""What makes the end of an answer, or what it means, depend on more than its length."""
+_OTHERS = rb"(?:\r\n(?!content-|transfer-encoding|connection|retry-after)[^\r\n]++|\r\ncontent-type[^\r\n]++)*+"
+"""Header lines that neither say where an answer ends nor that it is to be read in another way."""
+_HEAD = re.compile(
+    rb"HTTP/1\.1 (20[01]) [^\r\n]*" + _OTHERS + rb"\r\ncontent-length: ([0-9]{1,9})" + _OTHERS + rb"\r\n\r\n",
+    re.IGNORECASE,
+)
 
 
 class Answer(NamedTuple):
@@ -24,24 +26,15 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Beginning(NamedTuple):
-    """The head of an answer, what came of its body with it, and how many bytes of that have yet to come."""
+def beginning(data: bytes) -> tuple[Answer, int] | None:
+    """Return an answer as far as it came, from its first byte on, and how many bytes of its body have yet to come.
 
-    status: int
-    headers: Mapping[bytes, bytes]
-    body: bytes
-    missing: int
-
-
-def beginning(data: bytes) -> Beginning | None:
-    """Return how an answer begins that came from its first byte on; None where a parser must tell."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0 or not data.startswith(_BEGINNINGS):
+    None where a parser must tell.
+    """
+    head = _HEAD.match(data)
+    if head is None:
         return None
-    head = data[: end + 2].lower()
-    found = _LENGTH.search(head)
-    if found is None or head.count(b"content-length") != 1 or any(word in head for word in _OTHERWISE):
-        return None
-    body = data[end + 4 :]
-    missing = int(found[1]) - len(body)
-    return Beginning(int(data[9:12]), {b"content-length": found[1]}, body, missing) if missing >= 0 else None
+    status, length = head.groups()
+    body = data[head.end() :]
+    missing = int(length) - len(body)
+    return (Answer(int(status), {b"content-length": length}, body), missing) if missing >= 0 else None

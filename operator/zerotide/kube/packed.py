@@ -26,6 +26,11 @@ class Packed(MutableMapping[K, Object]):
         obj: Object = decode(self._packed[key])
         return obj
 
+    def get(self, key: K, default: Any = None) -> Any:
+        """Return a copy, or a default without one: often there is none, and a mapping's own way raises on it."""
+        text = self._packed.get(key)
+        return default if text is None else decode(text)
+
     def __setitem__(self, key: K, obj: Object) -> None:
         """Keep an object as it is now."""
         # A copy, because the encoder leaves half as much room again behind the text.

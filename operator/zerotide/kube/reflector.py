@@ -227,10 +227,11 @@ class Reflector:
         if self._known is None:
             return False
         seen = glance(line)
-        if seen.type not in _NEWS or (obj := self._known((seen.namespace, seen.name), seen.version)) is None:
+        meta = seen.object.metadata
+        if seen.type not in _NEWS or (obj := self._known((meta.namespace, meta.name), meta.resource_version)) is None:
             return False
         self._set(obj, trimmed=True)
-        self._version = seen.version
+        self._version = meta.resource_version
         return True
 
     def _take(self, event: Object) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httptools
 
-from zerotide.kube.answer import Answer, Beginning, beginning
+from zerotide.kube.answer import Answer, beginning
 from zerotide.kube.errors import ConnectionFailed
 
 CONNECT, ANSWER = 5.0, 30.0
@@ -168,8 +168,8 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._begun = self._until_close = False
-        self._plain: Beginning | None = None
-        """How the answer began that is read without the parser."""
+        self._plain: Answer | None = None
+        """The answer that is read without the parser, as it began."""
         self._missing = 0
 
     def ask(self, sent: bytes) -> asyncio.Future[Answer]:
@@ -203,9 +203,12 @@ class _Connection(asyncio.Protocol):
         if self._plain is not None:
             return self._more(self._plain, data)
         if not self._begun and (plain := beginning(data)) is not None:
-            self._begun, self._plain, self._body = True, plain, []
-            self._missing = plain.missing + len(plain.body)
-            return self._more(plain, plain.body)
+            self._begun = True
+            answer, self._missing = plain
+            if not self._missing:
+                return self._give(answer)
+            self._plain, self._body = answer, [answer.body]
+            return None
         self._begun = True
         try:
             self._parser.feed_data(data)
@@ -252,7 +255,7 @@ class _Connection(asyncio.Protocol):
         self._until_close = False
         self._give(Answer(status, self._headers, self._whole()))
 
-    def _more(self, plain: Beginning, data: bytes) -> None:
+    def _more(self, plain: Answer, data: bytes) -> None:
         """Take in a piece of a body whose length is known."""
         self._body.append(data)
         self._missing -= len(data)
@@ -262,7 +265,7 @@ class _Connection(asyncio.Protocol):
         if self._missing < 0:
             self.usable = False  # nobody asked for what came behind it
             self._body[-1] = data[: self._missing]
-        self._give(Answer(plain.status, plain.headers, self._whole()))
+        self._give(plain._replace(body=self._whole()))
 
     def _whole(self) -> bytes:
         return self._body[0] if len(self._body) == 1 else b"".join(self._body)
