@@ -14,7 +14,7 @@ from tests.activator.council.world import BOUNDS, KEY, Node, World
 from zerotide.activator.admission.tickets import Turn
 from zerotide.activator.council.council import GRACE, PATIENCE, YOUNG
 from zerotide.activator.council.membership import Member, owner_of
-from zerotide.api.errors import ErrorCode
+from zerotide.api.errors import ErrorCode, Rejection
 
 NAMES = ("a", "b", "c", "d")
 PICK = st.integers(0, 1000)
@@ -56,6 +56,13 @@ class CouncilMachine(RuleBasedStateMachine):
         found = self.guest(pick)
         if found is not None and found[1].seat is not None:
             found[0].gate.come_back(found[1], self.world.now)
+
+    @rule(pick=PICK)
+    def refuse_all(self, pick: int) -> None:
+        """One of them hears that the endpoint takes no requests now."""
+        node = self.node(pick)
+        node.gate.refuse_all(lambda: Rejection(ErrorCode.SUSPENDED))
+        assert node.gate.held == 0
 
     @rule(replica=st.sampled_from("rs"), pick=PICK)
     def open_replica(self, replica: str, pick: int) -> None:
@@ -122,6 +129,13 @@ class CouncilMachine(RuleBasedStateMachine):
         for replica in self.world.replicas:
             assert self.world.in_flight(replica) <= BOUNDS.per_replica
         assert len(self.world.held()) <= BOUNDS.max_requests
+
+    @invariant()
+    def everyone_stands_in_line_once(self) -> None:
+        """Whoever comes back does not stand beside itself."""
+        for node in self.world.nodes.values():
+            waiting = list(node.gate.waiting())
+            assert len({id(ticket) for ticket in waiting}) == len(waiting) == node.gate.held
 
     @invariant()
     def everyone_is_told_once(self) -> None:
