@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zerotide.activator.admission.naming import Name
 from zerotide.activator.failures import LedgerSilent
 from zerotide.activator.quota.slices import TOKENS, Slice, Use
-from zerotide.activator.usage.lines import Mark
+from zerotide.activator.usage.lines import NOWHERE, Mark
 from zerotide.api.errors import ErrorCode, Rejection
 from zerotide.api.quota import MOST_ASKS, MOST_NEEDS, TTL_S, UNITS, Ask, Grant, Grants, Wish
 
@@ -108,6 +108,10 @@ class Office:
 
     def shipped(self, mark: Mark) -> None:
         """The ledger has everything of the log before a mark."""
+        lost = [each for each in self._slices.values() if each.nowhere]
+        if lost and (place := self._usage.mark()) != NOWHERE:
+            for each in lost:
+                each.place(place)
         for each in self._slices.values():
             each.shipped(mark)
 

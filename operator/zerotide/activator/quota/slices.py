@@ -11,7 +11,7 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from zerotide.activator.usage.lines import Mark
+from zerotide.activator.usage.lines import NOWHERE, Mark
 
 
 class Use(NamedTuple):
@@ -37,7 +37,7 @@ TOKENS = (1, 1, 0)
 class Slice:
     """One budget's slice; `good_until` in seconds of the monotonic clock."""
 
-    __slots__ = ("_told", "_unshipped", "amount", "good_until", "held", "taken", "tariff", "unshipped")
+    __slots__ = ("_nowhere", "_told", "_unshipped", "amount", "good_until", "held", "taken", "tariff", "unshipped")
 
     def __init__(self) -> None:
         self.tariff: tuple[int, int, int] | None = None
@@ -49,6 +49,7 @@ class Slice:
         self.unshipped = 0
         """What is used, and not in the ledger as far as is known here."""
         self._unshipped: deque[tuple[Mark, int]] = deque()
+        self._nowhere = 0
         self._told = 0
         """What the ledger got to have since it was asked."""
         self.good_until = -math.inf
@@ -83,6 +84,17 @@ class Slice:
         if used:
             self.unshipped += used
             self._unshipped.append((mark, used))
+            self._nowhere += mark == NOWHERE
+
+    @property
+    def nowhere(self) -> bool:
+        """Tell whether it keeps what had no place in the log yet."""
+        return self._nowhere > 0
+
+    def place(self, mark: Mark) -> None:
+        """Tell that all that was used lies before a mark: the disk has taken what it did not take at first."""
+        self._nowhere = 0
+        self._unshipped = deque((min(each, mark), used) for each, used in self._unshipped)
 
     def shipped(self, mark: Mark) -> None:
         """The ledger has everything of the log before a mark: that is used, and no reservation any more."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zerotide.activator.usage.backlog import Backlog, Bounds, Cause, Waiting, closed_by
-from zerotide.activator.usage.lines import Mark
+from zerotide.activator.usage.lines import NOWHERE, Mark
 from zerotide.activator.usage.losses import Losses, Who
 from zerotide.api.failures import InvalidRecord
 from zerotide.api.usage import AnyRecord, Intent, Outcome, Settlement, decode
@@ -107,9 +107,9 @@ class Journal:
         return bool(self._left)
 
     def mark(self) -> Mark:
-        """Write what was added, and return the place after it; none that is reached where the disk took not all."""
+        """Write what was added, and return the place after it; NOWHERE as long as the disk took not all."""
         self.flush()
-        return Mark(self._number, self._size) if not self._owed else Mark(2**62, 0)
+        return Mark(self._number, self._size) if not self._owed else NOWHERE
 
     def segments(self) -> list[Path]:
         """Return all segments, oldest first."""

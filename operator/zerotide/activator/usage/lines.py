@@ -22,6 +22,10 @@ class Mark(NamedTuple):
     offset: int
 
 
+NOWHERE = Mark(2**62, 0)
+"""The place of what the disk has not taken yet: nothing is ever shipped up to there."""
+
+
 def quoted(text: str) -> bytes:
     """Return a JSON string."""
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
