@@ -19,9 +19,16 @@ from e2e.up.target import Target, link_programs
 
 NODE_FOLDER = "/var/tmp/zerotide-models"
 # The trivial image is the tests' own, open endpoints and folders of the node are tested too: none of it is allowed by
-# default. Time is counted sooner, so that nothing has to be waited for.
+# default. Time is counted sooner, so that nothing has to be waited for. One address of the cluster stands for the world
+# outside, whose servers are certified by the cluster's own authority.
+ABROAD = "10.96.200.1"
 VALUES: dict[str, Any] = {
-    "policy": {"images": ["zerotide/*"], "allowOpen": True, "nodePaths": [NODE_FOLDER]},
+    "policy": {
+        "images": ["zerotide/*"],
+        "allowOpen": True,
+        "nodePaths": [NODE_FOLDER],
+        "egress": {"allow": [f"{ABROAD}/32"], "caConfigMap": "kube-root-ca.crt"},
+    },
     "exporter": {"extraEnv": [{"name": "ZEROTIDE_SETTLE_LAG", "value": "5s"}]},
 }
 IMAGES = ["operator", "smollm2", "trivial"]

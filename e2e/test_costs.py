@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+
+import pytest
 
 from e2e import traffic
 from e2e.harness import Json, System, chat, trivial, wait_until
 from zerotide.billing.reports import CostReport, EndpointCost, PodSegments, SegmentReport
+from zerotide.cli.main import main
 
 GPU = {"className": "nvidia-h100-80gb", "count": 1}
 PROXY = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1"
@@ -86,7 +91,16 @@ async def burnt(system: System) -> Json:
     return cost
 
 
-async def test_a_part_of_a_device_is_billed_as_that_part(system: System) -> None:
+def timed(system: System, namespace: str, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """Return what `zerotide bill time` says of a namespace's accelerators, in device-seconds by phase."""
+    os.environ["KUBECONFIG"] = str(system.kubeconfig)
+    capsys.readouterr()
+    assert main(["bill", "time", "-n", namespace, "--since", "24h", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    return {row["phase"]: float(row["seconds"]) for row in rows if row["meter"] == "AcceleratorTime"}
+
+
+async def test_a_part_of_a_device_is_billed_as_that_part(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     """By the whole one's price: each second of the replica is a quarter of a second of a device."""
     namespace, name = system.namespace(), "quarter-of-a-test"
     spec = {"sharing": "TimeSlice", "partOf": {"className": GPU["className"], "denominator": 4}}
@@ -113,3 +127,7 @@ async def test_a_part_of_a_device_is_billed_as_that_part(system: System) -> None
         quarter = phase.replica_us / 4e6
         assert abs(float(phase.accelerator_seconds) - quarter) <= 0.001, phase
     assert sum(phase.replica_us for phase in cost.phases) >= 5_000_000 and float(cost.total) > 0
+    found = await asyncio.to_thread(timed, system, namespace, capsys)
+    billed = {phase.phase: float(phase.accelerator_seconds) for phase in cost.phases}
+    assert found.keys() == {phase for phase, seconds in billed.items() if seconds}
+    assert all(abs(seconds - billed[phase]) <= 0.001 for phase, seconds in found.items()), (found, billed)

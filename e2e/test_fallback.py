@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
+
+import pytest
 
 from e2e import traffic
+from e2e.abroad import serving
+from e2e.cluster import Cluster
+from e2e.fixtures import GivenCluster
 from e2e.harness import Json, System, chat, trivial, wait_until
 
+RBAC = "rbac.authorization.k8s.io"
+PROXY = "/api/v1/namespaces/zerotide-system/services/zerotide-exporter:http/proxy/api/v1"
 HOLD = {"whileCold": "Fallback", "fallback": {"endpointRef": {"name": "small"}}}
 
 
@@ -60,6 +68,51 @@ async def test_a_small_one_serves_until_the_large_one_is_awake(system: System) -
     assert answer.headers["x-zerotide-fallback"] == "small"
     small = await traffic.once(direct, key, chat(), timeout=60)
     assert small.status == 200 and "x-zerotide-fallback" not in small.headers
+
+
+async def test_a_url_serves_until_the_endpoint_is_awake(
+    system: System, cluster: Cluster | GivenCluster, tmp_path: Path
+) -> None:
+    """It gets the body with its model's name, its own token and nothing of the client's; nobody is billed for it."""
+    if isinstance(cluster, GivenCluster):
+        pytest.skip("somebody else's cluster has addresses and an authority of its own")
+    namespace = system.namespace()
+    key = system.key(namespace, "k")
+    metadata = {"namespace": namespace, "name": "theirs"}
+    system.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": "s3cret"}})
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["theirs"], "verbs": ["get"]}
+    system.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]})
+    role = {"apiGroup": RBAC, "kind": "Role", "name": "theirs"}
+    account = {"kind": "ServiceAccount", "name": "zerotide-activator", "namespace": "zerotide-system"}
+    binding: Json = {"apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": metadata}
+    system.apply({**binding, "roleRef": role, "subjects": [account]})
+    with serving(system, cluster, namespace, tmp_path) as host:
+        fallback = {"url": f"https://{host}/base", "secretRef": {"name": "theirs"}, "model": "large-1"}
+        hold = {"whileCold": "Fallback", "fallback": fallback}
+        system.endpoint(namespace, "m", trivial(idle="10m", env={"DELAY_MS": "3000"}, hold=hold))
+        await asyncio.to_thread(system.wait_state, namespace, "m", "Asleep")
+        url = system.url(namespace, "m", "/v1/chat/completions")
+        answers = [await traffic.once(url, key, chat(model="m"), timeout=60)]
+        async with asyncio.timeout(60):
+            while "x-zerotide-fallback" in answers[-1].headers:
+                await asyncio.sleep(0.2)
+                answers.append(await traffic.once(url, key, chat(model="m"), timeout=60))
+    assert {answer.status for answer in answers} == {200}, answers
+    *abroad, own = answers
+    assert abroad and "x-pod" in own.headers
+    assert all(answer.headers["x-zerotide-fallback"] == host for answer in abroad)
+    assert all(answer.headers["x-zerotide-fallback-cause"] == "cold" for answer in abroad)
+    told = json.loads(abroad[0].body)
+    assert (told["path"], told["model"]) == ("/base/v1/chat/completions", "large-1")
+    assert told["headers"]["Authorization"] == "Bearer s3cret" and key not in abroad[0].body
+    token = system.kubectl("create", "token", "zerotide-reader", "-n", "zerotide-system").strip()
+
+    def billed() -> list[Json]:
+        rows: list[Json] = system.report(f"{PROXY}/usage?namespace={namespace}", token)["rows"]
+        return rows
+
+    (row,) = await asyncio.to_thread(wait_until, "what it served itself is billed", billed, 60, 0.5)
+    assert row["requests"] == 1, row
 
 
 def test_a_url_inside_the_cluster_is_refused_at_apply(system: System) -> None:
