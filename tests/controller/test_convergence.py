@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,15 @@ class Server:
         self.failure: KubeError | None = None
         self.kept: dict[str, Object] = {}
         self.status: Object = {}
+        self.others: Object = {}
+        """What others have written of the endpoint: its spec, its metadata, their part of the status."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens just before a status is written."""
+
+    def endpoint(self) -> Object:
+        """Return the endpoint, in a new version."""
+        status = {**self.status, **self.others.get("status", {})}
+        return self.stored(raw(self.others.get("spec", SPEC), status=status, **self.others.get("metadata", {})))
 
     def stored(self, obj: Object) -> Object:
         """Return an object as it is answered."""
@@ -73,8 +83,9 @@ class Server:
         """Take in a status, or a child."""
         self._answer()
         if subresource:
+            self.meanwhile()
             self.status = decode(encode(obj["status"]))
-            return self.stored(raw(SPEC, status=self.status))
+            return self.endpoint()
         return await self.create(None, obj)
 
     async def patch(self, _: Any, name: str, namespace: str, patch: Any, **__: Any) -> Object:
@@ -198,3 +209,52 @@ def test_a_status_that_met_another_writer_is_written_again() -> None:
     ]
     world = asyncio.run(play(events, 1))
     assert world.server.status["readyReplicas"] == 1
+
+
+WISH = {"id": "w", "time": "2026-09-21T14:12:30Z", "by": "a"}
+
+
+@pytest.mark.parametrize(
+    ("others", "replicas"),
+    [
+        ({"spec": {**SPEC, "scaling": {"maxReplicas": 2, "pinnedReplicas": 2}}, "metadata": {"generation": 2}}, 2),
+        ({"metadata": {"annotations": {"zerotide.dev/wake-requested-at": "2026-09-21T14:12:30Z"}}}, 1),
+        ({"status": {"wakeRequest": WISH}}, 1),
+    ],
+    ids=["spec", "annotation", "wish"],
+)
+def test_what_others_write_while_a_status_is_written_is_acted_upon(others: Object, replicas: int) -> None:
+    """The answer to the write has it already, so what the watch tells of it is no news."""
+
+    async def scenario() -> World:
+        world = World(1)
+        if replicas == 1:
+            world.server.others = {"spec": {**SPEC, "scaling": {"maxReplicas": 2}}}
+            world.operator.on_event("MODIFIED", world.server.endpoint())
+        told: list[Object] = []
+
+        def once() -> None:
+            if not told:
+                world.server.others |= others
+                told.append(world.server.endpoint())
+
+        world.server.meanwhile = once
+        await world.settle()
+        world.operator.on_event("MODIFIED", told[0])
+        await world.pass_time(BOUND)
+        return world
+
+    world = asyncio.run(scenario())
+    assert world.server.kept["Deployment"]["spec"]["replicas"] == replicas
+
+
+def test_one_that_is_deleted_while_its_status_is_written_stays_gone() -> None:
+    """The watch may tell of its end before the write is answered."""
+
+    async def scenario() -> World:
+        world = World(1)
+        world.server.meanwhile = lambda: world.operator.on_event("DELETED", raw(SPEC))
+        await world.pass_time(BOUND)
+        return world
+
+    assert list(asyncio.run(scenario()).operator.endpoints) == []

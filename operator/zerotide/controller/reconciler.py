@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from zerotide.api.conditions import State
@@ -219,15 +219,9 @@ class Reconciler:
             self._held[key] = Held(planned.held, since_us, notices, endpoint.metadata.uid)
         elif sound:
             self._held.pop(key, None)
-        if sound and planned.status is not None:
-            written = await self._executor.write_status(self._meta(endpoint), planned.status)
-            if written is None:
-                self._later(key, NOBODYS)
-                return True
-            self._written[key] = now_us
-            self._world.endpoints.put(written, now_us)
-            for notice in notices:
-                self._record(written, notice)
+        status = planned.status if sound else None
+        if status is not None and not await self._publish(key, endpoint, status, notices, now_us):
+            return True
         if sound:
             self._warn(key, planned.warnings)
         if not careful:
@@ -243,6 +237,25 @@ class Reconciler:
                 # A time that has passed must never make an endpoint spin.
                 self._later(key, max(AGAIN, (time_us - self._clock.now_us()) / SECOND))
         return sound
+
+    async def _publish(
+        self, key: str, endpoint: InferenceEndpoint, status: Object, notices: Iterable[Told], now_us: int
+    ) -> bool:
+        """Write a status and tell what goes with it; False where the endpoint is not there, or another one."""
+        written = await self._executor.write_status(self._meta(endpoint), status)
+        if written is None:
+            self._later(key, NOBODYS)
+            return False
+        known = self._world.endpoints.get(key)
+        if known is None:
+            return False  # its end was told before the answer
+        self._written[key] = now_us
+        if self._world.endpoints.put(written, now_us) and _by_others(known) != _by_others(written):
+            # What others wrote meanwhile is in the answer, so the watch will bring no news of it.
+            self._later(key, 0.0)
+        for notice in notices:
+            self._record(written, notice)
+        return True
 
     def _record(self, obj: Object, notice: Told) -> None:
         told = Notice(notice.type, notice.reason, notice.message)
@@ -353,6 +366,13 @@ class Reconciler:
     def _meta(endpoint: InferenceEndpoint) -> Object:
         meta = endpoint.metadata
         return {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+
+
+def _by_others(obj: Object) -> tuple[object, ...]:
+    """Return what others write of an endpoint and this acts upon."""
+    metadata = obj["metadata"]
+    wish = (obj.get("status") or {}).get("wakeRequest")
+    return metadata["uid"], metadata.get("generation"), metadata.get("annotations"), metadata.get("labels"), wish
 
 
 def _with_status(endpoint: InferenceEndpoint, status: Object) -> InferenceEndpoint:
