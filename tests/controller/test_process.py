@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import aiohttp
@@ -27,6 +28,7 @@ from zerotide.controller.schedule import Priority
 from zerotide.controller.settings import settings
 from zerotide.controller.watches import Heartbeat
 from zerotide.kube import Change, Client, Credentials
+from zerotide.kube.client import Page
 from zerotide.kube.logs import Formatter
 from zerotide.reconcile.child import Child, Kind
 from zerotide.reconcile.plan import Delete
@@ -53,6 +55,24 @@ async def test_a_sweep_drops_what_a_watch_missed() -> None:
     assert "demo/kept" in list(made.endpoints)
     made.on_event("DELETED", raw(name="kept", uid="u-kept"))
     assert list(made.endpoints) == ["demo/new"]
+
+
+async def test_what_ends_while_it_is_listed_stays_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pages are as old as the first, and the watch may be ahead of the last; a successor is another one."""
+    made = operator()
+    for name in ("a", "b"):
+        made.on_event("ADDED", raw(name=name, uid=f"u-{name}", resourceVersion="5"))
+
+    async def pages(_: Any) -> AsyncIterator[Page]:
+        made.on_event("DELETED", raw(name="a", uid="u-a"))
+        made.on_event("DELETED", raw(name="b", uid="u-b"))
+        made.on_event("ADDED", raw(name="b", uid="another", resourceVersion="11"))
+        yield Page(iter([raw(name=name, uid=f"u-{name}", resourceVersion="5") for name in ("a", "b")]), "9")
+
+    monkeypatch.setattr(made._client, "pages", pages)
+    await made._take_all()
+    assert list(made.endpoints) == ["demo/b"]
+    assert made.queue._schedule.take(0.0) == "demo/b" and made.queue._schedule.take(0.0) is None
 
 
 async def test_a_wish_goes_first() -> None:

@@ -62,6 +62,8 @@ class Operator:
         self.led = asyncio.Event()
         """Set once this process works; before, kopf need not watch for it."""
         self._stopping = False
+        self._ended: set[tuple[str, str]] = set()
+        """Endpoints, by key and uid, whose end was told since the last list began: its pages may hold them yet."""
         self.metrics = Metrics()
         self.endpoints = Endpoints(on_rivals=self._names_moved)
         self.queue = Queue(self._work)
@@ -170,6 +172,7 @@ class Operator:
             self.queue.add(key, Priority.SWEEP)
 
     def _gone(self, key: str, uid: str) -> None:
+        self._ended.add((key, uid))
         if not self.endpoints.drop(key, uid):
             return
         self.reconciler.forget(key)
@@ -308,6 +311,7 @@ class Operator:
     async def _take_all(self) -> None:
         present: set[str] = set()
         listed = 0
+        self._ended.clear()
         async for page in self._client.pages(INFERENCE_ENDPOINTS):
             listed = int(page.resource_version)
             present |= self._take(page.items)
@@ -316,8 +320,10 @@ class Operator:
     def _take(self, items: Iterable[dict[str, Any]]) -> set[str]:
         taken = set()
         for item in items:
-            self.endpoints.put(item, self._clock.now_us())
             key = key_of(item)
+            if (key, item["metadata"]["uid"]) in self._ended:
+                continue
+            self.endpoints.put(item, self._clock.now_us())
             self.queue.add(key, self._priority(self.endpoints.get(key) or item, ""))
             taken.add(key)
         return taken
