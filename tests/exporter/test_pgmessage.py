@@ -10,7 +10,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from tests.exporter.pgserver import serving
-from zerotide.exporter.pgmessage import begin_with
+from zerotide.exporter.pgmessage import begin_with, commit
 
 ODD = ("", "'", "''", '"', "\\", "\\'", "a\nb", "ä€\U0001f600", "$1 %s :x", "'); DROP TABLE seen; --")
 
@@ -38,14 +38,15 @@ def driver(server: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_what_is_done_belongs_to_the_transaction_that_it_begins(driver: psycopg.Connection[Any], server: str) -> None:
-    assert begin_with(driver, "SELECT 1", "see", ["kept"]) == [("kept", 4, None)]
+    assert begin_with(driver, "SELECT 1", "see", ["kept"]) == [("kept", "4", None)]
     assert driver.info.transaction_status == TransactionStatus.INTRANS
     driver.rollback()
     begin_with(driver, "SELECT 1", "see", ["again"])
     with psycopg.connect(server) as other:
         mine = "SELECT given FROM seen WHERE given IN ('kept', 'again')"
         assert other.execute(mine).fetchall() == []
-        driver.commit()
+        commit(driver)
+        assert driver.info.transaction_status.name == "IDLE"
         assert other.execute(mine).fetchall() == [("again",)]
 
 
@@ -55,7 +56,11 @@ def test_texts_arrive_to_the_letter(driver: psycopg.Connection[Any], text: str, 
     driver.execute("SET escape_string_warning = off")
     driver.execute(f"SET standard_conforming_strings = {conforming}")
     driver.commit()
-    assert begin_with(driver, "SELECT 1", "see", [text]) == [(text, len(text), None)]
+    assert begin_with(driver, "SELECT 1", "see", [text]) == [(text, str(len(text)), None)]
+
+
+def test_what_is_absent_stays_so(driver: psycopg.Connection[Any]) -> None:
+    assert begin_with(driver, "SELECT 1", "see", [None]) == [(None, None, None)]
 
 
 def test_no_rows_are_an_empty_list(driver: psycopg.Connection[Any]) -> None:
@@ -85,3 +90,12 @@ def test_a_connection_that_is_cut_is_said_to_be(driver: psycopg.Connection[Any],
     with pytest.raises(psycopg.OperationalError, match=r"terminat|closed"):
         begin_with(driver, "SELECT 1", "nobody", [])
     assert driver.closed
+
+
+def test_a_connection_that_is_cut_commits_nothing(driver: psycopg.Connection[Any], server: str) -> None:
+    begin_with(driver, "SELECT 1", "see", ["cut"])
+    with psycopg.connect(server) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", (driver.info.backend_pid,))
+        with pytest.raises(psycopg.OperationalError, match=r"terminat|closed"):
+            commit(driver)
+        assert other.execute("SELECT * FROM seen WHERE given = 'cut'").fetchall() == []

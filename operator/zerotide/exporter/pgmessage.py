@@ -12,38 +12,44 @@ from typing import Any
 import psycopg
 from psycopg.errors import error_from_result
 from psycopg.pq import Escaping, ExecStatus
-
-_INTEGERS = frozenset((20, 21, 23))
-"""The types of the server that are integers."""
+from psycopg.pq.abc import PGresult
 
 
 def begin_with(
-    driver: psycopg.Connection[Any], before: str, function: str, arguments: Sequence[str]
-) -> list[tuple[Any, ...]]:
-    """Begin a transaction with a statement and a call of a function; return the rows of the call.
+    driver: psycopg.Connection[Any], before: str, function: str, arguments: Sequence[str | None]
+) -> list[tuple[str | None, ...]]:
+    """Begin a transaction with a statement and a call of a function; return the rows of the call as texts.
 
-    They hold texts, integers and None. Raises psycopg.Error.
+    Raises psycopg.Error.
     """
-    server, encoding = driver.pgconn, driver.info.encoding
-    escape = Escaping(server).escape_literal
-    texts = [argument.encode(encoding) for argument in arguments]
-    if any(0 in text for text in texts):
-        raise psycopg.DataError("PostgreSQL text fields cannot hold NUL (0x00) bytes")
-    call = b"SELECT * FROM %b(%b)" % (function.encode(), b", ".join(map(escape, texts)))
-    result = server.exec_(b"BEGIN; %b; %b" % (before.encode(), call))
-    if driver.closed:
-        raise psycopg.OperationalError(server.get_error_message(encoding))
-    if result.status != ExecStatus.TUPLES_OK:
-        raise error_from_result(result, encoding=encoding)
+    encoding = driver.info.encoding
+    texts = [b"NULL" if each is None else _quoted(driver, each.encode(encoding)) for each in arguments]
+    message = b"BEGIN; %b; SELECT * FROM %b(%b)" % (before.encode(), function.encode(), b", ".join(texts))
+    result = _done(driver, message, ExecStatus.TUPLES_OK)
     columns = range(result.nfields)
-    whole = [result.ftype(column) in _INTEGERS for column in columns]
     return [
-        tuple(_value(result.get_value(row, column), whole[column], encoding) for column in columns)
+        tuple(
+            None if (value := result.get_value(row, column)) is None else value.decode(encoding) for column in columns
+        )
         for row in range(result.ntuples)
     ]
 
 
-def _value(value: bytes | None, whole: bool, encoding: str) -> str | int | None:
-    if value is None:
-        return None
-    return int(value) if whole else value.decode(encoding)
+def commit(driver: psycopg.Connection[Any]) -> None:
+    """Commit a transaction of which nothing has failed. Raises psycopg.Error."""
+    _done(driver, b"COMMIT", ExecStatus.COMMAND_OK)
+
+
+def _done(driver: psycopg.Connection[Any], message: bytes, status: ExecStatus) -> PGresult:
+    result = driver.pgconn.exec_(message)
+    if driver.closed:
+        raise psycopg.OperationalError(driver.pgconn.get_error_message(driver.info.encoding))
+    if result.status != status:
+        raise error_from_result(result, encoding=driver.info.encoding)
+    return result
+
+
+def _quoted(driver: psycopg.Connection[Any], text: bytes) -> bytes:
+    if 0 in text:
+        raise psycopg.DataError("PostgreSQL text fields cannot hold NUL (0x00) bytes")
+    return Escaping(driver.pgconn).escape_literal(text)

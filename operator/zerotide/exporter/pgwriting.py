@@ -19,6 +19,15 @@ from zerotide.exporter.pgmessage import begin_with
 from zerotide.exporter.pgschema import LOCK
 from zerotide.exporter.store import DayKey, Series, Settled, unrecorded_row
 
+_INTENT = (
+    *("request_id", "attempt", "namespace", "endpoint", "consumer", "pod_uid", "cold", "wake_id", "forwarded_us"),
+    *("record", "received_us", "adapter"),
+)
+_SETTLEMENT = (
+    *("request_id", "attempt", "ended_us", "outcome", "input_tokens", "cached_tokens", "output_tokens"),
+    *("record", "received_us", "estimated"),
+)
+
 
 class Added(NamedTuple):
     """How many records were new, and the attempts that are complete since: each is among those of one statement."""
@@ -81,9 +90,10 @@ def add_records(db: Connection, records: Sequence[AnyRecord], received_us: int) 
     All of it is one message to the server and one answer: each of its own would cost as long again as the disk does.
     Raises psycopg.Error.
     """
-    arguments = _columns(_intents(records, received_us), 12) + _columns(_settlements(records, received_us), 10)
-    found = [Attempt(*row) for row in begin_with(driver_of(db), _LOCK, "add_records", arguments)]
-    return Added(len(found), [each for each in found if each.namespace and each.ended_us is not None])
+    arguments = (_rows(_INTENT, _intents(records, received_us)), _rows(_SETTLEMENT, _settlements(records, received_us)))
+    ((begun, begun_complete, ended, ended_complete),) = begin_with(driver_of(db), _LOCK, "add_records", arguments)
+    complete = [Attempt(*row) for rows in (begun_complete, ended_complete) if rows for row in json.loads(rows)]
+    return Added(int(begun or 0) + int(ended or 0), complete)
 
 
 def driver_of(db: Connection) -> psycopg.Connection[tuple[Any, ...]]:
@@ -93,8 +103,9 @@ def driver_of(db: Connection) -> psycopg.Connection[tuple[Any, ...]]:
     return driver
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], number: int) -> list[str]:
-    return [array(column) for column in zip(*rows, strict=True)] if rows else ["{}"] * number
+def _rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str | None:
+    """Return rows as JSON, None for none."""
+    return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False) if rows else None
 
 
 def _intents(records: Iterable[AnyRecord], received_us: int) -> list[tuple[Any, ...]]:

@@ -31,6 +31,7 @@ from zerotide.exporter.counters import TOKENS, of_tokens
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.holds import Holds
 from zerotide.exporter.pgholds import PostgresHolds
+from zerotide.exporter.pgmessage import commit
 from zerotide.exporter.pgschema import LOCK, migrate
 from zerotide.exporter.pgseals import PostgresSeals
 from zerotide.exporter.pgwriting import (
@@ -57,7 +58,9 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         # The driver is ours to choose; people write the address as psql takes it.
         scheme, _, rest = url.partition("://")
-        self._engine = create_engine(f"postgresql+psycopg://{rest}", pool_size=1)
+        self._engine = create_engine(f"postgresql+psycopg://{rest}", pool_size=2)
+        self._db: Connection | None = None
+        """The connection that writes: to take it out of the pool each time costs as long as a way to the server."""
         self._where = f"{scheme}://{rest.rpartition('@')[2]}"
         try:
             with self._guarded():
@@ -113,6 +116,7 @@ class PostgresStore:
                 row = {"d": hashlib.sha256(each.line).hexdigest(), "l": each.line, "e": each.error, "r": received_us}
                 db.execute(text("INSERT INTO refused VALUES (:d, :l, :e, :r) ON CONFLICT DO NOTHING"), row)
             lost = add_unrecorded(db, records, received_us)
+            commit(driver_of(db))
         return added.number + lost
 
     def add_endpoint(self, endpoint: EndpointRecord) -> None:
@@ -265,6 +269,7 @@ class PostgresStore:
 
     def close(self) -> None:
         """Close the connections."""
+        self._leave()
         self._engine.dispose()
 
     def _count(self, db: Connection, complete: Iterable[Attempt], now_us: int) -> None:
@@ -278,16 +283,25 @@ class PostgresStore:
 
     @contextmanager
     def _transaction(self, *, locked: bool = False) -> Iterator[Connection]:
-        with self._guarded(), self._engine.begin() as db:
-            if locked:
-                db.execute(_LOCK)
+        with self._guarded():
+            self._db = db = self._db or self._engine.connect()
             try:
-                yield db
-            except psycopg.Error:
+                with db.begin():
+                    if locked:
+                        db.execute(_LOCK)
+                    yield db
+            except BaseException:
                 # Of what goes past it, SQLAlchemy does not see that the connection broke.
-                if driver_of(db).closed:
+                if not db.invalidated and driver_of(db).closed:
                     db.invalidate()
+                self._leave()
                 raise
+
+    def _leave(self) -> None:
+        """Give the connection back that writes, if there is one: the next transaction takes one that is whole."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
