@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.activator.wire.certificates import Authority
-from zerotide.kube import ConnectionFailed
+from zerotide.kube import Client, ConnectionFailed, Credentials
 from zerotide.kube.answer import Answer
 from zerotide.kube.wire import KEEP, Wire
 
@@ -169,6 +169,66 @@ async def test_connections_are_used_again() -> None:
         clock.now = KEEP
         await send(over)
         assert server.connections == 4
+
+
+async def test_connections_that_are_kept_ready() -> None:
+    """One is made at a time until there are enough; then those that were idle for long are used, the oldest first."""
+    server = Server(*[OK] * 20)
+    async with wire(server) as (over, clock):
+        for count in (1, 2, 3, 3):
+            await over.refresh(3, {"A": "b"})
+            assert server.connections == count
+        assert server.got[0][1].startswith(b"GET /version HTTP/1.1\r\n") and b"\r\nA: b\r\n" in server.got[0][1]
+        assert len(server.got) == 3, "none has been idle for long"
+        clock.now = KEEP / 2
+        for _ in range(4):
+            await over.refresh(3, {})
+        assert [number for number, _ in server.got[3:]] == [1, 2, 3]
+        clock.now = KEEP * 1.25
+        await asyncio.gather(send(over), send(over), send(over))
+        assert server.connections == 3, "a burst needs no new one"
+
+
+async def test_connections_that_are_ready_no_more() -> None:
+    """Others are made for those that the server closed, and for those that were left alone for too long."""
+    server = Server(OK, OK, b"", OK, OK)
+    async with wire(server) as (over, clock):
+        await over.refresh(2, {})
+        await over.refresh(2, {})
+        clock.now = KEEP / 2
+        with pytest.raises(ConnectionFailed, match="no answer came"):
+            await over.refresh(2, {})
+        await over.refresh(2, {})
+        assert server.connections == 3
+        clock.now = KEEP * 2
+        server.answers += [OK, OK]
+        await over.refresh(2, {})
+        assert server.connections == 4
+
+
+async def test_a_client_keeps_connections_ready() -> None:
+    """With its own headers, and on through failures: nobody waits for these requests."""
+    server = Server(OK, b"", OK)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with Client(Credentials(f"http://127.0.0.1:{port}", None, lambda: "secret")) as client:
+        keeping = asyncio.create_task(client.keep_ready(1000))
+        await asyncio.wait_for(server.silent.wait(), 5)
+        assert not keeping.done()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    listening.close()
+    await listening.wait_closed()
+    assert [number for number, _ in server.got] == [1, 2, 3, 4]
+    assert all(b"\r\nAuthorization: Bearer secret\r\n" in text for _, text in server.got)
+
+
+async def test_no_connection_can_be_kept_ready(unused_tcp_port: int) -> None:
+    """It says so."""
+    over = Wire(f"http://127.0.0.1:{unused_tcp_port}", None, {})
+    with pytest.raises(ConnectionFailed, match=f"GET http://127.0.0.1:{unused_tcp_port}/version: ConnectionRefused"):
+        await over.refresh(1, {})
+    await over.close()
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 LEASE = "zerotide-operator"
 SLICES_PER_SECOND = 200
 STUCK = 10.0
+BURST = 20
+"""Endpoints that may be woken at once before a connection has to be made for one of them."""
 CALM = 0.1
 """Seconds for which changes of an endpoint's children and pods are gathered."""
 
@@ -286,6 +288,7 @@ class Operator:
             group.create_task(self.scrapes.run(), name="engines")
             group.create_task(self.pings.run(), name="pings")
             group.create_task(self.proofs.run(), name="proofs")
+            group.create_task(self._client.keep_ready(BURST), name="connections")
             for number in range(self._options.workers):
                 group.create_task(self.queue.run(), name=f"worker {number}")
             self.led.set()

@@ -26,6 +26,8 @@ CONNECT, ANSWER = 5.0, 30.0
 """Seconds that a connection, and an answer after it, may take."""
 KEEP = 60.0
 """Seconds after which an idle connection is not used again; API servers keep theirs for 90."""
+HARMLESS = "/version"
+"""What is read over a connection that is only to stay open."""
 
 _REPEATABLE = {"GET", "PUT", "DELETE"}
 _READ = {b"content-length", b"transfer-encoding", b"content-encoding", b"retry-after"}
@@ -73,6 +75,24 @@ class Wire:
             raise ConnectionFailed(f"{method} {self._server}{path}: {error}") from error
         except (TimeoutError, OSError, zlib.error) as error:
             raise ConnectionFailed(f"{method} {self._server}{path}: {error!r}") from error
+
+    async def refresh(self, spare: int, headers: Mapping[str, str]) -> None:
+        """Make a connection where fewer than `spare` are open, or use the one that was idle for longest, if it is time.
+
+        Raises ConnectionFailed.
+        """
+        now = self._now()
+        for worn in [each for each in self._idle if not each.usable or now - each.idle_since >= KEEP]:
+            self._idle.remove(worn)
+            worn.cut()
+        few = sum(each.usable for each in self._open) < spare
+        if not few and not (self._idle and now - self._idle[0].idle_since >= KEEP / 2):
+            return
+        try:
+            connection = await self._connect() if few else self._idle.pop(0)
+            await self._over(connection, self._request("GET", HARMLESS, {}, headers, None))
+        except (TimeoutError, OSError) as error:
+            raise ConnectionFailed(f"GET {self._server}{HARMLESS}: {error!r}") from error
 
     async def close(self) -> None:
         """Cut every connection, and return once they are closed."""
