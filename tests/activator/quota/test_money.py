@@ -101,10 +101,12 @@ async def test_a_crowd_over_two_activators_passes_no_limit(
     assert {answer.status for answer in answers} == {200, 402}
     # Each reserves about 0.94.
     assert 4 <= sum(answer.status == 200 for answer in answers) <= 5
-    await all_free(ledger)
-    # What they did not use is there again, until it is used up as well: never more than was to be had.
-    while (await activators[0].post(body=body)).status == 200:
-        assert await billed(ledger) <= 5
+    # What they did not use is there again, until it is used up as well: never more than was to be had. What is on its
+    # way to the ledger may count twice for a moment, so nothing may be when one is refused.
+    status = 200
+    while status == 200:
+        await all_free(ledger)
+        status = (await activators[0].post(body=body)).status
     await all_free(ledger)
     assert 4 < await billed(ledger) <= 5
 
