@@ -29,7 +29,7 @@ VALUES: dict[str, Any] = {
         "nodePaths": [NODE_FOLDER],
         "egress": {"allow": [f"{ABROAD}/32"], "caConfigMap": "kube-root-ca.crt"},
     },
-    "exporter": {"extraEnv": [{"name": "ZEROTIDE_SETTLE_LAG", "value": "5s"}]},
+    "exporter": {"extraEnv": [{"name": "ZEROTIDE_SETTLE_LAG", "value": "5s"}], "archive": {"enabled": True}},
 }
 IMAGES = ["operator", "smollm2", "trivial"]
 

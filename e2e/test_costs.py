@@ -131,3 +131,13 @@ async def test_a_part_of_a_device_is_billed_as_that_part(system: System, capsys:
     billed = {phase.phase: float(phase.accelerator_seconds) for phase in cost.phases}
     assert found.keys() == {phase for phase, seconds in billed.items() if seconds}
     assert all(abs(seconds - billed[phase]) <= 0.001 for phase, seconds in found.items()), (found, billed)
+
+
+def test_an_archive_is_kept_and_agrees_with_the_ledger(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the days that are over since the installation, which are none as a rule: its folder is there and is read."""
+    os.environ["KUBECONFIG"] = str(system.kubeconfig)
+    capsys.readouterr()
+    assert main(["bill", "archive", "--since", "96h", "--check", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["enabled"] and report["checks"], report
+    assert all(check["differences"] == [] for check in report["checks"])
