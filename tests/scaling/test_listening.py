@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -153,6 +154,19 @@ def test_the_explanation() -> None:
     assert "under 5m it would be" in told.message
     learner.woke(10.0)
     assert " of silences after a wake end in one" in learned(learner, 5 * MINUTE).message
+
+
+def test_patience_is_explained() -> None:
+    """Who comes without memory, but often enough: longer than a cold start is worth, and what speaks for that."""
+    learner, source = Learner(Prior(), 10.0, 15.0), random.Random(7)
+    for _ in range(1_000):
+        learner.silence(source.expovariate(1 / 100))
+    told, worth_s = learned(learner, 5 * MINUTE), learner.choice.break_even_s
+    longer = int(learner.gaps.longer_than(worth_s))
+    assert told.timeout_us > worth_s * SECOND and longer > 30
+    assert told.message.endswith(
+        f"; it is longer than a cold start counts as, since {longer} silences tell how such end"
+    )
 
 
 def test_new_prices_change_the_choice() -> None:

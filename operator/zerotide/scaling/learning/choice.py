@@ -18,9 +18,8 @@ from zerotide.scaling.learning.gaps import EDGES, Gaps
 APART = 100.0
 """How many silences of one kind the belief about all is worth; chosen as the weights of the base were."""
 
-
-FIRM, PATIENT = 64.0, 2.0
-"""How many silences must have outlived break-even before a timeout may too, and how many break-evens it may be."""
+FIRM, PATIENT = 2.0, 3.0
+"""How many silences that outlived break-even earn each break-even of a timeout, and how many it may be at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,11 @@ class Belief:
 
     def patience(self, break_even_s: float) -> float:
         """Return how many break-evens a timeout may be: one, until enough silences were longer to tell how they end."""
-        longer = (self.gaps if self.kind is None else self.kind).longer_than(break_even_s)
-        return min(max(longer / FIRM, 1.0), PATIENT)
+        return min(max(self.longer_than(break_even_s) / FIRM, 1.0), PATIENT)
+
+    def longer_than(self, seconds: float) -> float:
+        """Return how many silences of the next one's kind were longer."""
+        return (self.gaps if self.kind is None else self.kind).longer_than(seconds)
 
     def at_edges(self) -> Iterator[tuple[float, float, float]]:
         """Yield for the end of each bin: it, the share of silences that outlives it, and their mean length up to it."""
@@ -76,8 +78,9 @@ def choose(belief: Belief, break_even_s: float) -> Choice:
     """Return the best timeout where a cold start costs as much as `break_even_s` seconds of an idle replica.
 
     Never longer than that, so that no silence costs more than twice what one who knew its length would pay. But who
-    comes without memory, and oftener than once in a break-even, is worth more patience: where enough silences outlived
-    it to tell how they end, no silence costs more than three times as much, and all together cost less.
+    comes without memory, and oftener than once in a break-even, is worth more patience: with each few silences that
+    outlived it, and so tell how such ones end, it may be one break-even longer, and all together cost less. Then a
+    silence costs at most one more than PATIENT times as much.
     """
     best, longest_s = Choice(0.0, 1.0, 0.0, break_even_s, break_even_s), break_even_s * belief.patience(break_even_s)
     for timeout, cold, idle in belief.at_edges():

@@ -46,6 +46,9 @@ def learned(learner: Learner, given_us: int) -> Learned:
         f"{_seconds(ours.idle_s)} are idle, together "
         f"{_seconds(ours.cost_s)} for each silence; under {given} it would be {_seconds(theirs.cost_s)}"
     )
+    if choice.timeout_s > choice.break_even_s:
+        longer = int(learner.belief.longer_than(choice.break_even_s))
+        message += f"; it is longer than a cold start counts as, since {counted(longer, 'silence')} tell how such end"
     return Learned(timeout_us, message, silences, *kept, waiting.mean, waiting.wakes)
 
 
