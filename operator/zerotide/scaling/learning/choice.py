@@ -18,7 +18,7 @@ from zerotide.scaling.learning.gaps import EDGES, Gaps
 APART = 100.0
 """How many silences of one kind the belief about all is worth; chosen as the weights of the base were."""
 
-FIRM, PATIENT = 2.0, 3.0
+FIRM, PATIENT = 8.0, 3.0
 """How many silences that outlived break-even earn each break-even of a timeout, and how many it may be at most."""
 
 
