@@ -27,6 +27,8 @@ from zerotide.kube.resources import PODS
 
 log = logging.getLogger(__name__)
 
+MOST_HELD = 2**60
+"""What one holder has reserved of a budget at most, as far as it is written down."""
 LOOK_S = 5.0
 """Seconds between two looks for slices whose holders are gone."""
 
@@ -125,7 +127,8 @@ class QuotaDesk:
         def decide(usages: Sequence[Mapping[UsageKey, Usage]], others: int) -> int:
             needs = measure.needs(wish)
             found.append(room(measure.limit, measure.used(usages), others, wish.keep, needs, wish.spare))
-            return found[0].amount
+            # An engine that tells of far too many tokens must not stop a ledger whose integers have 64 bits.
+            return min(found[0].amount, MOST_HELD)
 
         hold = Hold(wish.namespace, wish.budget, holder, number, 0, until_us)
         if not await self._store.run(lambda store: store.holds.reserve(hold, measure.periods, decide)):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.activator.quota.ledger import Ledger
 from tests.activator.quota.test_never_passed import PROMPT, bind, eventually, stream, streaming
-from tests.activator.replica import Replica
+from tests.activator.replica import Received, Replica, send_json
 from tests.activator.stack import Stack, gather, until
 from tests.billing.test_rating import gpu, index
 from tests.billing.test_tariffs import price
@@ -169,3 +169,23 @@ async def test_what_cannot_be_reckoned_is_not_served_and_says_why(
     assert (refused.status, refused.code) == (503, "ledger_unavailable")
     assert "nothing is priced in EUR: the price book has USD" in refused.json["error"]["message"]
     assert replica.posts == []
+
+
+async def test_an_engine_that_tells_of_far_too_much_stops_nothing_but_its_own_budget(
+    activators: list[Stack], ledger: Ledger, replica: Replica
+) -> None:
+    """A billion tokens at a high price are more than 64 bits have billionths for."""
+    dear = {**price("OutputTokens", "100", per="One"), "validFrom": "2020-01-01T00:00:00Z"}
+    ledger.prices = index(gpu(), dear)
+
+    async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
+        send_json(writer, {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1_000_000_000}})
+
+    replica.behave = behave
+    bind(activators, ledger.money("100000"))
+    body = {**PROMPT, "max_tokens": 10}
+    assert (await activators[0].post(body=body)).status == 200
+    assert (await activators[0].post(body=body)).code == "budget_exhausted"
+    await all_free(ledger)
+    assert await billed(ledger) == 100 * 10**9
+    assert (await activators[1].post(body=body)).code == "budget_exhausted"
