@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.api.server import Server
+from tests.api.server import MERGE, Refused, Server
 from zerotide.api.budget import Budget, BudgetAction, InFlight, LimitType
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "budget.yaml"
@@ -139,3 +139,18 @@ def test_the_server_fills_in_what_happens(server: Server) -> None:
         (90, "Notify"),
         (100, "Block"),
     ]
+
+
+@pytest.mark.cluster
+def test_what_is_reserved_is_counted_in_one_unit(server: Server) -> None:
+    tokens = {"type": "Tokens", "tokens": 5, "cost": None}
+    try:
+        server.call("POST", BUDGETS, budget(limit=COST, inFlight="End"))
+        path = f"{BUDGETS}/{NAME}?dryRun=All"
+        with pytest.raises(Refused, match=r"limit\.type must not change where inFlight is End"):
+            server.call("PATCH", path, {"spec": {"limit": tokens}}, MERGE)
+        more = {**COST, "cost": {"amount": "6.00", "currency": "USD"}}
+        assert server.call("PATCH", path, {"spec": {"limit": more}}, MERGE)
+        assert server.call("PATCH", path, {"spec": {"limit": tokens, "inFlight": "Finish"}}, MERGE)
+    finally:
+        server.call("DELETE", f"{BUDGETS}/{NAME}")

@@ -164,6 +164,12 @@ class BudgetSpec(Model):
             "limit.type must be Tokens or Cost where inFlight is End: a replica's time goes on without any request",
             lambda spec: spec.in_flight is not InFlight.END or spec.limit.type is not LimitType.ACCELERATOR_SECONDS,
         ),
+        Rule(
+            "self.inFlight != 'End' || oldSelf.inFlight != 'End' || self.limit.type == oldSelf.limit.type",
+            "limit.type must not change where inFlight is End, since what is reserved is counted in it: make another "
+            "budget instead",
+            lambda spec: True,
+        ),
     )
     scope: Annotated[BudgetScope, Field(description="What counts, and is bound. Absent: the namespace.")] = (
         BudgetScope()
