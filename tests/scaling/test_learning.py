@@ -58,7 +58,7 @@ def test_no_other_timeout_is_expected_to_cost_less(
 def test_no_silence_costs_more_than_its_price_and_what_is_earned(
     lengths: list[float], prior: Prior, break_even: float
 ) -> None:
-    """Whatever comes: twice what one who knows would pay, and four times where enough silences outlived break-even."""
+    """Whatever comes: twice what one who knows would pay, and three times where enough silences outlived break-even."""
     timeout = choose(belief(learned(lengths), prior), break_even).timeout_s
     times = 1 + min(max(sum(length > break_even for length in lengths) / FIRM, 1), PATIENT)
     for gap in (0.0, timeout, math.nextafter(timeout, math.inf), 10 * break_even + 1):
@@ -79,7 +79,7 @@ def test_no_silence_costs_more_than_its_price_and_what_is_earned(
 def test_patience_is_earned(
     often: list[tuple[float, int]], kind: list[float] | None, prior: Prior, break_even: float
 ) -> None:
-    """A timeout outlives break-even only where enough silences of its kind did, and never more than three of them."""
+    """A timeout outlives break-even only where enough silences of its kind did, and never two of them."""
     gaps = learned([length for length, count in often for _ in range(count)])
     believed = belief(gaps, prior, None if kind is None else learned(kind))
     choice = choose(believed, break_even)

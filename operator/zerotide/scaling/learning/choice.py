@@ -18,7 +18,7 @@ from zerotide.scaling.learning.gaps import EDGES, Gaps
 APART = 100.0
 """How many silences of one kind the belief about all is worth; chosen as the weights of the base were."""
 
-FIRM, PATIENT = 8.0, 3.0
+FIRM, PATIENT = 64.0, 2.0
 """How many silences that outlived break-even earn each break-even of a timeout, and how many it may be at most."""
 
 
@@ -78,9 +78,8 @@ def choose(belief: Belief, break_even_s: float) -> Choice:
     """Return the best timeout where a cold start costs as much as `break_even_s` seconds of an idle replica.
 
     Never longer than that, so that no silence costs more than twice what one who knew its length would pay. But who
-    comes without memory, and oftener than once in a break-even, is worth more patience: with each few silences that
-    outlived it, and so tell how such ones end, it may be one break-even longer, and all together cost less. Then a
-    silence costs at most one more than PATIENT times as much.
+    comes without memory, and oftener than once in a break-even, is worth more patience: where enough silences outlived
+    it to tell how they end, no silence costs more than three times as much, and all together cost less.
     """
     best, longest_s = Choice(0.0, 1.0, 0.0, break_even_s, break_even_s), break_even_s * belief.patience(break_even_s)
     for timeout, cold, idle in belief.at_edges():
