@@ -54,6 +54,7 @@ def test_a_long_storm(published: Path) -> None:
         number, ends = 0, time.monotonic() + SOAK_SECONDS
         while time.monotonic() < ends or len(memory) < 8:
             memory.append(soak.round(number, 5))
+            print(f"round {number}: {memory[-1] / 1e6:.0f} MB", flush=True)
             number += 1
         half = len(memory) // 2
         early, late = statistics.median(memory[half // 2 : half]), statistics.median(memory[half:])

@@ -18,6 +18,7 @@ from zerotide_runtime.engine.embedding import Embedding
 from zerotide_runtime.engine.execution import OneByOne
 from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Layer, build_weights
+from zerotide_runtime.engine.pages import own_pages
 from zerotide_runtime.engine.quick_sampler import choose, understands
 from zerotide_runtime.engine.request import Choice, Sequence
 from zerotide_runtime.engine.rotary import rotary_frequencies
@@ -52,7 +53,7 @@ class QuickRunner(OneByOne):
         self.config = config
         self.adapters = adapters
         self.weights = build_weights(config, ArrayReader(weights))
-        self.cache = KVCache(config, cache_tokens, lambda shape: np.zeros(shape, np.float32))
+        self.cache = KVCache(config, cache_tokens, own_pages)
         self._frequencies = rotary_frequencies(config)
 
     def takes(self, sequence: Sequence) -> bool:

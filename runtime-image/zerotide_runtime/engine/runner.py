@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from zerotide_runtime.engine.adapter import NO_ADAPTERS, Adapted, Adapter
@@ -16,6 +15,7 @@ from zerotide_runtime.engine.kv import KVCache
 from zerotide_runtime.engine.layers import Weights, build_weights
 from zerotide_runtime.engine.linear import BLOCKS_PAY_FROM, blocks_are_known
 from zerotide_runtime.engine.model import Llama, Step
+from zerotide_runtime.engine.pages import own_pages
 from zerotide_runtime.engine.quick import QuickRunner
 from zerotide_runtime.engine.request import Choice, Sequence
 from zerotide_runtime.engine.sampler import sample, score
@@ -44,7 +44,7 @@ class Runner(OneByOne):
         self._adapters = {name: adapter.map(torch.from_numpy) for name, adapter in adapters.items()}
         self._to_lay_out = self.model.linears() if blocks and blocks_are_known(weights.embedding) else []
         self._to_lay_out.reverse()
-        self.cache = KVCache(config, cache_tokens, untouched_zeros)
+        self.cache = KVCache(config, cache_tokens, lambda shape: torch.from_numpy(own_pages(shape)))
 
     @classmethod
     def load(
@@ -119,11 +119,6 @@ class Runner(OneByOne):
             for row, choice in zip(due, drawn, strict=True):
                 choices[row] = choice
         return choices
-
-
-def untouched_zeros(shape: tuple[int, ...]) -> torch.Tensor:
-    """Return zeros whose memory the kernel gives page by page, as it is written; torch would write all of it now."""
-    return torch.from_numpy(np.zeros(shape, np.float32))
 
 
 def note_odds(sequence: Sequence, start: int, logits: torch.Tensor) -> None:
