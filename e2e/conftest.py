@@ -18,18 +18,26 @@ from e2e.reach import reached
 from e2e.up.install import NAMESPACE
 from e2e.up.target import Target
 
+INSTALLED = pytest.StashKey[System]()
+
 
 @pytest.fixture(scope="session")
-def system(cluster: Cluster | GivenCluster) -> Iterator[System]:
-    """Install Zerotide into the cluster once; remove every test's namespace at the end."""
-    if isinstance(cluster, GivenCluster):
-        yield from given(cluster)
-        return
-    installed = install(cluster)
-    yield installed
-    installed.clean()
+def system(cluster: Cluster | GivenCluster, request: pytest.FixtureRequest) -> Iterator[System]:
+    """Install Zerotide into the cluster once."""
+    with given(cluster) if isinstance(cluster, GivenCluster) else contextlib.nullcontext(install(cluster)) as installed:
+        request.config.stash[INSTALLED] = installed
+        yield installed
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_stays_awake(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove a file's namespaces after its last test: what stayed awake in them would take the next file's CPUs."""
+    yield
+    if installed := request.config.stash.get(INSTALLED, None):
+        installed.clean()
+
+
+@contextlib.contextmanager
 def given(cluster: GivenCluster) -> Iterator[System]:
     """Install into somebody else's cluster, and reach its gateway by $ZEROTIDE_GATEWAY or by port forwards."""
     target = Target(None, str(cluster.kubeconfig))
@@ -40,7 +48,6 @@ def given(cluster: GivenCluster) -> Iterator[System]:
             installed.gateway = reach.url
             wait_until("an activator answers", lambda: answers(reach.url), timeout=60)
         yield installed
-        installed.clean()
 
 
 def answers(url: str) -> bool:
