@@ -162,7 +162,9 @@ def on_postgres(system: System, cluster: Cluster) -> Iterator[Database]:
 def helm(system: System, secret: str) -> None:
     """Tell the chart where the ledger is, and wait until it is there."""
     command = [str(folder_of("helm") / "helm"), "upgrade", RELEASE, str(ROOT / "charts/zerotide"), "-n", NAMESPACE]
-    command += ["--reuse-values", "--wait", "--timeout", "5m", "--set", f"exporter.database.secretName={secret}"]
+    # The archive lies on the volume of a ledger in a file.
+    values = f"exporter.database.secretName={secret},exporter.archive.enabled={'false' if secret else 'true'}"
+    command += ["--reuse-values", "--wait", "--timeout", "5m", "--set", values]
     environment = {**os.environ, "KUBECONFIG": str(system.kubeconfig)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
