@@ -51,6 +51,12 @@ async def test_a_status_tells_what_the_bill_says_and_what_failed_starts_used_up(
     assert used_up["acceleratorSeconds"] >= 1
 
 
+def test_the_ledger_s_interface_describes_itself(system: System) -> None:
+    """With nothing but kubectl, as docs/billing.md shows it."""
+    told = json.loads(system.kubectl("get", "--raw", f"{PROXY.removesuffix('/api/v1')}/openapi.json"))
+    assert told["openapi"].startswith("3.1") and "/api/v1/cost" in told["paths"]
+
+
 async def paid(system: System) -> Json:
     """Have an endpoint serve once and sleep: its status says what the bill says, and then nobody writes."""
     namespace = system.namespace()

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
+from tests.exporter.described import misfits
 from tests.exporter.fakeapi import FakeApi
 from tests.exporter.records import intent, settlement
 from zerotide.api.cost import Spendings
@@ -365,3 +366,41 @@ async def test_time_is_told_by_phase_and_hour(world: World) -> None:
     ):
         async with world.http.get(f"/api/v1/time?{query}", headers=READER) as answer:
             assert (answer.status, words in await answer.text()) == (400, True)
+
+
+async def test_what_is_described_is_what_is_served(world: World) -> None:
+    """Each report once, nothing else; each real answer has its shape, and each refusal its own."""
+    async with world.http.get("/openapi.json") as answer:
+        assert answer.status == 200 and answer.content_type == "application/json"
+        told = await answer.json()
+    routes = {route.resource.canonical for route in world.http.app.router.routes() if route.resource is not None}
+    assert set(told["paths"]) == {path for path in routes if path.startswith("/api/v1/")}
+    async with world.http.post("/internal/usage", data=body(1, 2), headers=DELIVERY) as answer:
+        assert answer.status == 204
+    world.api.readers.add(("ada", ""))
+    known, refusal = told["components"]["schemas"], told["components"]["responses"]["Refusal"]
+    for path, operations in told["paths"].items():
+        operation = operations["get"]
+        names = [each["name"] for each in operation["parameters"]]
+        query = {"namespace": "demo"} if "namespace" in names else {}
+        for each in operation["parameters"]:
+            query |= {each["name"]: each["schema"]["default"]} if "default" in each["schema"] else {}
+        async with world.http.get(path, params=query, headers=READER) as answer:
+            assert answer.status == 200, (path, await answer.text())
+            shape = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            assert list(misfits(shape, await answer.json(), known)) == [], path
+        async with world.http.get(path, params={"from": "yesterday"}, headers=READER) as answer:
+            assert answer.status == 400
+            shape = refusal["content"]["application/json"]["schema"]
+            assert list(misfits(shape, await answer.json(), known)) == [], path
+
+
+def test_a_shape_that_differs_is_seen() -> None:
+    known = {"Row": {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}}
+    rows = {"type": "array", "items": {"$ref": "#/components/schemas/Row"}}
+    assert list(misfits(rows, [{"a": 1}], known)) == []
+    differing: list[Any] = [{}, [{}], [{"a": "1"}], [{"a": 1, "b": 2}]]
+    for wrong in differing:
+        assert len(list(misfits(rows, wrong, known))) == 1
+    either = {"anyOf": [{"type": "string", "enum": ["x"]}, {"type": "null"}]}
+    assert [len(list(misfits(either, value, known))) for value in ("x", None, "y", 1)] == [0, 0, 1, 1]

@@ -24,6 +24,7 @@ from zerotide.billing.rating import Period
 from zerotide.billing.reports import Report
 from zerotide.billing.times import BY
 from zerotide.billing.whatif import rate_report
+from zerotide.exporter import openapi
 from zerotide.exporter.access import Access
 from zerotide.exporter.answers import Refusal, answer_errors
 from zerotide.exporter.archive.archive import Archive
@@ -103,6 +104,7 @@ class Interface:
         app.router.add_get("/api/v1/archive", self._archived)
         app.router.add_get("/api/v1/time", self._time)
         app.router.add_get("/api/v1/verify", partial(self._answer, answer_verify))
+        app.router.add_get(openapi.PATH, self._describe)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", partial(self._health, self._alive))
         app.router.add_get("/readyz", partial(self._health, self._ready))
@@ -207,6 +209,9 @@ class Interface:
             return web.Response(text=await self._reader.run(read), content_type="application/json")
         except (InvalidPeriod, UnknownFocusVersion, UnknownZone) as error:
             raise Refusal(400, "BadRequest", str(error)) from error
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        return web.json_response(openapi.document())
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
