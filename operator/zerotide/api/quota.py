@@ -18,6 +18,8 @@ MOST_ASKS = 256
 """Budgets that one ask may be about."""
 MOST_NEEDS = 256
 """Requests that wait for one budget that one ask may name."""
+MOST = 2**60
+"""The largest amount that is written down, which a ledger's integers hold."""
 UNITS = 10**9
 """Parts of a currency in which money is reserved."""
 TTL_S = 10.0
@@ -26,6 +28,11 @@ TTL_S = 10.0
 Tokens = tuple[Count, Count, Count]
 """Tokens that come, tokens that are made, and requests."""
 _Name = Annotated[str, Field(max_length=63)]
+
+
+def cost_of(tokens: tuple[int, int, int], tariff: tuple[int, int, int]) -> int:
+    """Return as what tokens that come, tokens that are made and requests are reserved."""
+    return sum(number * price for number, price in zip(tokens, tariff, strict=True))
 
 
 class Wish(Line):

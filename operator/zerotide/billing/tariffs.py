@@ -20,8 +20,6 @@ from zerotide.billing.quotas import SKEW_US
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
 
-MOST_UNITS = 2**60
-"""A limit of more is taken to be this, which a ledger's integers hold."""
 AHEAD_US = 24 * HOUR
 """For how long prices are looked ahead: longer than a request may take."""
 _METERS = (Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS, Meter.REQUESTS)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from zerotide.api.base import format_time
-from zerotide.billing.reports import ColdStartReport, EndpointCost, PodSegments, WakeCost
+from zerotide.billing.reports import AdapterCost, ColdStartReport, ConsumerCost, EndpointCost, PodSegments, WakeCost
 from zerotide.cli.output import count, format_age, format_number, format_span, format_table
 
 
@@ -60,9 +60,10 @@ def cost_lines(endpoint: EndpointCost, currency: str, period: str) -> list[str]:
         each = f", {currency} {money(endpoint.per_million_tokens)} per million" if endpoint.per_million_tokens else ""
         lines.append(f"{count(tokens.requests, 'request')}, {tokens.input} tokens in, {tokens.output} out{each}.")
     if endpoint.consumers:
-        lines += ["", *_consumers(endpoint, currency)]
+        lines += ["", *_shares("CONSUMER", {each.consumer: each for each in endpoint.consumers}, currency)]
     if endpoint.adapters:
-        lines += ["", *_adapters(endpoint, currency)]
+        named = {each.adapter or "(the model itself)": each for each in endpoint.adapters}
+        lines += ["", *_shares("ADAPTER", named, currency)]
     return [*lines, *(f"Note: {note}" for note in endpoint.notes)]
 
 
@@ -88,34 +89,19 @@ def _phases(endpoint: EndpointCost, currency: str) -> list[str]:
     return format_table(header, rows, right=header[1:])
 
 
-def _consumers(endpoint: EndpointCost, currency: str) -> list[str]:
-    header = ["CONSUMER", "ACTIVE", "REQUESTS", "TOKENS", currency]
-    amounts = monies([consumer.amount for consumer in endpoint.consumers])
+def _shares(title: str, shares: Mapping[str, ConsumerCost | AdapterCost], currency: str) -> list[str]:
+    """Return a table of whose use was how much, by name."""
+    header = [title, "ACTIVE", "REQUESTS", "TOKENS", currency]
+    amounts = monies([share.amount for share in shares.values()])
     rows = [
         [
-            consumer.consumer,
-            format_span(consumer.active_us),
-            str(consumer.requests),
-            f"{consumer.input_tokens} + {consumer.output_tokens}",
+            name,
+            format_span(share.active_us),
+            str(share.requests),
+            f"{share.input_tokens} + {share.output_tokens}",
             amount,
         ]
-        for consumer, amount in zip(endpoint.consumers, amounts, strict=True)
-    ]
-    return format_table(header, rows, right=header[1:])
-
-
-def _adapters(endpoint: EndpointCost, currency: str) -> list[str]:
-    header = ["ADAPTER", "ACTIVE", "REQUESTS", "TOKENS", currency]
-    amounts = monies([adapter.amount for adapter in endpoint.adapters])
-    rows = [
-        [
-            adapter.adapter or "(the model itself)",
-            format_span(adapter.active_us),
-            str(adapter.requests),
-            f"{adapter.input_tokens} + {adapter.output_tokens}",
-            amount,
-        ]
-        for adapter, amount in zip(endpoint.adapters, amounts, strict=True)
+        for (name, share), amount in zip(shares.items(), amounts, strict=True)
     ]
     return format_table(header, rows, right=header[1:])
 

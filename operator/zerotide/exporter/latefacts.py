@@ -10,11 +10,13 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
+from zerotide.exporter.sealschema import bucket, noting
+
 _LATE = (
     " FROM subject JOIN pod USING (cluster, pod_uid) WHERE subject.number IN (SELECT value FROM json_each(?))"
     " AND created_us < (SELECT cut_us FROM sealing)"
 )
-_NOTES = f"SELECT DISTINCT namespace, endpoint, created_us / 900000000 * 900000000{_LATE}"
+_NOTES = noting(f"SELECT DISTINCT namespace, endpoint, {bucket('created_us')}{_LATE}")
 
 
 def late_facts(db: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, int]:
@@ -31,8 +33,5 @@ def note_late(db: sqlite3.Connection, before: dict[int, int], after: dict[int, i
     changed = json.dumps([number for number, count in after.items() if count != before.get(number)])
     if changed == "[]":
         return
-    db.execute(f"UPDATE late SET number = number + 1 WHERE (namespace, endpoint, since_us) IN ({_NOTES})", (changed,))
-    db.execute(
-        f"INSERT INTO late SELECT *, 0 FROM ({_NOTES} EXCEPT SELECT namespace, endpoint, since_us FROM late)",
-        (changed,),
-    )
+    for statement in _NOTES:
+        db.execute(statement, (changed,))

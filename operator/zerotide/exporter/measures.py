@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from zerotide.api.budget import BudgetSpec
-from zerotide.api.quota import UNITS, Wish
+from zerotide.api.quota import MOST, UNITS, Wish, cost_of
 from zerotide.billing.budgets import used
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import Usage, UsageKey
-from zerotide.billing.tariffs import MOST_UNITS, Rates, Tariff, pieces_cost, rated_periods, tariff_of, units_up
+from zerotide.billing.tariffs import Rates, Tariff, pieces_cost, rated_periods, tariff_of, units_up
 from zerotide.exporter.errors import Unmeasured
 
 Timed = Mapping[int, Fraction]
@@ -63,11 +63,11 @@ class MoneyMeasure:
     @property
     def limit(self) -> int:
         """Return how many may be used."""
-        return min(int(self.spec.limit.value * UNITS), MOST_UNITS)
+        return min(int(self.spec.limit.value * UNITS), MOST)
 
     def needs(self, wish: Wish) -> tuple[int, ...]:
         """Return what waiting requests need."""
-        return tuple(cost(self.tariff, want) for want in wish.wants)
+        return tuple(cost_of(want, self.tariff) for want in wish.wants)
 
     def used(self, usages: Usages) -> int:
         """Return how many are used in the window that has used the most, told the usage of each period."""
@@ -80,11 +80,6 @@ class MoneyMeasure:
 
 
 Measure = TokenMeasure | MoneyMeasure
-
-
-def cost(tariff: tuple[int, int, int], tokens: tuple[int, int, int]) -> int:
-    """Return as what tokens and requests are reserved."""
-    return sum(price * number for price, number in zip(tariff, tokens, strict=True))
 
 
 def measure_of(

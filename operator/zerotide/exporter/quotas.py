@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from zerotide.api.budget import Budget, InFlight
-from zerotide.api.quota import TTL_S, Ask, Grant, Grants, Wish
+from zerotide.api.quota import MOST, TTL_S, Ask, Grant, Grants, Wish
 from zerotide.api.scalars import SECOND, format_time
 from zerotide.billing.errors import UnknownZone
 from zerotide.billing.prices import PriceIndex
@@ -27,8 +27,6 @@ from zerotide.kube.resources import PODS
 
 log = logging.getLogger(__name__)
 
-MOST_HELD = 2**60
-"""What one holder has reserved of a budget at most, as far as it is written down."""
 LOOK_S = 5.0
 """Seconds between two looks for slices whose holders are gone."""
 
@@ -128,7 +126,7 @@ class QuotaDesk:
             needs = measure.needs(wish)
             found.append(room(measure.limit, measure.used(usages), others, wish.keep, needs, wish.spare))
             # An engine that tells of far too many tokens must not stop a ledger whose integers have 64 bits.
-            return min(found[0].amount, MOST_HELD)
+            return min(found[0].amount, MOST)
 
         hold = Hold(wish.namespace, wish.budget, holder, number, 0, until_us)
         if not await self._store.run(lambda store: store.holds.reserve(hold, measure.periods, decide)):

@@ -29,13 +29,18 @@ def _append_only(table: str) -> str:
 def _noted(source: str) -> str:
     """Return the body of a trigger that notes (namespace, endpoint, since_us) of a query as late."""
     # How the outer statement treats conflicts would hold in here as well, so this has none.
-    return f"""BEGIN
-        UPDATE late SET number = number + 1 WHERE (namespace, endpoint, since_us) IN ({source});
-        INSERT INTO late SELECT *, 0 FROM ({source} EXCEPT SELECT namespace, endpoint, since_us FROM late);
-    END;"""
+    return f"BEGIN {'; '.join(noting(source))}; END;"
 
 
-def _bucket(stamp: str) -> str:
+def noting(source: str) -> tuple[str, str]:
+    """Return the two statements that note (namespace, endpoint, since_us) of a query as late."""
+    return (
+        f"UPDATE late SET number = number + 1 WHERE (namespace, endpoint, since_us) IN ({source})",
+        f"INSERT INTO late SELECT *, 0 FROM ({source} EXCEPT SELECT namespace, endpoint, since_us FROM late)",
+    )
+
+
+def bucket(stamp: str) -> str:
     """Return the start of the quarter of an hour that a stamp lies in: notes are as many as buckets, at the most."""
     return f"{stamp} / 900000000 * 900000000"
 
@@ -44,9 +49,9 @@ _CUT = "(SELECT cut_us FROM sealing)"
 _POD = "cluster = NEW.cluster AND pod_uid = NEW.pod_uid"
 _ATTEMPT = "request_id = NEW.request_id AND attempt = NEW.attempt"
 _RULE = "EXISTS (SELECT 1 FROM endpoint WHERE namespace = {0}.namespace AND name = {0}.endpoint AND cold_start {1})"
-_REACH = f"SELECT DISTINCT namespace, endpoint, {_bucket('since_us')} FROM reach WHERE {_ATTEMPT} AND since_us < {_CUT}"
+_REACH = f"SELECT DISTINCT namespace, endpoint, {bucket('since_us')} FROM reach WHERE {_ATTEMPT} AND since_us < {_CUT}"
 # API stamps are whole seconds, so a pod may seem older than its wake by one.
-_WAKE = f"""SELECT DISTINCT namespace, endpoint, {_bucket("since_us")} FROM (
+_WAKE = f"""SELECT DISTINCT namespace, endpoint, {bucket("since_us")} FROM (
         SELECT NEW.namespace AS namespace, NEW.endpoint AS endpoint, NEW.time_us - 1000000 AS since_us
         UNION SELECT NEW.namespace, NEW.endpoint, pod.created_us
             FROM intent JOIN pod ON pod.pod_uid = intent.pod_uid WHERE wake_id = NEW.wake_id AND wake_id <> ''
@@ -87,9 +92,9 @@ SEALS = f"""
 
     CREATE TRIGGER late_fact AFTER INSERT ON fact WHEN EXISTS (
         SELECT 1 FROM pod WHERE {_POD} AND created_us < {_CUT}
-    ) {_noted(f"SELECT namespace, endpoint, {_bucket('created_us')} FROM pod WHERE {_POD}")}
+    ) {_noted(f"SELECT namespace, endpoint, {bucket('created_us')} FROM pod WHERE {_POD}")}
     CREATE TRIGGER late_pod AFTER INSERT ON pod WHEN NEW.created_us < {_CUT}
-    {_noted(f"SELECT NEW.namespace, NEW.endpoint, {_bucket('NEW.created_us')}")}
+    {_noted(f"SELECT NEW.namespace, NEW.endpoint, {bucket('NEW.created_us')}")}
     CREATE TRIGGER late_intent AFTER INSERT ON intent
     WHEN NEW.forwarded_us < {_CUT} OR {_RULE.format("NEW", "<> 'Owner'")}
     {_noted(_REACH)}
@@ -103,9 +108,9 @@ SEALS = f"""
         <> (NEW.owner, NEW.request_timeout_us, NEW.cold_start, NEW.split)
     {_noted("SELECT NEW.namespace, NEW.name, 0")}
     CREATE TRIGGER late_floor AFTER INSERT ON floor WHEN NEW.from_us < {_CUT}
-    {_noted(f"SELECT namespace, name, {_bucket('NEW.from_us')} FROM endpoint WHERE uid = NEW.endpoint_uid")}
+    {_noted(f"SELECT namespace, name, {bucket('NEW.from_us')} FROM endpoint WHERE uid = NEW.endpoint_uid")}
     CREATE TRIGGER late_floor_moved AFTER UPDATE ON floor WHEN NEW.from_us < OLD.from_us AND NEW.from_us < {_CUT}
-    {_noted(f"SELECT namespace, name, {_bucket('NEW.from_us')} FROM endpoint WHERE uid = NEW.endpoint_uid")}
+    {_noted(f"SELECT namespace, name, {bucket('NEW.from_us')} FROM endpoint WHERE uid = NEW.endpoint_uid")}
     CREATE TRIGGER late_wake AFTER INSERT ON wake WHEN {_RULE.format("NEW", "= 'Trigger'")}
     {_noted(_WAKE)}
 """
@@ -127,6 +132,6 @@ NUMBERED = f"""
     CREATE VIEW known AS SELECT cluster, pod_uid, kind, key, t_us FROM subject JOIN fact ON subject = number;
     CREATE TRIGGER late_fact AFTER INSERT ON fact
     WHEN {_CUT} > 0 AND EXISTS (SELECT 1 {_SUBJECT} AND created_us < {_CUT})
-    {_noted(f"SELECT namespace, endpoint, {_bucket('created_us')} {_SUBJECT}")}
+    {_noted(f"SELECT namespace, endpoint, {bucket('created_us')} {_SUBJECT}")}
 """
 """Facts under the number of their pod, which is small and grows: by its random name writes are all over the file."""

@@ -22,9 +22,8 @@ from zerotide.activator.quota.office import Log, Office, Process
 from zerotide.activator.quota.slices import TOKENS, Use
 from zerotide.activator.usage.lines import Mark
 from zerotide.api.errors import Rejection
-from zerotide.api.quota import Ask, Grant, Grants
+from zerotide.api.quota import Ask, Grant, Grants, cost_of
 from zerotide.billing.quotas import Holder, room
-from zerotide.exporter.measures import cost
 
 BUDGET = Name("demo", "hard")
 LIMIT = 8000
@@ -70,7 +69,7 @@ class Ledger:
         if me in self.rows and self.rows[me][0] >= ask.number:
             return Grants(grants=None)
         others = sum(amount for row, (_, amount) in self.rows.items() if row != me)
-        needs = wish.needs if self.tariff is None else tuple(cost(self.tariff, want) for want in wish.wants)
+        needs = wish.needs if self.tariff is None else tuple(cost_of(want, self.tariff) for want in wish.wants)
         found = room(LIMIT, self.used + self.time, others, wish.keep, needs, wish.spare)
         if found.amount > wish.keep:
             self.known = self.time

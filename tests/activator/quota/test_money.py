@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -35,19 +34,6 @@ async def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     made.prices = PRICES
     async with made as running:
         yield running
-
-
-@pytest.fixture
-async def activators(ledger: Ledger, replica: Replica, tmp_path: Path) -> AsyncIterator[list[Stack]]:
-    """Run two activators in front of one replica."""
-    async with AsyncExitStack() as stacks:
-        found = []
-        for number in range(2):
-            stack = Stack(tmp_path / f"usage-{number}", name=f"act-{number}", exporter=ledger.exporter)
-            await stacks.enter_async_context(stack)
-            await stack.awake(replica)
-            found.append(stack)
-        yield found
 
 
 async def billed(ledger: Ledger) -> Fraction:

@@ -7,7 +7,7 @@ import errno
 import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,6 @@ async def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr("zerotide.activator.quota.client.LONGEST", 20.0)
     async with Ledger(tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-async def activators(ledger: Ledger, replica: Replica, tmp_path: Path) -> AsyncIterator[list[Stack]]:
-    """Run two activators in front of one replica."""
-    async with AsyncExitStack() as stacks:
-        found = []
-        for number in range(2):
-            stack = Stack(tmp_path / f"usage-{number}", name=f"act-{number}", exporter=ledger.exporter)
-            await stacks.enter_async_context(stack)
-            await stack.awake(replica)
-            found.append(stack)
-        yield found
 
 
 def bind(stacks: list[Stack], obj: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from zerotide.activator.usage.lines import NOWHERE, Mark
+from zerotide.api.quota import cost_of
 
 
 class Use(NamedTuple):
@@ -27,7 +28,7 @@ class Use(NamedTuple):
 
     def cost(self, tariff: tuple[int, int, int]) -> int:
         """Return as what it is reserved."""
-        return self.input * tariff[0] + self.output * tariff[1] + self.requests * tariff[2]
+        return cost_of(self, tariff)
 
 
 TOKENS = (1, 1, 0)
