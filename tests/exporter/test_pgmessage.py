@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from tests.exporter.pgserver import serving
 from zerotide.exporter.pgmessage import begin_with, commit
@@ -99,3 +100,28 @@ def test_a_connection_that_is_cut_commits_nothing(driver: psycopg.Connection[Any
         with pytest.raises(psycopg.OperationalError, match=r"terminat|closed"):
             commit(driver)
         assert other.execute("SELECT * FROM seen WHERE given = 'cut'").fetchall() == []
+
+
+class Broken:
+    """A connection whose library tells that it broke before it calls it closed: it fails without a code."""
+
+    closed = False
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self.info, self.pgconn, self._driver = driver.info, self, driver
+
+    def exec_(self, message: bytes) -> PGresult:
+        return self._driver.pgconn.make_empty_result(ExecStatus.FATAL_ERROR)
+
+    def get_error_message(self, encoding: str) -> str:
+        return "server closed the connection unexpectedly"
+
+    def close(self) -> None:
+        self._driver.close()
+
+
+def test_a_connection_that_broke_is_closed_and_no_fault_of_the_database(server: str) -> None:
+    driver = psycopg.connect(server)
+    with pytest.raises(psycopg.OperationalError, match="closed the connection unexpectedly"):
+        commit(cast("psycopg.Connection[Any]", Broken(driver)))
+    assert driver.closed

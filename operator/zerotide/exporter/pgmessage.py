@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg.errors import error_from_result
-from psycopg.pq import Escaping, ExecStatus
+from psycopg.pq import DiagnosticField, Escaping, ExecStatus
 from psycopg.pq.abc import PGresult
 
 
@@ -42,11 +42,14 @@ def commit(driver: psycopg.Connection[Any]) -> None:
 
 def _done(driver: psycopg.Connection[Any], message: bytes, status: ExecStatus) -> PGresult:
     result = driver.pgconn.exec_(message)
-    if driver.closed:
-        raise psycopg.OperationalError(driver.pgconn.get_error_message(driver.info.encoding))
-    if result.status != status:
-        raise error_from_result(result, encoding=driver.info.encoding)
-    return result
+    if result.status == status and not driver.closed:
+        return result
+    # What a server says has a code. A connection that broke has none, and the library may not call it closed yet.
+    if driver.closed or result.error_field(DiagnosticField.SQLSTATE) is None:
+        told = driver.pgconn.get_error_message(driver.info.encoding)
+        driver.close()
+        raise psycopg.OperationalError(told)
+    raise error_from_result(result, encoding=driver.info.encoding)
 
 
 def _quoted(driver: psycopg.Connection[Any], text: bytes) -> bytes:
