@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.reconcile.helpers import CONFIG, endpoint, raw, template
-from tests.reconcile.world import World, awake
+from tests.reconcile.helpers import CONFIG, endpoint, pod_object, raw, template
+from tests.reconcile.world import QUIET, World, awake
 from zerotide.api.accelerator_class import AcceleratorClassSpec, NamespaceSelector, PartOf, Toleration
 from zerotide.api.conditions import Reason
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.devices import devices
 from zerotide.reconcile.failures import ClassNotAllowed, SharedAccelerators, TooManyAccelerators
-from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.pods import Stage, read
 from zerotide.reconcile.rendering import render_all
 
 H100 = AcceleratorClassSpec(
@@ -258,3 +259,65 @@ def test_alternatives_that_are_added_roll_nothing() -> None:
     world.settle()
     after = world.children[Kind.DEPLOYMENT]["spec"]["template"]["metadata"]["annotations"]
     assert before == after and world.status["state"] == "Awake"
+
+
+def rolling(*served: str) -> World:
+    """Return a world whose endpoint serves on the last of these classes, and whose new spec finds no room on any."""
+    nodes = (node(nvidia_com__gpu="8"),)
+    world = World(obj=raw(WANTED), classes=CLASSES, nodes=nodes, load=replace(QUIET, in_flight=1))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    for _ in served[1:]:
+        world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+        world.settle()
+        world.pass_time(300)
+        world.settle()
+    assert asks_for(world) == served[-1]
+    world.run_pods()
+    world.step()
+    world.settle()
+    assert world.status["state"] == "Awake"
+    old = replace(world.pods[0], name="a-old", uid="old")
+    world.spec(runtime={"image": "runtime:9"})
+    world.step()
+    for _ in served:
+        world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+        world.pods = (old, *world.pods)
+        world.settle()
+        world.pass_time(300)
+        world.settle()
+    return world
+
+
+@pytest.mark.parametrize("served", [("h100",), ("h100", "a100")], ids="-".join)
+def test_a_roll_out_without_room_takes_the_place_of_the_old_replica(served: tuple[str, ...]) -> None:
+    """On what that runs on: an alternative without room would leave the endpoint with neither."""
+    world = rolling(*served)
+    assert asks_for(world) == served[-1]
+    strategy = world.children[Kind.DEPLOYMENT]["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_who_waits_for_the_place_of_an_old_replica_waits_from_its_end_on() -> None:
+    """Requests are held while it ends its own, and until start.capacityTimeout after it stopped to serve."""
+    world = rolling("h100")
+    old, new = world.pods
+    for pods, seconds in (((replace(old, leaving=True), new), 200), ((new,), 99)):
+        world.pods = pods
+        world.settle()
+        assert world.status["state"] == "WaitingForCapacity" and world.condition("Accepting")["status"] == "True"
+        world.pass_time(seconds)
+        world.settle()
+        assert asks_for(world) == "h100" and world.condition("Accepting")["status"] == "True"
+    _, planned = world.step()
+    assert planned.again_us is not None and planned.again_us - world.now_us <= 1_000_000
+    world.pass_time(1)
+    world.settle()
+    assert asks_for(world) == "a100", "nobody makes room any more"
+
+
+def test_pods_say_of_which_class_they_are() -> None:
+    """By the label that they are billed by."""
+    assert read(pod_object(labels={"zerotide.dev/accelerator-class": "h100"})).class_name == "h100"
+    assert read(pod_object()).class_name == ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.reconcile.helpers import NOW, endpoint, pod, raw
-from tests.reconcile.world import World
+from tests.reconcile.world import QUIET, World, awake
 from zerotide.api.scalars import SECOND
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.pdb import LONG_US, disruption_budget, protected_from
@@ -55,3 +57,20 @@ def test_the_budget_comes_and_goes_with_a_long_start() -> None:
     world.run_pods(Stage.READY)
     world.settle()
     assert Kind.POD_DISRUPTION_BUDGET not in world.children
+
+
+def test_a_roll_out_that_cannot_succeed_blocks_no_drain() -> None:
+    """Nobody gives it up while the old replica serves, so it would block them until somebody mends the spec."""
+    world = awake(World(load=replace(QUIET, in_flight=1)))
+    old = replace(world.pods[0], name="a-old", uid="old")
+    world.spec(runtime={"image": "runtime:9"})
+    world.step()
+    world.run_pods(Stage.SCHEDULED)
+    world.pods = (old, *world.pods)
+    world.pass_time(11)
+    world.settle()
+    assert world.children[Kind.POD_DISRUPTION_BUDGET]["spec"]["maxUnavailable"] == 0, "it may succeed"
+    (new,) = (each for each in world.pods if each.uid != "old")
+    world.pods = (old, replace(new, waiting="InvalidImageName", waiting_message="bad"))
+    world.settle()
+    assert world.status["state"] == "Awake" and Kind.POD_DISRUPTION_BUDGET not in world.children

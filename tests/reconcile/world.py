@@ -182,6 +182,7 @@ class World:
             "started_us": made if stage >= Stage.SCHEDULED else None,
             "ready_us": made,
             "spec": live["spec"]["template"]["spec"],
+            "class_name": live["spec"]["template"]["metadata"]["labels"].get("zerotide.dev/accelerator-class", ""),
         }
         self.pods = tuple(Pod(name=f"a-{n}", uid=f"p{n}", **{**known, **fields}) for n in range(self.replicas))
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zerotide.reconcile.capacity import obstacle
+from zerotide.reconcile.capacity import obstacle, requests_of
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.deployment import annotation
 from zerotide.reconcile.observed import Object, Observed
-from zerotide.reconcile.pods import Stage
+from zerotide.reconcile.pods import Pod, Stage
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering
 from zerotide.scaling.policy import Policy
 
@@ -22,7 +22,8 @@ def choose(choices: Sequence[Rendering], observed: Observed, config: Config, now
 
     The next one is taken where every replica of the present one has waited `start.capacityTimeout` for room, or no
     node could ever hold it; the last one is kept. A replica that got a node keeps its choice, or a start that is under
-    way would be given up.
+    way would be given up. So does one that can take the place of an older replica: a roll-out that finds no room for
+    two must not end where there may be room for none.
     """
     live = observed.own(Kind.DEPLOYMENT)
     if len(choices) == 1 or live is None or not observed.decided:
@@ -37,9 +38,19 @@ def choose(choices: Sequence[Rendering], observed: Observed, config: Config, now
     later = [at for at in able if at > now]
     if now not in able:
         return choices[later[0] if later else able[-1] if able else now]
-    capacity_us = Policy.of(observed.endpoint.spec).capacity_us
-    waited = bool(mine) and now_us >= min(pod.created_us for pod in mine) + capacity_us
+    if any(_hands_over(pod, choices[now]) for pod in observed.pods if pod not in mine):
+        return choices[now]
+    since_us = max(min((pod.created_us for pod in mine), default=now_us), observed.unserved_us(now_us))
+    waited = now_us >= since_us + Policy.of(observed.endpoint.spec).capacity_us
     return choices[later[0] if waited and later else now]
+
+
+def _hands_over(pod: Pod, choice: Rendering) -> bool:
+    """Tell whether an older replica has what this choice asks for, so that a new one can take its place."""
+    device = choice.device
+    if device is None or pod.ended or not (pod.leaving or pod.stage is Stage.READY):
+        return False
+    return pod.class_name == (device.class_name or "") and device.spec.resource_name in requests_of(pod.spec or {})
 
 
 def _able(choice: Rendering, nodes: tuple[Object, ...], elastic: bool) -> bool:

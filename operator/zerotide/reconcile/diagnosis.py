@@ -50,7 +50,8 @@ class Evidence:
     """What a diagnosis is made from beside the pods.
 
     `pulls` counts the back-offs of image pulls by pod uid; `mounts` holds, by pod uid, the last message of a volume
-    that failed to mount at least twice. `refused` is why the API server refuses the pods.
+    that failed to mount at least twice. `refused` is why the API server refuses the pods. `unserved_us` is since when
+    no replica serves, 0 where that is of no interest.
     """
 
     nodes: tuple[Mapping[str, Any], ...] = ()
@@ -60,6 +61,7 @@ class Evidence:
     elastic: bool = False
     deadline_us: int = 900 * SECOND
     capacity_us: int = 300 * SECOND
+    unserved_us: int = 0
 
 
 def diagnose(pods: Iterable[Pod], evidence: Evidence, now_us: int) -> Finding | None:
@@ -99,7 +101,7 @@ def _unscheduled(pod: Pod, evidence: Evidence, now_us: int) -> Finding | None:
         return Finding(
             Reason.NEVER_SCHEDULABLE, _clip(f"no node could ever hold the pod: {why}. Request less, or add such a node")
         )
-    if now_us - pod.created_us >= evidence.capacity_us:
+    if now_us - max(pod.created_us, evidence.unserved_us) >= evidence.capacity_us:
         return Finding(Reason.UNSCHEDULABLE, _clip(f"no node has room: {pod.unscheduled}"), hopeless=False)
     return Finding(Reason.WAKING, _clip(f"waiting for room on a node: {pod.unscheduled}"), hopeless=False)
 

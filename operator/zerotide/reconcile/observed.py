@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from zerotide.api.cost import Cost
 from zerotide.api.demand import Weights
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
+from zerotide.api.scalars import parse_time
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.claims import Taken
 from zerotide.reconcile.deployment import replicas_of
 from zerotide.reconcile.external import Writer
 from zerotide.reconcile.holders import Holders
 from zerotide.reconcile.ownership import Owner, owner
-from zerotide.reconcile.pods import Pod
+from zerotide.reconcile.pods import Pod, Stage
 from zerotide.scaling.demand import Load
 from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.prewarm.prewarmed import Prewarmed
@@ -93,6 +94,18 @@ class Observed:
         """Return the replicas that were decided last: ours in the status, not what somebody made of the Deployment."""
         known = self.endpoint.status.desired_replicas
         return replicas_of(self.own(Kind.DEPLOYMENT)) if known is None else known
+
+    def unserved_us(self, now_us: int) -> int:
+        """Return since when no replica serves, as far as the status tells; 0 while one does, or where none ever did.
+
+        One that waits for the room of another has waited since then, and not since it was made.
+        """
+        if any(pod.counts and pod.stage is Stage.READY for pod in self.pods):
+            return 0
+        serving = self.endpoint.status.condition("Serving")
+        if serving is None:
+            return 0
+        return now_us if serving.status == "True" else parse_time(serving.last_transition_time)
 
     def owner_of(self, kind: Kind) -> Owner | None:
         """Return whose the live object of a kind is, None where there is none."""

@@ -86,7 +86,8 @@ def plan(observed: Observed, rendering: Rendering, steering: Steering, config: C
         times.append(now_us + HOLDERS_US)
     if observed.writer is not None:
         times.append(observed.writer.until_us)
-    hopeless = steering.finding is not None and steering.finding.hopeless
+    found = (steering.finding, steering.situation.roll_out)
+    hopeless = any(finding is not None and finding.hopeless for finding in found)
     protected_us = protected_from(steering.situation.current, hopeless)
     if protected_us is not None and observed.own(Kind.POD_DISRUPTION_BUDGET) is None:
         protected_us += rush_us

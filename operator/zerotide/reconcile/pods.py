@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from zerotide.api.names import CONDITION_TOKEN, CONTAINER_MODEL
+from zerotide.api.names import CONDITION_TOKEN, CONTAINER_MODEL, LABEL_ACCELERATOR_CLASS
 from zerotide.api.scalars import parse_time
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
 
@@ -81,6 +81,8 @@ class Pod:
     address: str = ""
     proof: Proof | None = None
     """None where it need not generate a token to be ready."""
+    class_name: str = ""
+    """The class of its accelerators, empty where it has none or the class no name."""
 
     @property
     def counts(self) -> bool:
@@ -124,6 +126,7 @@ def read(obj: Mapping[str, Any]) -> Pod:
         spec=obj.get("spec"),
         address=str(status.get("podIP") or ""),
         proof=_proof(obj, conditions, container),
+        class_name=(metadata.get("labels") or {}).get(LABEL_ACCELERATOR_CLASS, ""),
     )
 
 

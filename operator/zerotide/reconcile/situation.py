@@ -78,7 +78,8 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     replicas = observed.decided
     new_spec = (status.observed_generation or 0) < endpoint.metadata.generation
     finding = None
-    evidence = _evidence(observed, policy, config.elastic or rendering.on_demand, new_spec)
+    unserved_us = observed.unserved_us(now_us)
+    evidence = _evidence(observed, policy, config.elastic or rendering.on_demand, new_spec, unserved_us)
     if replicas and not serving:
         finding = diagnose(current, evidence, now_us)
     roll_out = None
@@ -98,7 +99,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         blocked = "starts back off"
     facts = Facts(
         replicas=replicas,
-        since_us=_since(serving, finding, obstacle, current, policy),
+        since_us=_since(serving, finding, obstacle, current, policy, unserved_us),
         wake=wake,
         sleep=sleep,
         blocked=blocked,
@@ -109,7 +110,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         verifying_us=verifying_us,
         proven=any(pod in serving for pod in current),
     )
-    due = _due(current, policy, now_us, retry_us, floor.until_us, withheld_us)
+    due = _due(current, policy, unserved_us, now_us, retry_us, floor.until_us, withheld_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
     return Situation(
         policy,
@@ -132,7 +133,7 @@ def _pending(known: Verification | None) -> bool:
     return known is not None and known.outcome is Outcome.PENDING
 
 
-def _evidence(observed: Observed, policy: Policy, elastic: bool, new_spec: bool) -> Evidence:
+def _evidence(observed: Observed, policy: Policy, elastic: bool, new_spec: bool, unserved_us: int) -> Evidence:
     live = observed.own(Kind.DEPLOYMENT)
     return Evidence(
         nodes=observed.nodes,
@@ -142,6 +143,7 @@ def _evidence(observed: Observed, policy: Policy, elastic: bool, new_spec: bool)
         elastic=elastic,
         deadline_us=policy.deadline_us,
         capacity_us=policy.capacity_us,
+        unserved_us=unserved_us,
     )
 
 
@@ -213,12 +215,13 @@ def _since(
     obstacle: Finding | None,
     current: tuple[Pod, ...],
     policy: Policy,
+    unserved_us: int,
 ) -> int | None:
     """Return since when the idle clock may run, None while a start is in progress."""
     if serving:
         return min(pod.ready_us or 0 for pod in serving)
     if finding is not None and finding.reason is Reason.UNSCHEDULABLE:
-        return min(pod.created_us for pod in current) + policy.capacity_us
+        return max(min(pod.created_us for pod in current), unserved_us) + policy.capacity_us
     return 0 if obstacle else None
 
 
@@ -233,11 +236,11 @@ def _lead_us(status: Status) -> int:
     return parse_duration(known) if known else 0
 
 
-def _due(current: tuple[Pod, ...], policy: Policy, now_us: int, *others_us: int | None) -> int | None:
+def _due(current: tuple[Pod, ...], policy: Policy, unserved_us: int, now_us: int, *others_us: int | None) -> int | None:
     times = [time for time in others_us if time is not None]
     for pod in current:
         if pod.stage is Stage.UNSCHEDULABLE:
-            times.append(pod.created_us + policy.capacity_us)
+            times.append(max(pod.created_us, unserved_us) + policy.capacity_us)
         elif pod.stage is not Stage.READY and pod.scheduled_us is not None:
             times.append(pod.scheduled_us + policy.deadline_us)
     return min((time for time in times if time > now_us), default=None)
