@@ -30,6 +30,7 @@ class Conversation(RuleBasedStateMachine):
         self.listening = Listening(Learner(Prior(), 10.0, 7.0))
         self.now, self.flying, self.last, self.missing = NOW, 0, 0, False
         self.sure_since: int | None = None
+        self.unsure_until: int | None = None
         self.expected = 0.0
         self.number = 0
 
@@ -37,7 +38,9 @@ class Conversation(RuleBasedStateMachine):
         """Let the listener look."""
         load = Load(0, self.flying, self.last, self.last, self.now, ("x",) if self.missing else ())
         self.listening.observe(load, self.now)
-        if self.missing or self.flying or not self.last:
+        if self.missing or self.unsure_until is None:
+            self.unsure_until = self.now
+        if self.missing or self.flying or not self.last or self.last < self.unsure_until:
             self.sure_since = None
         else:
             self.sure_since = self.last
@@ -88,6 +91,32 @@ class Conversation(RuleBasedStateMachine):
 
 TestConversation = Conversation.TestCase
 TestConversation.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+
+
+def test_a_silence_that_may_not_have_been_one_teaches_nothing() -> None:
+    """An activator that goes takes with it what came to it: the others' last request is older than the last one."""
+    listening, gaps = Listening(Learner(Prior(), 10.0, 7.0)), None
+    for now, load in (
+        (NOW, Load(last_request_us=NOW)),
+        (NOW + HOUR, Load(last_request_us=NOW + HOUR)),
+        (NOW + 2 * HOUR, Load(last_request_us=NOW + HOUR, missing=("gone",))),
+        (NOW + 3 * HOUR, Load(last_request_us=NOW)),
+        (NOW + 4 * HOUR, Load(last_request_us=NOW + 4 * HOUR)),
+        (NOW + 5 * HOUR, Load(last_request_us=NOW + 5 * HOUR)),
+    ):
+        listening.observe(load, now)
+        gaps = listening.learner.gaps
+    assert gaps is not None and (gaps.seen, gaps.total_s) == (2, 2 * HOUR / SECOND), "the first and the last"
+
+
+def test_a_silence_that_was_going_on_before_teaches_nothing() -> None:
+    """The operator was not there, and one activator may be new."""
+    listening = Listening(Learner(Prior(), 10.0, 7.0))
+    listening.observe(Load(last_request_us=NOW - HOUR), NOW)
+    listening.observe(Load(last_request_us=NOW + HOUR), NOW + HOUR)
+    assert listening.learner.gaps.seen == 0
+    listening.observe(Load(last_request_us=NOW + 2 * HOUR), NOW + 2 * HOUR)
+    assert listening.learner.gaps.seen == 1
 
 
 def test_who_waited_for_a_wake() -> None:

@@ -17,12 +17,16 @@ class Listening:
         self.learner = learner
         self._quiet_us: int | None = None
         self._held, self._seen_us, self._waited_us = 0, 0, 0
+        self._unsure_us = 0
+        """Up to when somebody may have asked unheard: a silence that began before is not known in whole."""
 
     def observe(self, load: Load, now_us: int) -> None:
         """Take in the load as it is now; a clock that was set back teaches nothing."""
         if now_us > self._seen_us:
             self._waited_us += self._held * (now_us - self._seen_us)
-        self._held, self._seen_us = load.held, now_us
+        first, self._held, self._seen_us = not self._seen_us, load.held, now_us
+        if first or load.missing:
+            self._unsure_us = max(self._unsure_us, now_us)
         if load.missing:
             self._quiet_us = None
             self.learner.lost()
@@ -30,7 +34,8 @@ class Listening:
         if self._quiet_us is not None and load.last_request_us > self._quiet_us:
             self.learner.silence((load.last_request_us - self._quiet_us) / SECOND)
             self._waited_us = 0
-        self._quiet_us = None if load.active else load.last_request_us or None
+        known = not load.active and load.last_request_us >= self._unsure_us
+        self._quiet_us = (load.last_request_us or None) if known else None
 
     def woke(self) -> None:
         """Take in that a wake is over: all that was held since the silence before it has waited for it."""
