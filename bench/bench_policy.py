@@ -2,8 +2,8 @@
 
 A recorded trace, thinned to sparse endpoints, and made-up ones, each with three lengths of a cold start and three
 values of a second of waiting. Rules that learn run through the first two thirds of a trace; all are judged on the last.
-`--trace FILE` takes another recorded trace with the same columns; `--variants` compares variants of ours on the first
-two thirds only, as its weight was chosen.
+`--trace FILE` takes another recorded trace with the same columns, packed by gzip or not; `--variants` compares variants
+of ours on the first two thirds only, as its weight was chosen.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.policy.plot import draw
 from bench.policy.traces import RECORDED, habitual, recorded, synthetic
 from zerotide.api.failures import ApiError
+from zerotide.cli.errors import CliError
 from zerotide.cli.output import format_table
 from zerotide.scaling.replay.ahead import Ahead
 from zerotide.scaling.replay.optimum import optimum
@@ -145,7 +146,7 @@ def main() -> None:
                     print(f"{told}: {geometric(ratios):.4f} of the best fixed, at most {max(ratios):.3f}")
                 return
             judged = [cell for found_cells in pool.map(judge, traces) for cell in found_cells]
-    except (OSError, ApiError) as error:
+    except (CliError, ApiError) as error:
         sys.exit(f"bench-policy: {error}")
     for line in [*by_cell(judged), "", "geometric mean (most) over cells:", *by_trace(judged), *floors()]:
         print(line)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import random
 from pathlib import Path
 
+from zerotide.cli.arrivals import read_trace
 from zerotide.scaling.replay.synthetic import DAY_S, HOUR_S, KINDS, Dice, make, session
-from zerotide.scaling.replay.trace import Arrivals, Thinning, Trace, read, thin, timed
+from zerotide.scaling.replay.trace import Arrivals, Thinning, Trace, thin, timed
 
 RECORDED = Path(__file__).parent / "azure-llm-2023-code.csv.gz"
 THINNINGS = (Thinning(endpoints=10, run=50, seed=1), Thinning(endpoints=30, run=15, seed=2))
@@ -15,10 +15,8 @@ FIRST_SEED = 3
 
 
 def recorded(path: Path = RECORDED) -> list[Trace]:
-    """Return the sparse traces that a dense one is thinned to. Raises InvalidTrace."""
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    rows = timed(read(text.splitlines()))
+    """Return the sparse traces that a dense one is thinned to. Raises CliError, InvalidTrace."""
+    rows = timed(read_trace(path))
     stem = path.name.partition(".")[0].removesuffix("-llm-2023-code")
     return [thin(f"{stem} {how.endpoints}×{how.run}", rows, how, random.Random(how.seed)) for how in THINNINGS]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -53,14 +54,62 @@ def test_what_cannot_be_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--trace", str(tmp_path / "none.csv")], 1, "cannot be read: "),
         (["--trace", silent, "--endpoints", "1"], 0, ""),
         (["--synthetic", "poisson", "--cold-start", "0s"], 2, "--cold-start must be longer than 0s"),
-        (["--synthetic", "poisson", "--cold-start", "soon"], 1, "'soon' is not a duration"),
+        (["--trace", str(tmp_path)], 1, f"{tmp_path} cannot be read: Is a directory"),
+        (["--trace", silent, "--stretch", "1e300"], 1, "stretched ×1e+300 the trace lasts for"),
     ):
         assert main(["plan", "replay", *arguments]) == code
         assert said in capsys.readouterr().err
     (tmp_path / "requests.csv").write_text("A,B\n1,2\n")
     assert main(["plan", "replay", "--trace", silent]) == 1
     assert "has no column TIMESTAMP" in capsys.readouterr().err
-    for option, value in (("--endpoints", "0"), ("--gpu-second", "-1"), ("--stretch", "inf")):
+    usual = (("--endpoints", "0"), ("--gpu-second", "-1"), ("--stretch", "inf"), ("--gpu-second", "nan"))
+    for option, value in (*usual, ("--cold-start", "soon")):
         with pytest.raises(SystemExit) as usage:
             main(["plan", "replay", "--trace", silent, option, value])
         assert usage.value.code == 2
+
+
+def test_how_a_trace_is_written_does_not_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Packed, from a spreadsheet, with other line ends, its rows in any order: the same figures under the same name."""
+    plain = Path(trace(tmp_path, list(range(0, 3_000, 20)))).read_bytes()
+    head, *rows = plain.splitlines(keepends=True)
+    told = []
+    for number, (name, written) in enumerate(
+        (
+            ("requests.csv", plain),
+            ("requests.csv.gz", gzip.compress(plain)),
+            ("requests", gzip.compress(plain)),
+            ("requests.csv", b"\xef\xbb\xbf" + plain.replace(b"\n", b"\r\n")),
+            ("requests.csv", head + b"".join(reversed(rows))),
+        )
+    ):
+        path = tmp_path / str(number) / name
+        path.parent.mkdir()
+        path.write_bytes(written)
+        assert main(["plan", "replay", "--trace", str(path), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["trace"].startswith("requests (") and all(each == told[0] for each in told)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (gzip.compress(HEAD.encode())[:-9], "cannot be unpacked: "),
+        (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + bytes(range(64)), "cannot be unpacked: "),
+        (b"\x1f\x8bPNGPNGPNG", "cannot be read: "),
+        (b"\x89PNG\x0d\x0a", "the trace is no text in UTF-8: "),
+        (HEAD.encode("utf-16"), "the trace is no text in UTF-8: "),
+        (b"", "the trace has no column TIMESTAMP"),
+        (HEAD.encode() + b"\x00,1,2\n", "line "),
+    ],
+)
+def test_what_is_no_file_of_requests(
+    written: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says what is wrong, for every command that takes a trace."""
+    path = tmp_path / "requests.csv"
+    path.write_bytes(written)
+    for command in ("replay", "compare"):
+        assert main(["plan", command, "--trace", str(path)]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("zerotide: ") and said in err and len(err.splitlines()) == 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import zlib
 from decimal import Decimal
+from gzip import GzipFile
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ from zerotide.scaling.replay.trace import Row, read
 
 COLD_S = 30.0
 """What a cold start is taken for before one was measured."""
+_GZIP = b"\x1f\x8b"
 
 
 class Recorded(NamedTuple):
@@ -56,12 +60,25 @@ def replica_price(cost: CostReport) -> float | None:
 
 
 def read_trace(path: Path) -> list[Row]:
-    """Return the requests of a trace; raise CliError for a file that is none, InvalidTrace for one that is no trace."""
+    """Return the requests of a trace, packed by gzip or not.
+
+    Raises CliError for a file that cannot be read, InvalidTrace for one that is no trace.
+    """
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            return read(lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{path} cannot be read: {error}") from error
+        with path.open("rb") as raw:
+            packed = raw.peek(len(_GZIP)).startswith(_GZIP)
+            # A spreadsheet begins a file with a mark of its encoding.
+            with TextIOWrapper(GzipFile(fileobj=raw) if packed else raw, encoding="utf-8-sig", newline="") as lines:
+                return read(lines)
+    except OSError as error:
+        raise CliError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise CliError(f"{path} cannot be unpacked: {error}") from error
+
+
+def name_of(path: Path) -> str:
+    """Return what a trace is called: its file's name without what says how it is written."""
+    return Path(path.name.removesuffix(".gz")).stem
 
 
 def _zone(text: str) -> str:

@@ -17,7 +17,7 @@ from zerotide.billing.elsewhere import Devices, replica_second
 from zerotide.billing.prices import Meter, PriceIndex, read_price_book
 from zerotide.billing.reports import ArrivalReport, CostReport
 from zerotide.cli.advise import history_of
-from zerotide.cli.arrivals import COLD_S, read_trace, recorded, replica_price
+from zerotide.cli.arrivals import COLD_S, name_of, read_trace, recorded, replica_price
 from zerotide.cli.errors import CliError, UsageError
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
@@ -180,7 +180,7 @@ def _traced(path: Path) -> Workload:
     rows = read_trace(path)
     arrivals = Arrivals(tuple(row.time_s for row in rows), tuple(row.service_s for row in rows))
     given, made = sum(row.context for row in rows), sum(row.generated for row in rows)
-    return Workload(path.stem, arrivals, max(row.time_s + row.service_s for row in rows), given, made)
+    return Workload(name_of(path), arrivals, max(row.time_s + row.service_s for row in rows), given, made)
 
 
 def _made_up(args: argparse.Namespace) -> Workload:

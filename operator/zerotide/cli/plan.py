@@ -7,10 +7,10 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
-from zerotide.api.scalars import SECOND, parse_duration
+from zerotide.api.scalars import SECOND
 from zerotide.cli import advise, compare, forecast
-from zerotide.cli.arrivals import read_trace
-from zerotide.cli.commands import Subparsers, declare, group, positive, whole
+from zerotide.cli.arrivals import name_of, read_trace
+from zerotide.cli.commands import Subparsers, declare, group, lasting, positive, whole
 from zerotide.cli.errors import UsageError
 from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
@@ -48,16 +48,28 @@ def add(commands: Subparsers) -> None:
         type=whole,
         default=thinning.endpoints,
         metavar="N",
-        help="endpoints that there are; they share a trace's requests",
+        help="endpoints that there are; they share a trace's requests; %(default)s",
     )
     parser.add_argument(
-        "--run", type=whole, default=thinning.run, metavar="N", help="mean length of runs that stay together"
+        "--run",
+        type=whole,
+        default=thinning.run,
+        metavar="N",
+        help="mean length of runs that stay together; %(default)s",
     )
     parser.add_argument(
-        "--stretch", type=positive, default=thinning.stretch, metavar="X", help="slow the trace down so many times"
+        "--stretch",
+        type=positive,
+        default=thinning.stretch,
+        metavar="X",
+        help="slow the trace down so many times; %(default)g",
     )
-    parser.add_argument("--seed", type=int, default=thinning.seed, metavar="N", help="of everything random")
-    parser.add_argument("--cold-start", default="30s", metavar="TIME", help="length of a cold start; %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=thinning.seed, metavar="N", help="of everything random; %(default)s"
+    )
+    parser.add_argument(
+        "--cold-start", type=lasting, default="30s", metavar="TIME", help="length of a cold start; %(default)s"
+    )
     prices = Prices()
     parser.add_argument(
         "--gpu-second", type=positive, default=prices.gpu, metavar="USD", help="price of a replica; %(default)s"
@@ -73,13 +85,12 @@ def add(commands: Subparsers) -> None:
 
 async def replay(session: Session, args: argparse.Namespace) -> None:
     """Print what each rule costs on the held-out third."""
-    trace, printer = _trace(args), session.printer
-    cold_us = parse_duration(args.cold_start)
-    if not cold_us:
+    if not args.cold_start:
         raise UsageError("--cold-start must be longer than 0s: without it nothing has to be decided")
+    trace, printer = _trace(args), session.printer
     before, after = trace.held_out()
     prices = Prices(args.gpu_second, args.waiting_second)
-    (cell,) = cells(before, after, [cold_us / SECOND], [prices])
+    (cell,) = cells(before, after, [args.cold_start / SECOND], [prices])
     if printer.as_json:
         rules = {name: {**asdict(outcome), "cost": outcome.cost(prices)} for name, outcome in _rules(cell)}
         told = {"trace": trace.name, "requests": after.requests, "rules": rules, "optimum": cell.optimum}
@@ -101,7 +112,7 @@ def _trace(args: argparse.Namespace) -> Trace:
         return make(args.synthetic, source, args.endpoints)
     how = Thinning(args.endpoints, args.run, args.stretch, args.seed)
     rows = timed(read_trace(args.trace))
-    return thin(f"{args.trace.stem} ({how})", rows, how, source)
+    return thin(f"{name_of(args.trace)} ({how})", rows, how, source)
 
 
 def _rules(cell: Cell) -> list[tuple[str, Outcome]]:

@@ -23,13 +23,38 @@ def test_a_recorded_trace() -> None:
     assert all(service == pytest.approx(0.4) for _, service in rows)
 
 
+def test_stamps_are_of_their_zone() -> None:
+    """UTC without one; across a change of the clocks the order is that of the instants."""
+    stamps = (
+        "2023-10-29 02:30:00.5000000+02:00",
+        "2023-10-29T02:10:00+01:00",
+        "2023-10-29 00:00:00",
+        "20231029T01Z",
+    )
+    rows = read([HEAD, *(f"{stamp},{number},1" for number, stamp in enumerate(stamps))])
+    assert [(row.context, row.time_s) for row in rows] == [(2, 0.0), (0, 1_800.5), (3, 3_600.0), (1, 4_200.0)]
+
+
+@given(rows=st.permutations([*ROWS, *ROWS]), end=st.sampled_from(("", "\n", "\r\n")), blank=st.booleans())
+def test_the_order_of_rows_and_how_lines_end_do_not_matter(rows: list[str], end: str, blank: bool) -> None:
+    """Nor rows that come twice, columns that are more, or lines without anything."""
+    more = [f"{HEAD},Model", *(f"{row},m" for row in rows), *([""] if blank else [])]
+    assert read(line + end for line in more) == read([HEAD, *sorted([*ROWS, *ROWS])])
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
         (["TIMESTAMP,Tokens", *ROWS], "no column ContextTokens, GeneratedTokens"),
         ([HEAD, *ROWS, "yesterday,1,2"], "line 6 of the trace cannot be read"),
         ([HEAD, *ROWS, "2023-11-16 18:17:09,1"], "line 6 of the trace cannot be read"),
-        ([HEAD, ROWS[0]], "has 1 requests"),
+        ([HEAD, *ROWS, "2023-11-16 18:17:09,1,-2"], "line 6 of the trace cannot be read: -2 is no number of tokens"),
+        ([HEAD, *ROWS, f"2023-11-16 18:17:09,{'9' * 400},2"], "line 6 .* is no number of tokens"),
+        ([HEAD, *ROWS, "2023-11-16 18:17:09,NaN,2"], "line 6 of the trace cannot be read"),
+        ([HEAD, *ROWS, "0" * 200_000], "line 5 of the trace cannot be read: field larger than field limit"),
+        (["0" * 200_000], "line 0 of the trace cannot be read: field larger than field limit"),
+        ([HEAD, ROWS[0]], "has 1 request: nothing"),
+        ([HEAD], "has 0 requests"),
         ([], "no column"),
     ],
 )
@@ -57,6 +82,12 @@ def test_runs_stay_together() -> None:
     made = thin("t", rows, Thinning(5, 40, 1.0, 3), random.Random(3))
     together = sum(b - a == 1 for one in made.endpoints for a, b in zip(one.times, one.times[1:], strict=False))
     assert together > 3_800
+
+
+def test_a_thinning_that_lasts_too_long() -> None:
+    """Times of which nobody could tell the end."""
+    with pytest.raises(InvalidTrace, match=r"stretched ×1e\+300 the trace lasts for 2.31e\+296 days: a century"):
+        thin("t", [(0.0, 1.0), (1.0, 1.0), (20.0, 1.0)], Thinning(stretch=1e300), random.Random(1))
 
 
 @pytest.mark.parametrize("how", [Thinning(0), Thinning(run=0), Thinning(stretch=0)])

@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from zerotide.api.wording import counted
 from zerotide.scaling.replay.failures import EmptyHoldout, InvalidTrace
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 PREFILL_S, DECODE_S = 0.0002, 0.02
 """Seconds of service for each token of the context, and for each that is generated."""
+MOST_TOKENS = 10**9
+LONGEST_S = 100 * 365 * 86_400.0
+"""What a request's tokens and a trace's length are at most: what is beyond was not recorded."""
+LEAST = 3
+"""Requests from which on there is something to learn."""
 
 
 class Uniform(Protocol):
@@ -92,24 +98,38 @@ def read(lines: Iterable[str]) -> list[Row]:
     Raises InvalidTrace, which names the line.
     """
     reader = csv.DictReader(lines)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    try:
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        rows = [] if missing else [_row(row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise InvalidTrace(f"the trace is no text in UTF-8: {error}") from error
+    except (csv.Error, ValueError) as error:
+        raise InvalidTrace(f"line {reader.line_num} of the trace cannot be read: {error}") from error
     if missing:
         raise InvalidTrace(
             f"the trace has no column {', '.join(missing)}: its first line must name {','.join(COLUMNS)}"
         )
-    rows = []
-    for row in reader:
-        try:
-            # 100 ns stamps have one digit more than datetime reads.
-            time = datetime.fromisoformat(row["TIMESTAMP"][:26]).replace(tzinfo=UTC).timestamp()
-            context, generated = int(row["ContextTokens"]), int(row["GeneratedTokens"])
-        except (TypeError, ValueError) as error:
-            raise InvalidTrace(f"line {reader.line_num} of the trace cannot be read: {error}") from error
-        rows.append(Row(time, context, generated))
-    if len(rows) < 3:
-        raise InvalidTrace(f"the trace has {len(rows)} requests: nothing can be learned from fewer than 3")
+    if len(rows) < LEAST:
+        raise InvalidTrace(
+            f"the trace has {counted(len(rows), 'request')}: nothing can be learned from fewer than {LEAST}"
+        )
     rows.sort(key=lambda row: (row.time_s, row.service_s))
     return [row._replace(time_s=row.time_s - rows[0].time_s) for row in rows]
+
+
+def _row(row: Mapping[str, str | None]) -> Row:
+    """Return a request, its time that of the epoch; one without a zone is of UTC. Raises ValueError."""
+    came, context, generated = (row[column] or "" for column in COLUMNS)
+    time = datetime.fromisoformat(came)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return Row(time.timestamp(), _tokens(context), _tokens(generated))
+
+
+def _tokens(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MOST_TOKENS:
+        raise ValueError(f"{text} is no number of tokens")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +151,10 @@ def thin(name: str, rows: Sequence[tuple[float, float]], how: Thinning, uniform:
     """Assign runs of requests to endpoints by a Zipf law, and stretch time. Raises InvalidTrace."""
     if how.endpoints < 1 or how.run < 1 or how.stretch <= 0:
         raise InvalidTrace(f"a trace cannot be thinned to {how}: endpoints, runs and stretch must be positive")
+    end_s = rows[-1][0] * how.stretch
+    if end_s > LONGEST_S:
+        days = end_s / 86_400
+        raise InvalidTrace(f"stretched ×{how.stretch:g} the trace lasts for {days:.3g} days: a century is the most")
     weights = [1 / rank for rank in range(1, how.endpoints + 1)]
     times: list[list[float]] = [[] for _ in weights]
     services: list[list[float]] = [[] for _ in weights]
@@ -144,7 +168,7 @@ def thin(name: str, rows: Sequence[tuple[float, float]], how: Thinning, uniform:
         index += length
     endpoints = tuple(Arrivals(tuple(t), tuple(s)) for t, s in zip(times, services, strict=True))
     # The last request is a part of the trace.
-    return Trace(name, 0.0, math.nextafter(rows[-1][0] * how.stretch, math.inf), endpoints)
+    return Trace(name, 0.0, math.nextafter(end_s, math.inf), endpoints)
 
 
 def _pick(weights: Sequence[float], at: float) -> int:
