@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Any
 
+import pytest
+import yaml
+
+from tests.reconcile.helpers import endpoint
 from zerotide.api.endpoint import Spec
 from zerotide.api.scalars import SECOND
+from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import ArrivalReport, CostReport
-from zerotide.cli.advise import history_of
-from zerotide.cli.advise_text import compared, patch, sentence, table
-from zerotide.cli.main import main
+from zerotide.cli.advise import history_of, say
+from zerotide.cli.advise_text import compared, left_out, patch, sentence, table
+from zerotide.cli.main import build, main
+from zerotide.cli.output import Printer
 from zerotide.scaling.advice import Advice, Option
 from zerotide.scaling.hours import Hours
 from zerotide.scaling.replay.simulate import Outcome, Prices
@@ -18,7 +25,7 @@ PRICES = Prices(0.001, 0.01)
 NOW = Option("now: timeout 5m", Outcome(idle_s=5_000, load_s=50, waited_s=60, cold_starts=5), 300.0)
 LESS = Option("timeout 10s", Outcome(idle_s=100, load_s=90, waited_s=100, cold_starts=9), 10.0)
 MORE = Option("learned", Outcome(idle_s=5_100, load_s=10, waited_s=10, cold_starts=1), learned=True)
-ALWAYS = Option("always on", Outcome(idle_s=9_990, load_s=10), float("inf"))
+ALWAYS = Option("always on", Outcome(idle_s=9_990, load_s=10), float("inf"), kept=1)
 COST = CostReport(currency="USD", from_us=0, to_us=10, as_of_us=10, endpoints=(), total="0", always_on="0")
 
 
@@ -36,7 +43,9 @@ def test_the_sentence() -> None:
     assert sentence(advice(MORE), PRICES).endswith("; each cold start that it avoids costs 0.0150.")
     free = Option("learned", Outcome(idle_s=100, cold_starts=1), learned=True)
     assert sentence(advice(free), PRICES).endswith("; the cold starts that it avoids cost nothing more.")
-    assert sentence(advice(NOW), PRICES) == "Keep it as it is: of all that was tried, nothing costs less than 5.65."
+    assert (
+        sentence(advice(NOW), PRICES) == "Keep it as it is: of all that was tried, nothing costs much less than 5.65."
+    )
 
 
 def test_the_table() -> None:
@@ -50,21 +59,88 @@ def test_comparisons() -> None:
     (zero,) = compared(advice(LESS), PRICES, COST, 1.8, None)
     assert zero == "It needs a replica 2% of the time; from 50% on a machine of your own is cheaper, so scale to zero."
     assert compared(advice(NOW), PRICES, COST, 1.8, None)[0].endswith("so take the machine.")
+    (dear,) = compared(advice(NOW), PRICES, COST, 4.5, None)
+    assert dear == (
+        "It needs a replica 50% of the time; a machine of your own costs 125% of a replica that never sleeps, so scale "
+        "to zero."
+    )
     assert "no price to hold against" in compared(advice(NOW), PRICES, COST, None, 0.6)[0]
     assert compared(advice(NOW), PRICES, COST, None, None) == []
 
 
-@pytest.mark.parametrize(
-    "best", [LESS, MORE, Option("hours", Outcome(), 60.0, hours=Hours(9, 8, True, "Europe/Rome"))], ids=lambda o: o.name
-)
-def test_the_patch_is_a_spec(best: Option) -> None:
-    """What it says is what the API takes."""
-    scaling = patch(best)["spec"]["scaling"]
-    spec = Spec.model_validate({"model": {"uri": "image:///m"}, "scaling": scaling})
-    assert spec.scaling.idle.policy == ("Learned" if best.learned else "Fixed")
-    if best.hours is not None:
-        (window,) = spec.scaling.schedules
-        assert (window.start, window.duration, window.time_zone) == ("0 9 * * 1-5", "8h", "Europe/Rome")
+HOURS = Option("hours", Outcome(), 60.0, hours=Hours(9, 8, True, "Europe/Rome"))
+PRESENT: list[dict[str, Any]] = [
+    {},
+    {"minReplicas": 1},
+    {"pinnedReplicas": 1, "idle": {"policy": "Learned"}},
+    {"schedules": [{"name": "own", "start": "0 8 * * *", "duration": "2h"}]},
+]
+
+
+@pytest.mark.parametrize("present", PRESENT, ids=lambda present: "-".join(present) or "default")
+@pytest.mark.parametrize("best", [LESS, MORE, HOURS, ALWAYS], ids=lambda option: option.name)
+def test_the_patch_makes_the_spec_what_was_replayed(best: Option, present: dict[str, Any]) -> None:
+    """It is one that the API takes, and nothing of the present spec keeps a replica beside it."""
+    before = Scaling.model_validate(present)
+    change = patch(best, before)["spec"]["scaling"]
+    after = Spec.model_validate({"model": {"uri": "image:///m"}, "scaling": {**present, **change}}).scaling
+    assert (after.min_replicas, after.pinned_replicas) == (best.kept, 0)
+    if best.kept:
+        assert set(change) <= {"minReplicas", "pinnedReplicas"} and after.schedules == before.schedules
+        return
+    assert after.idle.policy == ("Learned" if best.learned else "Fixed")
+    assert best.learned or after.idle.timeout.seconds == best.timeout_s
+    windows = [(each.start, each.duration, each.time_zone) for each in after.schedules]
+    assert windows == ([("0 9 * * 1-5", "8h", "Europe/Rome")] if best.hours else [])
+    assert set(change) - {"idle"} <= {*present, "schedules"}, "and no more than that is changed"
+
+
+def test_what_is_not_replayed_is_said() -> None:
+    """Further replicas, and prewarming."""
+    assert left_out(Scaling()) == [] == left_out(Scaling(min_replicas=1))
+    many = Scaling.model_validate(
+        {"maxReplicas": 4, "schedules": [{"name": "x", "start": "0 8 * * *", "duration": "2h", "minReplicas": 3}]}
+    )
+    assert left_out(many) == ["One replica is replayed, of 3 that are kept."]
+    assert "Prewarming is not replayed" in left_out(Scaling.model_validate({"prewarm": {"mode": "Enabled"}}))[0]
+
+
+def printed(scaling: dict[str, Any], days: int, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
+    """Return what is printed for an endpoint that is asked each quarter of an hour: the patch, and the prose."""
+    now = 1_790_000_000 * SECOND
+    requests = tuple((now - days * 86_400 * SECOND + step * 900 * SECOND, SECOND) for step in range(96 * days))
+    report = ArrivalReport(from_us=0, to_us=now, requests=requests)
+    args = build().parse_args(["plan", "advise", "a", *options])
+    say(Printer(as_json=args.json), args, endpoint({"scaling": scaling}), report, COST)
+    return capsys.readouterr()
+
+
+def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The patch alone on stdout, and what it is about; what is kept now is what the advice is held against."""
+    patch_, said = printed({"minReplicas": 1}, 2, capsys)
+    assert said.startswith("Take learned: ") and "\nnow: always on " in said
+    assert yaml.safe_load(patch_) == {"spec": {"scaling": {"minReplicas": 0, "idle": {"policy": "Learned"}}}}
+    for line in (
+        "The learned policy would take ",
+        "The price book has no price for it: 0.0014 for a second of a replica is assumed.",
+        "No cold start was measured yet: 30 s is assumed.",
+    ):
+        assert line in said
+    patch_, said = printed({"idle": {"policy": "Learned"}}, 2, capsys)
+    assert patch_ == "" and said.startswith("Keep it as it is: ")
+    document = json.loads(printed({"minReplicas": 1}, 2, capsys, "--json", "--waiting-second", "0.02")[0])
+    assert document["present"] == "now: always on" and document["patch"]["spec"]["scaling"]["minReplicas"] == 0
+    assert document["options"]["always on"]["cost"] == document["options"]["now: always on"]["cost"]
+    assert document["pricePerAvoidedColdStart"] is None
+
+
+def test_what_is_printed_of_too_little(capsys: pytest.CaptureFixture[str]) -> None:
+    """No patch, no table: how much there is and what it takes; also where there is nothing at all."""
+    for days in (0, 1):
+        patch_, said = printed({}, days, capsys, "--since", "20h")
+        assert days or (patch_ == "" and len(said.splitlines()) == 1 and "too little for advice" in said)
+    document = json.loads(printed({}, 0, capsys, "--json")[0])
+    assert "patch" not in document and document["tooLittle"].startswith("0 requests with 0 silences")
 
 
 def test_the_history_begins_with_the_first_request() -> None:

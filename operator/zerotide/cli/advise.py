@@ -9,17 +9,21 @@ from typing import Any
 import yaml
 
 from zerotide.api.base import parse_duration
+from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND
+from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import ArrivalReport, CostReport
-from zerotide.cli.advise_text import compared, patch, sentence, table
+from zerotide.cli.advise_text import compared, left_out, patch, sentence, table
 from zerotide.cli.arrivals import COLD_S, add_arguments, recorded, replica_price
 from zerotide.cli.commands import Subparsers, declare, positive
+from zerotide.cli.output import Printer
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
 from zerotide.scaling.advice import Advice, Option, advise
 from zerotide.scaling.hours import History
 from zerotide.scaling.replay.simulate import Outcome, Prices
 from zerotide.scaling.replay.trace import Arrivals
+from zerotide.scaling.windows import Windows
 
 
 def add(plans: Subparsers) -> None:
@@ -51,26 +55,42 @@ def add(plans: Subparsers) -> None:
 async def print_advice(session: Session, args: argparse.Namespace) -> None:
     """Print the advice, its reasons, and the patch."""
     endpoint, arrivals, query, _ = await recorded(session, args)
-    cost = await fetch(session, CostReport, "cost", query)
+    say(session.printer, args, endpoint, arrivals, await fetch(session, CostReport, "cost", query))
+
+
+def say(
+    printer: Printer,
+    args: argparse.Namespace,
+    endpoint: InferenceEndpoint,
+    arrivals: ArrivalReport,
+    cost: CostReport,
+) -> None:
+    """Print what an endpoint and the exporter's reports of it say."""
+    history, scaling = history_of(arrivals), endpoint.spec.scaling
     prices, priced = _prices(cost, args)
     known = endpoint.status.cold_starts.p50 if endpoint.status.cold_starts else None
     cold_s = parse_duration(known) / SECOND if known else COLD_S
-    idle = endpoint.spec.scaling.idle
-    present = Option("now", Outcome(), idle.timeout.seconds, idle.policy == "Learned")
-    advice = advise(history_of(arrivals), cold_s, prices, present, args.time_zone)
+    advice = advise(history, cold_s, prices, _present(scaling, history), args.time_zone)
     learned = f"The learned policy would take {advice.explained}."
     notes = [learned, *priced, *([] if known else [f"No cold start was measured yet: {COLD_S:g} s is assumed."])]
-    notes += compared(advice, prices, cost, args.dedicated_hour, args.api_million)
-    if session.printer.as_json:
-        session.printer.json(_document(advice, prices, notes))
+    notes += [*left_out(scaling), *compared(advice, prices, cost, args.dedicated_hour, args.api_million)]
+    if printer.as_json:
+        printer.json(_document(advice, prices, notes, scaling))
         return
     if advice.too_little:
-        session.printer.prose(f"{advice.too_little}.")
+        printer.prose(f"{advice.too_little}.")
         return
     for line in [sentence(advice, prices), "", *table(advice, prices), *notes]:
-        session.printer.prose(line)
+        printer.prose(line)
     if advice.best is not advice.present:
-        session.printer.data(yaml.safe_dump(patch(advice.best), sort_keys=False).rstrip())
+        printer.data(yaml.safe_dump(patch(advice.best, scaling), sort_keys=False).rstrip())
+
+
+def _present(scaling: Scaling, history: History) -> Option:
+    """Return what the spec asks for, not replayed yet."""
+    kept = scaling.pinned_replicas or scaling.min_replicas
+    windows = Windows.of(scaling, history.begin_s, history.end_s) if scaling.schedules else None
+    return Option("now", Outcome(), scaling.idle.timeout.seconds, scaling.idle.policy == "Learned", None, windows, kept)
 
 
 def history_of(report: ArrivalReport) -> History:
@@ -91,7 +111,7 @@ def _prices(cost: CostReport, args: argparse.Namespace) -> tuple[Prices, list[st
     return default, [f"The price book has no price for it: {default.gpu} for a second of a replica is assumed."]
 
 
-def _document(advice: Advice, prices: Prices, notes: list[str]) -> dict[str, Any]:
+def _document(advice: Advice, prices: Prices, notes: list[str], scaling: Scaling) -> dict[str, Any]:
     options = {
         option.name: {**asdict(option.outcome), "cost": option.outcome.cost(prices)}
         for option in (*advice.options, advice.always_on)
@@ -102,7 +122,7 @@ def _document(advice: Advice, prices: Prices, notes: list[str]) -> dict[str, Any
     return {
         **said,
         "pricePerAvoidedColdStart": advice.price_of_avoided(prices),
-        "patch": patch(advice.best) if advice.best is not advice.present else None,
+        "patch": patch(advice.best, scaling) if advice.best is not advice.present else None,
         "options": options,
         "notes": notes,
     }

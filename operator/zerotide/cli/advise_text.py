@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from zerotide.api.scalars import SECOND
+from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import CostReport
 from zerotide.cli.output import format_span, format_table
 from zerotide.scaling.advice import Advice, Option, span
@@ -16,7 +17,7 @@ def sentence(advice: Advice, prices: Prices) -> str:
     """Return the advice with its numbers."""
     now, best = advice.present.outcome, advice.best.outcome
     if advice.best is advice.present:
-        return f"Keep it as it is: of all that was tried, nothing costs less than {now.cost(prices):.2f}."
+        return f"Keep it as it is: of all that was tried, nothing costs much less than {now.cost(prices):.2f}."
     saved = 1 - best.cost(prices) / now.cost(prices)
     said = (
         f"Take {advice.best.name}: {best.cost(prices):.2f} instead of {now.cost(prices):.2f} ({saved:.0%} less), with "
@@ -51,10 +52,10 @@ def compared(
     if dedicated_hour is not None and (span_s := advice.always_on.outcome.gpu_s):
         used, even = advice.best.outcome.gpu_s / span_s, dedicated_hour / (3_600 * prices.gpu)
         cheaper = "so take the machine" if used > even else "so scale to zero"
-        lines.append(
-            f"It needs a replica {used:.0%} of the time; "
-            f"from {even:.0%} on a machine of your own is cheaper, {cheaper}."
-        )
+        from_ = f"from {even:.0%} on a machine of your own is cheaper"
+        if even > 1:
+            from_ = f"a machine of your own costs {even:.0%} of a replica that never sleeps"
+        lines.append(f"It needs a replica {used:.0%} of the time; {from_}, {cheaper}.")
     own = [each.per_million_tokens for each in cost.endpoints if each.per_million_tokens is not None]
     if api_million is not None and own:
         paid = float(Decimal(own[0]))
@@ -64,12 +65,26 @@ def compared(
     return lines
 
 
-def patch(best: Option) -> dict[str, Any]:
-    """Return the change of the spec that the option is."""
-    if best.learned:
-        return {"spec": {"scaling": {"idle": {"policy": "Learned"}}}}
-    scaling: dict[str, Any] = {"idle": {"policy": "Fixed", "timeout": span(best.timeout_s)}}
+def left_out(scaling: Scaling) -> list[str]:
+    """Return what of a spec is not replayed."""
+    kept = max((scaling.pinned_replicas or scaling.min_replicas, *(each.min_replicas for each in scaling.schedules)))
+    lines = [f"One replica is replayed, of {kept} that are kept."] if kept > 1 else []
+    if scaling.prewarm.mode == "Enabled":
+        lines.append("Prewarming is not replayed: what it is now is told without it.")
+    return lines
+
+
+def patch(best: Option, present: Scaling) -> dict[str, Any]:
+    """Return the change of the present spec that makes it the option."""
+    scaling: dict[str, Any] = {"pinnedReplicas": 0} if present.pinned_replicas else {}
+    if best.kept:
+        return {"spec": {"scaling": {**scaling, "minReplicas": best.kept}}}
+    if present.min_replicas:
+        scaling["minReplicas"] = 0
+    scaling["idle"] = {"policy": "Learned"} if best.learned else {"policy": "Fixed", "timeout": span(best.timeout_s)}
     if best.hours is not None:
         window = {"start": best.hours.cron, "duration": f"{best.hours.length}h", "timeZone": best.hours.zone}
         scaling["schedules"] = [{"name": "advised", **window, "minReplicas": 1}]
+    elif present.schedules:
+        scaling["schedules"] = []
     return {"spec": {"scaling": scaling}}

@@ -6,15 +6,16 @@ Pure. Nothing is held out here: whoever is advised has no other history, so the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from zerotide.api.scalars import SECOND, format_duration
-from zerotide.scaling.hours import History, Hours, find, replay
+from zerotide.scaling.hours import History, Hours, find
 from zerotide.scaling.learning.explain import learned as explain
 from zerotide.scaling.learning.prior import Prior
 from zerotide.scaling.replay.rules import Fixed, Learned, silences
 from zerotide.scaling.replay.simulate import Outcome, Prices, simulate
+from zerotide.scaling.windows import Windows, replay
 
 TIMEOUTS_S = (5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 450, 600, 900, 1_200, 1_800, 3_600, 7_200, 21_600, 86_400)
 DAY_S = 86_400.0
@@ -22,17 +23,22 @@ ENOUGH_SILENCES, ENOUGH_S, ENOUGH_FOR_WINDOW_S = 20, DAY_S, 7 * DAY_S
 """Below these, chance would advise: silences and time in all, and time before a window is looked for."""
 WORTH_IT = 0.95
 """A window must cost at most this share of what the best timeout alone costs, for it was chosen among hundreds."""
+NOTICEABLE = 0.995
+"""What costs more than this share of what the present setting costs is not worth a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One way to scale, and what it would have come to."""
+    """One way to scale, and what it would have come to; `kept` replicas never sleep."""
 
     name: str
     outcome: Outcome
     timeout_s: float = 0.0
     learned: bool = False
     hours: Hours | None = None
+    windows: Windows | None = None
+    """Those of the spec."""
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +69,20 @@ def advise(history: History, cold_s: float, prices: Prices, present: Option, zon
     fixed = [Option(f"timeout {span(t)}", simulate(arrivals, span_s, cold_s, Fixed(t)), float(t)) for t in TIMEOUTS_S]
     rule = Learned(Prior(), cold_s, prices)
     learned = Option("learned", simulate(arrivals, span_s, cold_s, rule), learned=True)
-    always = Option("always on", simulate(arrivals, span_s, cold_s, Fixed(math.inf)), math.inf)
+    always = Option("always on", simulate(arrivals, span_s, cold_s, Fixed(math.inf)), math.inf, kept=1)
     best_fixed = min(fixed, key=lambda option: option.outcome.cost(prices))
-    now = _replayed(present, history, cold_s, learned)
+    now = _replayed(present, history, cold_s, prices, (learned, always))
     options = [now, best_fixed, learned]
     too_little = _too_little(history)
     if not too_little and span_s >= ENOUGH_FOR_WINDOW_S:
         hours, beside_s = find(history, cold_s, prices, best_fixed.timeout_s, zone)
-        outcome = replay(history, cold_s, hours, beside_s)
+        outcome = replay(history, cold_s, hours, Fixed(beside_s))
         window = Option(f"{hours}, else timeout {span(beside_s)}", outcome, beside_s, hours=hours)
         if window.outcome.cost(prices) <= WORTH_IT * best_fixed.outcome.cost(prices):
             options.append(window)
-    best = min(options, key=lambda option: option.outcome.cost(prices))
+    best = min((*options, always), key=lambda option: option.outcome.cost(prices))
+    if best.outcome.cost(prices) > NOTICEABLE * now.outcome.cost(prices):
+        best = now
     return Advice(now, always, tuple(options), best, too_little, _explained(rule, present.timeout_s))
 
 
@@ -84,11 +92,20 @@ def _explained(rule: Learned, given_s: float) -> str:
     return f"{format_duration(found.timeout_us)}, {found.message}"
 
 
-def _replayed(present: Option, history: History, cold_s: float, learned: Option) -> Option:
+def _replayed(present: Option, history: History, cold_s: float, prices: Prices, tried: tuple[Option, Option]) -> Option:
+    """Return what the present setting would have come to; `tried` are the learned policy and never to sleep."""
+    learned, always = tried
+    if present.kept:
+        return replace(present, name=f"now: {always.name}", outcome=always.outcome)
+    beside = learned.name if present.learned else f"timeout {span(present.timeout_s)}"
+    if present.windows is not None:
+        rule = Learned(Prior(), cold_s, prices) if present.learned else Fixed(present.timeout_s)
+        outcome = replay(history, cold_s, present.windows, rule)
+        return replace(present, name=f"now: schedules, else {beside}", outcome=outcome)
     if present.learned:
-        return Option("now: learned", learned.outcome, learned=True)
+        return replace(present, name=f"now: {beside}", outcome=learned.outcome)
     outcome = simulate(history.arrivals, history.span_s, cold_s, Fixed(present.timeout_s))
-    return Option(f"now: timeout {span(present.timeout_s)}", outcome, present.timeout_s)
+    return replace(present, name=f"now: {beside}", outcome=outcome)
 
 
 def _too_little(history: History) -> str:

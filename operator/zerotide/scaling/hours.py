@@ -1,15 +1,13 @@
-"""Windows of hours in which an endpoint is kept awake: what a schedule would have cost on its own requests."""
+"""Windows of hours in which an endpoint is kept awake, and which of them seems best for its own requests."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from zerotide.scaling.replay.rules import Fixed
-from zerotide.scaling.replay.simulate import Outcome, Prices, busy, simulate
+from zerotide.scaling.replay.simulate import Prices, busy
 from zerotide.scaling.replay.trace import Arrivals
 
 _LENGTHS = (2, 4, 6, 8, 10, 12, 16)
@@ -57,6 +55,10 @@ class Hours:
         since = (hour - self.first) % 24
         return (self.length - since) * _HOUR_S if since < self.length and self.on(opened) else 0.0
 
+    def open_s(self, at_s: float) -> float:
+        """Return how long it is still open at a time of the epoch, 0 where it is not."""
+        return self.left_s(*local(at_s, self.zone))
+
     def openings(self, begin_s: float, end_s: float) -> Iterator[float]:
         """Yield when it opens within a time of the epoch."""
         zone = ZoneInfo(self.zone)
@@ -71,50 +73,6 @@ def local(at_s: float, zone: str) -> tuple[int, float]:
     """Return the day, counted from the first of January of the year 1, and the hour with its fraction."""
     moment = datetime.fromtimestamp(at_s, ZoneInfo(zone))
     return moment.toordinal(), moment.hour + moment.minute / 60 + moment.second / _HOUR_S
-
-
-def replay(history: History, cold_s: float, hours: Hours, beside_s: float) -> Outcome:
-    """Return what a window comes to with a fixed timeout beside it.
-
-    A replica is started before each opening, whether a request comes or not: as if by one that nobody waits for.
-    """
-    arrivals = history.arrivals
-    openings = [opens - history.begin_s for opens in hours.openings(history.begin_s, history.end_s)]
-    starts = [max(0.0, opens - cold_s) for opens in openings]
-    requests = [*zip(arrivals.times, arrivals.services, strict=True), *((start, 0.0) for start in starts)]
-    requests.sort()
-    rule = _Within(beside_s, hours, history.begin_s, cold_s, starts)
-    both = Arrivals(tuple(time for time, _ in requests), tuple(service for _, service in requests))
-    outcome = simulate(both, history.span_s, cold_s, rule)
-    waited = outcome.waited_s - rule.free * cold_s
-    return Outcome(outcome.load_s, outcome.active_s, outcome.idle_s, waited, outcome.cold_starts - rule.free)
-
-
-class _Within(Fixed):
-    """A fixed timeout, and no sleep within a window; counts the starts that no request waited for first."""
-
-    def __init__(self, timeout: float, hours: Hours, begin_s: float, cold_s: float, starts: list[float]) -> None:
-        super().__init__(timeout)
-        self._hours, self._begin_s, self._cold_s, self._starts = hours, begin_s, cold_s, starts
-        self._woke = False
-        self.free = 0
-
-    def timeout_s(self, began_s: float, ended_s: float) -> float:
-        """Return the longer of the two."""
-        if self._woke and _has(self._starts, began_s - self._cold_s):
-            self.free += 1
-        self._woke = False
-        left = self._hours.left_s(*local(self._begin_s + ended_s, self._hours.zone))
-        return max(super().timeout_s(began_s, ended_s), left)
-
-    def woke(self, waited_s: float) -> None:
-        """Note that a busy period began with a start."""
-        self._woke = True
-
-
-def _has(times: list[float], time: float) -> bool:
-    index = bisect_left(times, time - 1e-6)
-    return index < len(times) and times[index] <= time + 1e-6
 
 
 def find(history: History, cold_s: float, prices: Prices, timeout_s: float, zone: str) -> tuple[Hours, float]:
