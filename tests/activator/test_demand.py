@@ -92,6 +92,25 @@ def test_a_new_uid_begins_anew() -> None:
     assert tracker.demand("a/b") is None
 
 
+def test_an_endpoint_made_again_is_asked_for_while_its_past_goes_on() -> None:
+    """A long answer of the one that was deleted is demand for nothing; what the new one is asked counts at once."""
+    tracker = Tracker(lambda: 5)
+    tracker.came("a/b", "u1", 3)
+    tracker.came("a/b", "u1", 4)
+    tracker.arrived("a/b", "u2")
+    tracker.held("a/b", "u2", 1)
+    demand = tracker.demand("a/b")
+    assert demand is not None
+    assert (demand.uid, demand.held, demand.in_flight, demand.arrivals) == ("u2", 1, 0, 1)
+    tracker.arrived("a/b", "u1")
+    tracker.went("a/b", "u1", 9)
+    tracker.in_flight("a/b", "u1", -1)
+    tracker.ended("a/b", "u1")
+    tracker.in_flight("a/b", "u2", 1)
+    assert tracker.demand("a/b") == demand.model_copy(update={"in_flight": 1})
+    assert not tracker._past, "nothing is kept of what is over"
+
+
 class Follower:
     """Read a stream's messages, with the time at which each came."""
 

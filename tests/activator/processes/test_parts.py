@@ -185,6 +185,9 @@ def test_an_endpoint_made_again() -> None:
     [told] = merged.take(1, Delta(at_us=1, demand=demand(uid="new", held=1, last_activity_us=2)), 1)
     assert isinstance(told, Delta)
     assert (told.demand.uid, told.demand.held) == ("new", 1)
+    [told] = merged.take(0, Delta(at_us=1, demand=demand(uid="old", last_activity_us=3)), 1)
+    assert isinstance(told, Delta)
+    assert (told.demand.uid, told.demand.held) == ("new", 1), "nor is its end more than what goes on"
 
 
 @given(st.integers(1, 64), st.integers(1, 10**6), st.integers(0, 10**6))

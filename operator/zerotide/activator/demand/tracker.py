@@ -33,6 +33,8 @@ class Tracker:
     def __init__(self, now_us: Callable[[], int]) -> None:
         self._now_us = now_us
         self._counts: dict[str, _Counts] = {}
+        self._past: dict[tuple[str, str], _Counts] = {}
+        """What still goes on of endpoints that were deleted and made again: demand for nothing any more."""
         self._listeners: set[Listener] = set()
         self.unheard = asyncio.Event()
         """Set while nobody follows the demand."""
@@ -51,7 +53,7 @@ class Tracker:
 
     def arrived(self, endpoint: str, uid: str) -> None:
         """Count an admitted request."""
-        counts = self._of(endpoint, uid)
+        counts = self._called(endpoint, uid)
         idle = not counts.held and not counts.in_flight
         counts.arrivals += 1
         counts.last_us = self._now_us()
@@ -61,7 +63,7 @@ class Tracker:
         """Count a request that is admitted and in flight at once; as `arrived` and `in_flight`, in one step."""
         counts = self._counts.get(endpoint)
         if counts is None or counts.uid != uid:
-            counts = self._of(endpoint, uid)
+            counts = self._called(endpoint, uid)
         urgent = not counts.in_flight
         counts.arrivals += 1
         counts.in_flight += 1
@@ -76,6 +78,8 @@ class Tracker:
             counts = self._of(endpoint, uid)
         counts.in_flight = max(counts.in_flight - 1, 0)
         counts.last_us = now_us
+        if self._past:
+            self._over(endpoint, uid)
         for listener in self._listeners:
             listener.changed(endpoint, not counts.in_flight)
 
@@ -83,12 +87,14 @@ class Tracker:
         """Count requests that begin (1) or cease (-1) to be held."""
         counts = self._of(endpoint, uid)
         before, counts.held = counts.held, max(counts.held + change, 0)
+        self._over(endpoint, uid)
         self._tell(endpoint, not before or not counts.held)
 
     def in_flight(self, endpoint: str, uid: str, change: int) -> None:
         """Count requests that begin (1) or cease (-1) to be in flight."""
         counts = self._of(endpoint, uid)
         before, counts.in_flight = counts.in_flight, max(counts.in_flight + change, 0)
+        self._over(endpoint, uid)
         self._tell(endpoint, not before or not counts.in_flight)
 
     def ended(self, endpoint: str, uid: str) -> None:
@@ -128,11 +134,26 @@ class Tracker:
         if counts is not None and counts.uid == uid and not counts.held and not counts.in_flight:
             del self._counts[endpoint]
 
+    def _called(self, endpoint: str, uid: str) -> _Counts:
+        """Return the counts of an endpoint that is called, which takes the place of one of its name that is gone."""
+        counts = self._counts.get(endpoint)
+        if counts is None or (counts.uid != uid and (endpoint, uid) not in self._past):
+            if counts is not None and (counts.held or counts.in_flight):
+                self._past[endpoint, counts.uid] = counts
+            counts = self._counts[endpoint] = _Counts(uid)
+        return counts if counts.uid == uid else self._past[endpoint, uid]
+
     def _of(self, endpoint: str, uid: str) -> _Counts:
         counts = self._counts.get(endpoint)
-        if counts is None or (counts.uid != uid and not counts.held and not counts.in_flight):
+        if counts is None:
             counts = self._counts[endpoint] = _Counts(uid)
-        return counts
+        return counts if counts.uid == uid else self._past.get((endpoint, uid)) or _Counts(uid)
+
+    def _over(self, endpoint: str, uid: str) -> None:
+        """Forget the past of a name once nothing of it goes on."""
+        past = self._past.get((endpoint, uid))
+        if past is not None and not past.held and not past.in_flight:
+            del self._past[endpoint, uid]
 
     def _tell(self, endpoint: str, urgent: bool) -> None:
         for listener in self._listeners:

@@ -87,7 +87,7 @@ class Merged:
         if not found:
             return None
         # Of an endpoint that was deleted and made again only the newest is asked for; the past one is no more.
-        newest = max(found, key=lambda demand: demand.last_activity_us)
+        newest = max(found, key=lambda demand: (demand.active, demand.last_activity_us))
         mine = [demand for demand in found if demand.uid == newest.uid]
         return Demand(
             endpoint=endpoint,
@@ -95,7 +95,7 @@ class Merged:
             held=sum(demand.held for demand in mine),
             in_flight=sum(demand.in_flight for demand in mine),
             arrivals=sum(demand.arrivals for demand in mine),
-            last_activity_us=newest.last_activity_us,
+            last_activity_us=max(demand.last_activity_us for demand in mine),
         )
 
 
