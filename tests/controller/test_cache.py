@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.controller.test_process import operator
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.api.failures import InvalidObject
 from zerotide.controller.activators import activators, addresses
@@ -181,6 +182,34 @@ def test_activators_whose_nodes_are_taken_for_lost() -> None:
     assert [item.name for item in found] == ["leaving", "lost"]
     assert addresses(found) == ("10.0.0.1",)
     assert addresses(activators([lost, leaving, activator("ready", ip="10.0.0.2")])) == ("10.0.0.2",)
+
+
+def test_an_activator_that_is_ready_no_longer_may_still_serve() -> None:
+    """It must report as long as it runs, and gets no new requests; one that never was ready knows of none."""
+    pod = activator("a", ready=False)
+    pod["status"]["containerStatuses"] = [
+        {"name": "activator", "ready": False, "state": {"running": {"startedAt": "x"}}}
+    ]
+    before = activators([activator("a")])
+    found = activators([pod], {each.uid for each in before})
+    assert [(each.name, each.serves, each.stays) for each in found] == [("a", False, False)] and addresses(found) == ()
+    assert activators([pod]) == ()
+    pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    assert activators([pod], {each.uid for each in before}) == (), "what it had is over"
+
+
+async def test_which_activators_were_ready_is_remembered() -> None:
+    """From one look at their pods to the next."""
+    watches, pod = operator().watches, activator("a", ready=False)
+    pod["status"]["containerStatuses"] = [{"name": "activator", "ready": False, "state": {"running": {}}}]
+    store = watches._activators.store
+    store["s", "a"] = pod
+    assert watches.activators() == ()
+    store["s", "a"] = activator("a")
+    assert [each.serves for each in watches.activators()] == [True]
+    store["s", "a"] = pod
+    assert [each.serves for each in watches.activators()] == [False]
+    assert [each.serves for each in watches.activators()] == [False]
 
 
 def test_writes_are_spread_over_time() -> None:

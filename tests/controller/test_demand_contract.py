@@ -230,6 +230,54 @@ async def test_a_stream_that_breaks_is_missing_until_it_is_back() -> None:
     await runner.cleanup()
 
 
+async def test_an_activator_is_followed_to_another_address(side: Side) -> None:
+    """Its node was started again, say: it is the same pod, and nobody answers where it was."""
+    heard = asyncio.Event()
+    streams = Streams(
+        lambda: "secret",
+        side.port,
+        Clock(),
+        on_demand=lambda _: None,
+        on_wake=lambda *_: None,
+        on_membership=heard.set,
+    )
+    streams.start()
+    streams.expect((Activator("act-0", "uid-0", "127.0.0.2", True),))
+    await asyncio.sleep(0)
+    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
+    async with asyncio.timeout(10):
+        while load_of(KEY, UID, streams.views, streams.names).missing:
+            heard.clear()
+            await heard.wait()
+    assert list(streams.views) == ["act-0"]
+    await streams.close()
+
+
+async def test_a_bug_with_one_endpoint_stops_no_stream(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and what others are asked for is heard."""
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    def fail(*_: object) -> None:
+        heard.put_nowait("failed")
+        raise KeyError("a bug")
+
+    streams = Streams(lambda: "secret", side.port, Clock(), on_demand=fail, on_wake=fail, on_membership=lambda: None)
+    streams.start()
+    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
+    async with asyncio.timeout(10):
+        while not streams.views:
+            await asyncio.sleep(0.01)
+        for act in (side.hold, side.wake, side.release):
+            act()
+            assert await heard.get() == "failed"
+    assert not load_of(KEY, UID, streams.views, streams.names).missing
+    await streams.close()
+    assert {record.message for record in caplog.records if record.exc_info} == {
+        "demand not taken in",
+        "wake not taken in",
+    }
+
+
 @pytest.mark.parametrize("answer", [b"nonsense\n", b'{"type": "report"}\n', b'{"type": "news", "atUs": 1}\n', b""])
 async def test_a_server_that_speaks_otherwise_is_missing(answer: bytes) -> None:
     """A message of a kind that is not known yet is passed over; anything else ends the stream."""

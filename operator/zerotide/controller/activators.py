@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Activator:
-    """One activator's pod; `serves` says that Services may send it requests, `stays` that it is not leaving."""
+    """One activator's pod; `serves` says that Services may send it requests, `stays` that they may if no other does."""
 
     name: str
     uid: str
@@ -18,10 +18,11 @@ class Activator:
     stays: bool = False
 
 
-def activators(pods: Iterable[Mapping[str, Any]]) -> tuple[Activator, ...]:
+def activators(pods: Iterable[Mapping[str, Any]], before: Container[str] = ()) -> tuple[Activator, ...]:
     """Return the activators that may know of demand: with an address, not at their end, ready or leaving.
 
-    Ready is also one that is not so only because Kubernetes has lost its node for the moment.
+    Ready is also one that is not so only because Kubernetes has lost its node for the moment. One that was among them
+    `before`, by its uid, and is ready no longer gets no new requests, but may have some as long as it runs.
     """
     found = []
     for pod in pods:
@@ -32,8 +33,10 @@ def activators(pods: Iterable[Mapping[str, Any]]) -> tuple[Activator, ...]:
         conditions = status.get("conditions") or []
         ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
         leaving = "deletionTimestamp" in metadata
-        if ready or leaving or _was_ready(status):
-            found.append(Activator(metadata["name"], metadata["uid"], address, ready and not leaving, not leaving))
+        stays = ready or _was_ready(status)
+        if stays or leaving or (metadata["uid"] in before and _runs(status)):
+            serves, stays = ready and not leaving, stays and not leaving
+            found.append(Activator(metadata["name"], metadata["uid"], address, serves, stays))
     return tuple(sorted(found, key=lambda activator: activator.name))
 
 
@@ -52,3 +55,7 @@ def _was_ready(status: Mapping[str, Any]) -> bool:
     """Tell whether the kubelet, which alone writes the containers' part, saw all of them ready."""
     containers = status.get("containerStatuses") or []
     return bool(containers) and all(container.get("ready") for container in containers)
+
+
+def _runs(status: Mapping[str, Any]) -> bool:
+    return any("running" in (container.get("state") or {}) for container in status.get("containerStatuses") or [])

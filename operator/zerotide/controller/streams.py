@@ -44,7 +44,8 @@ class Streams:
         self.expected: tuple[Activator, ...] = ()
         self._token, self._port, self._clock = token, port, clock
         self._on_demand, self._on_wake, self._on_membership = on_demand, on_wake, on_membership
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """By uid and address: a pod whose node starts again has another address and is the same."""
         self._session: aiohttp.ClientSession | None = None
         self._following = False
         self.heard_us = 0
@@ -81,12 +82,12 @@ class Streams:
             self._on_membership()
 
     def _adjust(self) -> None:
-        wanted = {activator.uid: activator for activator in self.expected}
-        for uid in [uid for uid in self._tasks if uid not in wanted]:
-            self._tasks.pop(uid).cancel()
-        for uid, activator in wanted.items():
-            if uid not in self._tasks:
-                self._tasks[uid] = asyncio.create_task(self._follow(activator), name=f"demand of {activator.name}")
+        wanted = {(activator.uid, activator.address): activator for activator in self.expected}
+        for place in [place for place in self._tasks if place not in wanted]:
+            self._tasks.pop(place).cancel()
+        for place, activator in wanted.items():
+            if place not in self._tasks:
+                self._tasks[place] = asyncio.create_task(self._follow(activator), name=f"demand of {activator.name}")
 
     async def _follow(self, activator: Activator) -> None:
         pause = 0.1
@@ -104,7 +105,14 @@ class Streams:
     def _lost(self, name: str) -> None:
         view = self.views.pop(name, None)
         for endpoint in view.endpoints() if view is not None else ():
+            self._heard(endpoint)
+
+    def _heard(self, endpoint: str) -> None:
+        try:
             self._on_demand(endpoint)
+        except Exception:
+            # A bug with one endpoint must not stop the others, nor keep all of them awake for want of a stream.
+            log.exception("demand not taken in", extra={"key": endpoint})
 
     async def _stream(self, activator: Activator) -> None:
         assert self._session is not None
@@ -152,9 +160,15 @@ class Streams:
                 log.info("demand stream up", extra={"activator": activator.name})
                 self.views[activator.name] = view
                 for demand in message.demands:
-                    self._on_demand(demand.endpoint)
+                    self._heard(demand.endpoint)
                 self._on_membership()
             case Delta():
-                self._on_demand(message.demand.endpoint)
+                self._heard(message.demand.endpoint)
             case Wake():
-                self._on_wake(view, message)
+                self._woke(view, message)
+
+    def _woke(self, view: View, wake: Wake) -> None:
+        try:
+            self._on_wake(view, wake)
+        except Exception:
+            log.exception("wake not taken in", extra={"key": wake.endpoint})

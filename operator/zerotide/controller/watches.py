@@ -91,6 +91,7 @@ class Watches:
         self._budgets = mirror(BUDGETS, on_change=self.budgets.take)
         self._namespaces = mirror(NAMESPACES, trim=trimmed_namespace, on_change=self._namespace_changed)
         self._key_of_pod: dict[str, str] = {}
+        self._reporting: frozenset[str] = frozenset()
 
     @property
     def all(self) -> tuple[Reflector, ...]:
@@ -129,7 +130,9 @@ class Watches:
 
     def activators(self) -> tuple[Activator, ...]:
         """Return the activators."""
-        return activators(self._activators.store.values())
+        found = activators(self._activators.store.values(), self._reporting)
+        self._reporting = frozenset(activator.uid for activator in found)
+        return found
 
     async def wait_synced(self) -> None:
         """Wait until every watch has listed once."""
