@@ -13,6 +13,7 @@ from tests.controller.test_process import operator
 from tests.loopback import served
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.controller.failures import EngineSilent
+from zerotide.controller.rounds import AT_ONCE, in_turn, rounds
 from zerotide.controller.scrapes import MOST, STALE, Engine, Scrapes, _read
 from zerotide.kube import Change
 
@@ -27,11 +28,13 @@ class Engines:
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
+        self.asked: list[str] = []
         self.base = ""
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer with a page, 404 without one."""
-        if request.path == "/never":
+        self.asked.append(request.path)
+        if request.path.startswith("/never"):
             await asyncio.sleep(60)
         if request.path == "/elsewhere":
             raise web.HTTPFound("/a")
@@ -81,6 +84,47 @@ async def test_what_engines_say_is_summed_and_the_silent_are_left_out(engines: E
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.1)) as session:
         with pytest.raises(EngineSilent, match="Timeout"):
             await _read(session, f"{engines.base}/never")
+
+
+async def test_many_that_hang_keep_nobody_from_being_asked(engines: Engines) -> None:
+    """Patience with one begins with its turn, and whoever was silent is asked last."""
+    engines.pages["/a"] = VLLM.encode()
+    asked = [engines.engine(f"/never{number}", "demo/b") for number in range(2 * AT_ONCE)]
+    asked.append(engines.engine("/a"))
+    told = asyncio.Event()
+    scrapes = Scrapes(lambda: asked, lambda key: told.set())
+    task = asyncio.create_task(rounds(scrapes.round, every=0.01, patience=0.2))
+    async with asyncio.timeout(20):
+        await told.wait()
+        assert scrapes.said("demo/a").waiting == 3
+        engines.pages["/a"] = TGI
+        told.clear()
+        await told.wait()
+        assert scrapes.said("demo/a").waiting == 4
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    patient = aiohttp.ClientTimeout(total=0.2)
+    async with aiohttp.ClientSession(timeout=patient, connector=aiohttp.TCPConnector(limit=0)) as session:
+        engines.asked.clear()
+        await scrapes.round(session)
+    assert "/a" in engines.asked[:AT_ONCE]
+
+
+async def test_a_round_ends_although_many_hang() -> None:
+    """Whose turn does not come by then is left out."""
+    order: list[int] = []
+
+    async def ask(number: int) -> int:
+        order.append(number)
+        await asyncio.sleep(60 if number % 2 else 0)
+        return number
+
+    assert await in_turn([0, 2, 4], ask) == [(0, 0), (2, 2), (4, 4)]
+    assert await in_turn([0, 1, 2], ask, within=0.05) == [(0, 0), (2, 2)]
+    assert await in_turn([], ask, within=0.05) == []
+    order.clear()
+    assert await in_turn(range(1, 99, 2), ask, within=0.05) == []
+    assert len(order) == AT_ONCE
 
 
 async def test_an_answer_counts_for_a_while_and_no_longer(engines: Engines) -> None:

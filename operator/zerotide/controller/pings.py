@@ -6,7 +6,6 @@ put the idle deadline off, or be billed: there is no record of them.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from zerotide.controller.failures import PingFailed
-from zerotide.controller.rounds import rounds
+from zerotide.controller.rounds import in_turn, rounds
 from zerotide.scaling.pinging import Pinged, due
 
 log = logging.getLogger(__name__)
@@ -69,8 +68,7 @@ class Pings:
                 turn.append(replica)
                 before = Pinged(now_us, before.failed)
             known[replica.uid] = before
-        answered = await asyncio.gather(*(self._ping(session, replica) for replica in turn))
-        for replica, error in zip(turn, answered, strict=True):
+        for replica, error in await in_turn(turn, lambda replica: self._ping(session, replica)):
             if error and not known[replica.uid].failed:
                 log.warning("ping failed", extra={"pod": replica.uid, "error": error})
             known[replica.uid] = Pinged(now_us, bool(error))

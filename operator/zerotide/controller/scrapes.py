@@ -6,7 +6,6 @@ what the others say counts, and so does everything else that is known of the loa
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from zerotide.controller.failures import EngineSilent
-from zerotide.controller.rounds import rounds
+from zerotide.controller.rounds import in_turn, rounds
 from zerotide.reconcile.engines.said import Said, said
 
 log = logging.getLogger(__name__)
@@ -26,6 +25,8 @@ STALE = 15.0
 """Seconds for which an answer counts."""
 PATIENCE = 2.0
 """Seconds that an engine has to answer."""
+LONGEST = 5.0
+"""Seconds that a round takes at most: whoever is not asked by then is asked first in the next one."""
 MOST = 4 << 20
 """Bytes of a page that are read; a page that is longer is none."""
 NONE = Said(0, 0)
@@ -54,6 +55,8 @@ class Scrapes:
         self._asked, self._on_change, self._every, self._clock = asked, on_change, every, clock
         self._said: dict[str, dict[str, tuple[float, Said]]] = {}
         self._sums: dict[str, Said] = {}
+        self._tried: dict[str, tuple[bool, float]] = {}
+        """Of each engine whether it was silent when it was asked last, and when that was."""
 
     def said(self, key: str) -> Said:
         """Return the sums over the engines of an endpoint, as far as they told lately."""
@@ -71,16 +74,24 @@ class Scrapes:
         await rounds(self.round, every=self._every, patience=PATIENCE)
 
     async def round(self, session: aiohttp.ClientSession) -> None:
-        """Ask everybody once, and tell whose sum changed."""
-        engines = list(self._asked())
-        answers = await asyncio.gather(*(self._ask(session, engine) for engine in engines))
+        """Ask everybody once, those that were silent last of all, and tell whose sum changed."""
+        engines = sorted(self._asked(), key=lambda engine: self._tried.get(engine.uid, (False, 0.0)))
+        answers = await in_turn(engines, lambda engine: self._ask(session, engine), within=LONGEST)
+        said = {engine.uid: answer for engine, answer in answers}
         told: dict[str, dict[str, tuple[float, Said]]] = {}
-        for engine, answer in zip(engines, answers, strict=True):
+        tried: dict[str, tuple[bool, float]] = {}
+        for engine in engines:
+            answer = said.get(engine.uid)
+            if engine.uid in said:
+                tried[engine.uid] = (answer is None, self._clock())
+            elif engine.uid in self._tried:
+                tried[engine.uid] = self._tried[engine.uid]
             before = self._said.get(engine.key, {}).get(engine.uid)
             # Who is silent now may be busy: what it said last counts a little longer.
             now = (self._clock(), answer) if answer is not None else before
             if now is not None:
                 told.setdefault(engine.key, {})[engine.uid] = now
+        self._tried = tried
         self._said = told
         sums = {key: self.said(key) for key in told}
         changed = [key for key in sums.keys() | self._sums.keys() if sums.get(key, NONE) != self._sums.get(key, NONE)]
