@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.reconcile.helpers import NOW, endpoint
 from zerotide.api.demand import Delta, Demand, Snapshot, Stamps, Wake, Weights
-from zerotide.api.scalars import SECOND
+from zerotide.api.scalars import SECOND, format_time
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.signals import Signals
@@ -134,3 +134,32 @@ def test_what_a_runtime_told_of_its_model_is_kept_with_where_it_lies() -> None:
     assert one.told("demo/a") == Told("image:///m", weights)
     one.forget("demo/a")
     assert one.told("demo/a") is None
+
+
+def test_an_activator_that_leaves_takes_no_activity_along() -> None:
+    """It served the last request, and none that stays saw it; a namesake of the endpoint has no such past."""
+    one, heard = signals("x", "y")
+    heard.says("x", NOW)
+    heard.says("y", NOW + 60 * SECOND, in_flight=1)
+    heard.says("y", NOW + 90 * SECOND)
+    last = NOW + 90 * SECOND
+    assert one.load(endpoint(), last).last_activity_us == last
+    heard.names = ("x",)
+    del heard.views["y"]
+    load = one.load(endpoint(), NOW + 95 * SECOND)
+    assert (load.last_activity_us, load.last_request_us, load.missing) == (last, last, ())
+    assert one.load(endpoint(uid="u2"), NOW + 95 * SECOND).last_activity_us == NOW
+    one.forget("demo/a")
+    assert one.load(endpoint(), NOW + 95 * SECOND).last_activity_us == NOW
+
+
+def test_a_new_operator_knows_of_the_activity_that_was_written_down() -> None:
+    """Where the activator that saw it is gone, too; a time that is yet to come was written by a clock that is not."""
+    one, heard = signals("x")
+    heard.says("x", NOW)
+    now = NOW + 300 * SECOND
+    for written, known in ((NOW + 240 * SECOND, NOW + 240 * SECOND), (NOW + 900 * SECOND, NOW)):
+        woken = endpoint(status={"lastActivityTime": format_time(written)})
+        load = one.load(woken, now)
+        assert (load.last_activity_us, load.last_request_us) == (known, NOW)
+        one.forget("demo/a")

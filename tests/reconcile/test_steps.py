@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.reconcile.helpers import NOW
 from tests.reconcile.world import QUIET, World, awake, truth
 from zerotide.api.scalars import MINUTE, SECOND, format_micro_time, format_time
 from zerotide.reconcile.child import Kind
@@ -226,6 +227,20 @@ def test_a_sleep_wish_waits_for_requests() -> None:
     world.load = QUIET
     world.step()
     assert world.replicas == 0 and world.status["handledAnnotations"] == {"sleepRequestedAt": "now"}
+
+
+def test_a_sleep_wish_waits_for_a_floor_to_end() -> None:
+    """It is not forgotten meanwhile."""
+    world = World(load=replace(QUIET, last_activity_us=NOW))
+    world.obj["spec"]["scaling"] = {"minReplicas": 1}
+    world = awake(world)
+    world.obj["metadata"]["annotations"] = {"zerotide.dev/sleep-requested-at": "now"}
+    world.settle()
+    assert world.replicas == 1 and "handledAnnotations" not in world.status
+    world.spec(scaling={})
+    world.step()
+    assert world.replicas == 0 and world.status["handledAnnotations"] == {"sleepRequestedAt": "now"}
+    assert world.status["lastDecision"]["reason"] == "SleepRequested"
 
 
 def test_a_start_that_waits_for_a_token_says_so() -> None:

@@ -71,7 +71,16 @@ PROVING = Facts(replicas=1, since_us=NOW - 2 * SECOND, verifying_us=NOW - 5 * SE
         ),
         (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
         (POLICY, replace(QUIET, in_flight=1), replace(UP, sleep=True), 1, Why.UNCHANGED),
-        (POLICY, replace(QUIET, missing=("x",), reported_us=0), replace(UP, sleep=True), 0, Why.SLEEP_REQUESTED),
+        (POLICY, replace(QUIET, missing=("x",), reported_us=0), replace(UP, sleep=True), 1, Why.UNCHANGED),
+        (POLICY, replace(QUIET, missing=("x",), reported_us=0), replace(UP, replicas=4), 4, Why.UNCHANGED),
+        (POLICY, replace(QUIET, in_flight=9, missing=("x",), reported_us=0), replace(UP, replicas=4), 5, Why.DEMAND),
+        (
+            replace(POLICY, max_replicas=2),
+            replace(QUIET, missing=("x",), reported_us=0),
+            replace(UP, replicas=4),
+            2,
+            Why.DEMAND,
+        ),
         (replace(POLICY, max_replicas=2), replace(QUIET, in_flight=99), replace(UP, replicas=5), 2, Why.DEMAND),
         (WITHHELD, QUIET, replace(UP, replicas=2), 0, Why.BUDGET),
         (WITHHELD, QUIET, Facts(), 0, Why.UNCHANGED),
@@ -222,6 +231,14 @@ def test_a_fresh_window_removes_nothing() -> None:
     assert decide(POLICY, load, window, replace(UP, replicas=3), NOW + MINUTE).replicas == 2
 
 
+def test_a_clock_that_falls_keeps_nobody_from_growing() -> None:
+    """What was wanted in a time that is yet to come again holds nothing back, and takes nothing away."""
+    window = Window().add(NOW - MINUTE, 1, MINUTE).add(NOW, 2, MINUTE)
+    now, busy = NOW - 3600 * SECOND, replace(QUIET, in_flight=8, last_activity_us=NOW)
+    window = window.add(now, wanted(busy, POLICY), MINUTE)
+    assert decide(POLICY, busy, window, replace(UP, replicas=2), now).replicas == 4
+
+
 numbers = st.integers(0, 50)
 lengths = st.integers(1, 60 * SECOND)
 loads = st.builds(
@@ -273,8 +290,11 @@ def test_bounds_and_safety(policy: Policy, load: Load, known: Facts) -> None:
         assert decision.replicas >= 1
     if load.held:
         assert decision.replicas >= 1
-    if known.replicas and not policy.min_replicas and decision.replicas == 0 and not known.sleep:
-        assert not load.missing and load.reported_us >= load.last_activity_us + policy.idle_us
+    if known.replicas and not policy.min_replicas and decision.replicas == 0:
+        assert not load.missing
+        assert known.sleep or load.reported_us >= load.last_activity_us + policy.idle_us
+    if load.missing:
+        assert decision.replicas >= min(known.replicas, policy.max_replicas), "who says nothing takes nothing away"
     assert decision.until_us is None or decision.until_us > NOW
 
 
@@ -316,7 +336,7 @@ class Endpoint(RuleBasedStateMachine):
         self.last, self.reported, self.replicas = NOW - 3600 * SECOND, NOW, 0
         self.since: int | None = None
         self.window = Window()
-        self.missing = False
+        self.missing = self.wish = False
         self.lowered: int | None = None
         self.arrivals, self.came = Arrivals(), 0
         self.service = Service()
@@ -378,6 +398,11 @@ class Endpoint(RuleBasedStateMachine):
         self.missing = down
 
     @rule()
+    def ask_to_sleep(self) -> None:
+        """Somebody asks for one sleep."""
+        self.wish = self.replicas > 0
+
+    @rule()
     def restart(self) -> None:
         """The operator forgets what it did not write down."""
         self.window, self.arrivals, self.service = Window(), Arrivals(), Service()
@@ -400,15 +425,17 @@ class Endpoint(RuleBasedStateMachine):
         load = self.load()
         serving = self.replicas if self.since is not None else 0
         self.window = self.window.add(self.now, wanted(load, self.policy, serving), self.policy.keep_us)
-        facts = Facts(self.replicas, self.since, lowered_us=self.lowered)
+        facts = Facts(self.replicas, self.since, sleep=self.wish, lowered_us=self.lowered)
         decision = decide(self.policy, load, self.window, facts, self.now)
         assert decision.until_us is None or decision.until_us > self.now
         assert self.policy.min_replicas <= decision.replicas <= self.policy.max_replicas
         if decision.replicas == 0 and self.replicas:
             assert not load.active and not load.missing
-            assert self.now - self.last >= self.policy.idle_us
+            assert self.wish or self.now - self.last >= self.policy.idle_us
         if load.held:
             assert decision.replicas >= 1
+        if load.missing:
+            assert decision.replicas >= min(self.replicas, self.policy.max_replicas)
         halved = self.replicas - self.replicas // 2
         if 0 < decision.replicas < self.replicas and self.policy.scale_down_us > 1:
             assert decision.replicas >= min(halved, self.policy.max_replicas), "no more than half at once"
@@ -416,7 +443,7 @@ class Endpoint(RuleBasedStateMachine):
             self.lowered = self.now
         self.replicas = decision.replicas
         if not self.replicas:
-            self.since = None
+            self.since, self.wish = None, False
 
     def teardown(self) -> None:
         """However it went: without requests it comes to rest at its minimum."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from zerotide.api.demand import Delta, Demand, Report, Snapshot
 from zerotide.api.scalars import SECOND
-from zerotide.scaling.demand import View, load_of
+from zerotide.scaling.demand import Load, View, load_of
 
 T = 1_790_000_000 * SECOND
 KEY, UID = "demo/a", "u"
@@ -86,3 +86,42 @@ def test_times_are_never_early(skew: int, delays: list[int], drift: int) -> None
     error = made.here(there) - sent
     slack = 60 * 200
     assert -slack <= error <= max(delays) + slack
+
+
+def test_who_leaves_takes_no_activity_along() -> None:
+    """What it had told stands; what went on there and whose end nobody told went on until now."""
+    stays, busy = view(), view(demand(in_flight=1, last=T - 60 * SECOND))
+    before = load_of(KEY, UID, {"x": stays, "y": busy}, ["x", "y"])
+    after = load_of(KEY, UID, {"x": stays}, ["x"]).after(before, T)
+    assert not after.active and (after.last_activity_us, after.last_request_us) == (T, T - 60 * SECOND)
+    assert after.after(after, T + SECOND) == after, "that was once"
+    ended = load_of(KEY, UID, {"x": stays, "y": view(demand(last=T - SECOND))}, ["x", "y"]).after(before, T)
+    assert ended.last_activity_us == T - SECOND, "its end was told"
+    fallen = load_of(KEY, UID, {"x": stays}, ["x"]).after(ended, T - 600 * SECOND)
+    assert fallen.last_activity_us == T - 600 * SECOND, "a clock that fell holds nothing for longer"
+
+
+moves = st.tuples(st.sampled_from(["come", "end", "join", "leave"]), st.integers(0, 2), st.integers(0, 9))
+
+
+@given(events=st.lists(moves, max_size=40))
+def test_no_activity_is_forgotten(events: list[tuple[str, int, int]]) -> None:
+    """Whichever activators come and go, with requests or without: the newest that there was is known of."""
+    now, newest, load, flying, last = T, 0, Load(), {0: 0, 1: 0}, {0: 0, 1: 0}
+    for what, name, seconds in events:
+        now += seconds * SECOND
+        if what == "join" and name not in flying:
+            flying[name] = last[name] = 0
+        elif what == "leave" and len(flying) > 1 and name in flying:
+            newest = now if flying[name] else newest
+            del flying[name], last[name]
+        elif what == "come" and name in flying:
+            flying[name] += 1
+            newest = last[name] = now
+        elif what == "end" and flying.get(name):
+            flying[name] -= 1
+            newest = last[name] = now
+        views = {str(each): view(demand(in_flight=flying[each], last=last[each]), started=T) for each in flying}
+        load = load_of(KEY, UID, views, views).after(load, now)
+        assert load.active or load.last_activity_us >= newest
+        assert load.last_activity_us <= max(now, T)

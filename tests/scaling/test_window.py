@@ -44,6 +44,7 @@ def test_the_next_change_is_when_the_numbers_change(steps: list[tuple[int, int]]
 
 
 def test_a_clock_that_goes_back_loses_nothing() -> None:
-    """Times only grow within a window."""
-    window = Window().add(100, 1, 50).add(90, 2, 50)
-    assert window.steps == ((100, 1), (100, 2))
+    """What was wanted goes back with it, and what is wanted now counts now."""
+    window = Window().add(100, 1, 50).add(140, 3, 50).add(90, 2, 50)
+    assert window.steps == ((50, 1), (90, 3), (90, 2))
+    assert window.within(90, 0, 7) == [2] and window.within(90, 30, 7) == [1, 3, 2]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint, LastWake
-from zerotide.api.scalars import parse_duration
+from zerotide.api.scalars import parse_duration, parse_time
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.streams import Streams
@@ -49,6 +49,8 @@ class Signals:
         self._arrivals: dict[str, Arrivals] = {}
         self._services: dict[str, Service] = {}
         self._serving: dict[str, Serving] = {}
+        self._before: dict[str, tuple[str, Load]] = {}
+        """What was told of each endpoint last, with its uid."""
 
     def load(self, endpoint: InferenceEndpoint, now_us: int, serving: Serving | None = None) -> Load:
         """Return what the endpoint is asked for now; the same replicas serve as last time if it is not told."""
@@ -57,7 +59,7 @@ class Signals:
             self._serving[key] = serving
         elif serving is not None:
             self._serving.pop(key, None)
-        load = load_of(key, endpoint.metadata.uid, self._streams.views, self._streams.names)
+        load = self._told_of(endpoint, now_us)
         if endpoint.spec.scaling.asks_engines:
             said = self._engines(key)
             load = replace(load, queued=said.waiting or 0, tokens=said.tokens or 0)
@@ -71,6 +73,15 @@ class Signals:
         if endpoint.spec.scaling.queue_delay is not None:
             load = replace(load, wait_us=arrivals.wait_us(load.held, now_us))
         return replace(load, backlog=self._backlog(endpoint, arrivals.came(now_us), service.time_us, now_us))
+
+    def _told_of(self, endpoint: InferenceEndpoint, now_us: int) -> Load:
+        key, uid = endpoint.key, endpoint.metadata.uid
+        load, known = load_of(key, uid, self._streams.views, self._streams.names), self._before.get(key)
+        before = known[1] if known is not None and known[0] == uid else _remembered(endpoint, now_us)
+        load = load.after(before, now_us)
+        if load.last_request_us or load.active:
+            self._before[key] = uid, load
+        return load
 
     def _backlog(self, endpoint: InferenceEndpoint, came: int, service_us: int | None, now_us: int) -> Backlog | None:
         known, patience_us = endpoint.status.cold_starts, endpoint.spec.hold.busy_timeout.us
@@ -145,11 +156,19 @@ class Signals:
             self._arrivals,
             self._services,
             self._serving,
+            self._before,
         )
         for table in tables:
             table.pop(key, None)
         self._learners.forget(key)
         self._prewarmers.forget(key)
+
+
+def _remembered(endpoint: InferenceEndpoint, now_us: int) -> Load:
+    """Return what the operator before wrote down, which may be a minute old; nothing that is yet to come."""
+    known = endpoint.status.last_activity_time
+    activity_us = parse_time(known) if known else 0
+    return Load(last_activity_us=activity_us if activity_us <= now_us else 0)
 
 
 def _stamps(view: View, wake: Wake) -> WakeStamps:

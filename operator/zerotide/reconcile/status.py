@@ -288,7 +288,7 @@ def _handled(observed: Observed, steering: Steering) -> Object | None:
     before = observed.endpoint.status.handled_annotations
     sleep = annotations.get(names.ANNOTATION_SLEEP)
     policy, facts = steering.situation.policy, steering.situation.facts
-    pending = facts.sleep and steering.decision.replicas and not policy.pinned and not policy.min_replicas
+    pending = facts.sleep and steering.decision.replicas and not policy.pinned
     if pending:
         sleep = before.sleep_requested_at if before else None
     record = HandledAnnotations(wake_requested_at=annotations.get(names.ANNOTATION_WAKE), sleep_requested_at=sleep)

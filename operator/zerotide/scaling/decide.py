@@ -141,7 +141,7 @@ def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
 def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int) -> Decision:
     floor, kept, until = policy.min_replicas, policy.min_reason, None
     if not floor:
-        if facts.sleep and not load.active:
+        if facts.sleep and not load.active and not load.missing:
             return Decision(0, Why.SLEEP_REQUESTED, "an annotation asked for it")
         alone = unasked(load, facts.verifying_us)
         resting = rest(load, 0 if alone else policy.idle_us, facts.since_us, now_us)
@@ -149,6 +149,9 @@ def _awake(policy: Policy, load: Load, window: Window, facts: Facts, now_us: int
             return _proof(facts) if alone else Decision(0, Why.IDLE, "no request for the idle timeout")
         floor, kept, until = 1, resting.kept_by, resting.until_us
     target, moves = _by_load(policy, window, facts, floor, now_us)
+    if load.missing:
+        # Who says nothing may be asked for as much as before.
+        target = max(target, facts.replicas)
     replicas = min(max(target, floor), policy.max_replicas)
     if policy.queue_delay_us and load.held:
         moves = (*moves, now_us + _LINE_US)

@@ -8,7 +8,7 @@ the shortest way of a line, so converted times are late by that much, never earl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zerotide.api.demand import Delta, Demand, Message, Report, Snapshot, Wake
 from zerotide.api.scalars import SECOND
@@ -53,6 +53,18 @@ class Load:
         """Return as how many requests those that are held and in flight count."""
         present = self.held + self.in_flight
         return present if self.backlog is None else self.backlog.weigh(present)
+
+    def after(self, before: Load, now_us: int) -> Load:
+        """Return the load with the activity that was known before it: who leaves takes along what it has told.
+
+        What went on before and whose end nobody tells went on until now.
+        """
+        # A clock that fell must not hold anything for ever.
+        activity_us, request_us = min(before.last_activity_us, now_us), min(before.last_request_us, now_us)
+        if before.active and not self.active and self.last_request_us <= before.last_request_us:
+            activity_us = now_us
+        activity_us, request_us = max(self.last_activity_us, activity_us), max(self.last_request_us, request_us)
+        return replace(self, last_activity_us=activity_us, last_request_us=request_us)
 
 
 @dataclass(frozen=True, slots=True)

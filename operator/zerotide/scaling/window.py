@@ -16,11 +16,18 @@ class Window:
         """Return what was wanted last, 0 before anything was."""
         return self.steps[-1][1] if self.steps else 0
 
+    @property
+    def latest_us(self) -> int:
+        """Return since when that is so, 0 before anything was wanted."""
+        return self.steps[-1][0] if self.steps else 0
+
     def add(self, now_us: int, wanted: int, keep_us: int) -> Window:
-        """Return the window with what is wanted now; steps that ended `keep_us` ago are forgotten."""
-        steps = list(self.steps)
-        if steps and now_us < steps[-1][0]:
-            now_us = steps[-1][0]
+        """Return the window with what is wanted now; steps that ended `keep_us` ago are forgotten.
+
+        Where the clock fell the steps go back with it: in a time that is yet to come they would hold everything.
+        """
+        fall_us = max(self.latest_us - now_us, 0)
+        steps = [(time_us - fall_us, number) for time_us, number in self.steps]
         if not steps or steps[-1][1] != wanted:
             steps.append((now_us, wanted))
         first = 0
