@@ -35,7 +35,7 @@ from zerotide.api.endpoint import (
     VerificationStatus,
     WakeRequest,
 )
-from zerotide.api.status import PrewarmStatus
+from zerotide.api.status import PrewarmOpening, PrewarmStatus
 
 NAMESPACE = f"api-tests-{uuid4().hex[:8]}"  # a new one each time: the last one may still be going
 ROOT = "/apis/zerotide.dev/v1alpha1/namespaces"
@@ -298,8 +298,11 @@ def full_status() -> dict[str, Any]:
             saved="9s",
             spent="10m",
             spent_day=NOW,
+            opening=PrewarmOpening(opened_time=NOW, start_time=NOW, end_time=NOW, lead="5m", set_aside="10m"),
+            opened_for=NOW,
             since=NOW,
             history="9:3:0:5 33:1:2:2",
+            newest=NOW,
         ),
         last_decision=decision,
         decisions=(decision,) * 5,

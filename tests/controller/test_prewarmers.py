@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.controller.test_process import operator
 from tests.reconcile.helpers import raw
+from tests.reconcile.world import World
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.scaling.demand import Load
 from zerotide.scaling.prewarm.account import DAY
+from zerotide.scaling.prewarm.prewarmed import Prewarmed
 from zerotide.scaling.schedules import By, Floor
 
 WEEK = 7 * DAY
@@ -110,3 +113,67 @@ def test_who_has_habits_and_who_forgets_them() -> None:
     prewarmers.forget(endpoint().key)
     other = prewarmers.look(endpoint(uid="u-2"), quiet(now, now), now)
     assert other is not None and not other.habits.hours
+
+
+def written(known: Prewarmed | None, now_us: int) -> dict[str, Any]:
+    """Return the status that is written of what is known."""
+    world = World(now_us=now_us, prewarmed=known)
+    world.settle()
+    found: dict[str, Any] = world.status["prewarm"]
+    return found
+
+
+def test_an_operator_that_dies_ahead_of_requests_spends_nothing_twice() -> None:
+    """The next one keeps the replica until they come, counts them, and opens nothing a second time."""
+    pupil = endpoint()
+    first, nine = Prewarmers(7.0), MONDAY + 3 * WEEK
+    last = work(first, pupil, 3)
+    early = nine - 5 * MINUTE
+    opened = first.look(pupil, quiet(last, early), early)
+    assert opened is not None and opened.account.opening is not None and opened.account.spent_us == 10 * MINUTE
+
+    second, awake = Prewarmers(7.0), endpoint(desiredReplicas=1, prewarm=written(opened, early))
+    kept = second.look(awake, quiet(last, nine), nine - MINUTE)
+    assert kept is not None and kept.beside(Floor(0), nine - MINUTE).by is By.PREWARM
+    assert (kept.account.spent_us, kept.account.over_us) == (10 * MINUTE, early + 10 * MINUTE)
+    met = second.look(awake, Load(0, 1, nine, nine, nine), nine + SECOND)
+    assert met is not None and (met.account.met, met.account.missed, met.account.spent_us) == (1, 0, 5 * MINUTE)
+
+    third, asleep = Prewarmers(7.0), endpoint(prewarm=written(met, nine + SECOND))
+    again = third.look(asleep, quiet(nine, nine + 40 * SECOND), nine + 40 * SECOND)
+    assert again is not None and again.account == met.account and again.expected is not None
+    assert not again.account.keeps(nine + 40 * SECOND)
+
+
+def test_an_operator_that_dies_within_an_hour_makes_no_habit_of_it() -> None:
+    """Requests that ended two silences of one hour are one week, whoever counts them."""
+    pupil, now, known = endpoint(), MONDAY, None
+    for _ in range(3):
+        prewarmers = Prewarmers(7.0)
+        prewarmers.observe(pupil, quiet(now - 9 * MINUTE, now - SECOND), now - SECOND)
+        prewarmers.observe(pupil, Load(1, 0, now, now, now), now)
+        known = prewarmers.look(pupil, Load(1, 0, now, now, now), now)
+        pupil = endpoint(prewarm=written(known, now))
+        now += 9 * MINUTE
+    assert known is not None and [hour.weeks for hour in known.habits.hours.values()] == [1]
+
+
+def test_who_comes_in_vain_waits_for_the_timeout_that_was_learned() -> None:
+    """So that is what is set aside: the budget holds whichever timeout does."""
+    prewarmers, pupil = Prewarmers(7.0), endpoint()
+    last, nine = work(prewarmers, pupil, 3), MONDAY + 3 * WEEK
+    early = nine - 5 * MINUTE
+    patient = prewarmers.look(pupil, quiet(last, early), early, HOUR)
+    assert patient is not None and patient.account.opening is None, "the budget is half an hour"
+    quick = prewarmers.look(pupil, quiet(last, early), early, 30 * SECOND)
+    assert quick is not None and quick.account.spent_us == 5 * MINUTE + MINUTE
+
+    made, obj = operator(), raw(status={"coldStarts": COLD, "desiredReplicas": 0})
+    obj["spec"]["scaling"] = {"idle": {"policy": "Learned", "timeout": "5m"}, "prewarm": {"mode": "Enabled"}}
+    since = {"since": format_time(nine - 9 * WEEK), "spentDay": format_time(nine // DAY * DAY)}
+    history = f"{(nine + HOUR // 2) // HOUR % 168}:9:30:30"
+    obj["status"] |= {"prewarm": {"history": history, **since}, "idle": {"timeout": "5m", "history": "74:200"}}
+    observed = made.reconciler._observe(InferenceEndpoint.parse(obj), early)
+    assert observed.learned is not None and observed.learned.timeout_us > 5 * MINUTE
+    assert observed.prewarmed is not None and observed.prewarmed.expected is not None
+    assert observed.prewarmed.expected.most_us == 5 * MINUTE + observed.learned.timeout_us

@@ -161,6 +161,16 @@ class LearnedIdle(Model):
     wakes: Annotated[Count, Field(description="How many cold starts that is the mean of.")] = 0
 
 
+class PrewarmOpening(Model):
+    """A replica that was started ahead of requests, or would have been, and for which none came yet."""
+
+    opened_time: Annotated[Time, Field(description="When it was started.")]
+    start_time: Annotated[Time, Field(description="From when on requests are expected.")]
+    end_time: Annotated[Time, Field(description="Until when it is kept for them.")]
+    lead: Annotated[Length, Field(description="How long before the requests it was to be started.")]
+    set_aside: Annotated[Length, Field(description="What of the budget it costs if nobody comes; part of `spent`.")]
+
+
 class PrewarmStatus(Model):
     """What prewarming foretells and did, or would have done where scaling.prewarm.mode is DryRun."""
 
@@ -173,6 +183,10 @@ class PrewarmStatus(Model):
     saved: Annotated[Length, Field(description="Time that the first of these requests would have waited.")] = "0s"
     spent: Annotated[Length, Field(description="What of the budget is spent, or set aside.")] = "0s"
     spent_day: Annotated[Time, Field(description="The day on which it is.")]
+    opening: Annotated[PrewarmOpening | None, Field(description="What is going on; absent where nothing is.")] = None
+    opened_for: Annotated[
+        Time | None, Field(description="For when the newest replica was started, so that none is started twice.")
+    ] = None
     since: Annotated[Time, Field(description="Since when hours are counted.")]
     history: Annotated[
         str,
@@ -183,6 +197,7 @@ class PrewarmStatus(Model):
             "UTC, give or take half an hour), in how many weeks, and the first and last minute since that half hour.",
         ),
     ] = ""
+    newest: Annotated[Time | None, Field(description="The newest hour in it, so that none is counted twice.")] = None
 
 
 class OpenWindow(Model):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from zerotide.api.endpoint import InferenceEndpoint, Status
-from zerotide.api.scalars import SECOND, parse_duration, parse_time
+from zerotide.api.endpoint import InferenceEndpoint, PrewarmOpening, Status
+from zerotide.api.scalars import HOUR, SECOND, parse_duration, parse_time
 from zerotide.controller.learners import cold_s
 from zerotide.scaling.demand import Load
 from zerotide.scaling.prewarm.account import DAY, Account, step
-from zerotide.scaling.prewarm.habits import Habits, Prices, expected, read
+from zerotide.scaling.prewarm.habits import Expected, Habits, Prices, expected, read
 from zerotide.scaling.prewarm.prewarmed import Prewarmed
 from zerotide.scaling.schedules import LONGEST_LEAD_US
 
@@ -45,13 +45,15 @@ class Prewarmers:
             keeper.habits = keeper.habits.woken(came_us)
         keeper.quiet_us = None if load.active else came_us or None
 
-    def look(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Prewarmed | None:
-        """Return what is to be done now, None where it is disabled."""
+    def look(self, endpoint: InferenceEndpoint, load: Load, now_us: int, idle_us: int = 0) -> Prewarmed | None:
+        """Return what is to be done now, None where it is disabled; `idle_us` is a timeout in place of the spec's."""
         keeper = self._keeper(endpoint, now_us)
         if keeper is None:
             return None
         status, scaling = endpoint.status, endpoint.spec.scaling
-        prices = Prices(_lead_us(status), int(cold_s(status) * self._worth * SECOND), scaling.idle.timeout.us)
+        prices = Prices(
+            _lead_us(status), int(cold_s(status) * self._worth * SECOND), idle_us or scaling.idle.timeout.us
+        )
         coming = expected(keeper.habits, prices, now_us)
         asleep = not status.desired_replicas and not load.active and not endpoint.spec.suspend
         budget_us = scaling.prewarm.budget.us
@@ -89,5 +91,16 @@ def _remembered(uid: str, status: Status, now_us: int) -> Keeper:
         met=known.met,
         missed=known.missed,
         saved_us=parse_duration(known.saved),
+        opened_us=parse_time(known.opening.opened_time) if known.opening else 0,
+        opening=_expected(known.opening) if known.opening else None,
+        newest_us=parse_time(known.opened_for) if known.opened_for else 0,
     )
-    return Keeper(uid, read(known.history, parse_time(known.since)), account)
+    newest = parse_time(known.newest) // HOUR if known.newest else 0
+    return Keeper(uid, replace(read(known.history, parse_time(known.since)), newest=newest), account)
+
+
+def _expected(opening: PrewarmOpening) -> Expected:
+    """Return what an opening that goes on was made for; how likely that was matters no more."""
+    start_us, most_us = parse_time(opening.start_time), parse_duration(opening.set_aside)
+    from_us = start_us - parse_duration(opening.lead)
+    return Expected(from_us, start_us, parse_time(opening.end_time), 0, 0, most_us)

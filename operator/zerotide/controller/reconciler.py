@@ -289,7 +289,8 @@ class Reconciler:
         pods = world.pods.of(key)
         ready = [pod.ready_us or 0 for pod in pods if pod.counts and pod.stage is Stage.READY]
         load = world.signals.load(endpoint, now_us, Serving(len(ready), min(ready, default=None)))
-        withheld, prewarmed = world.withheld(endpoint, now_us), world.signals.prewarmed(endpoint, load, now_us)
+        withheld, learned = world.withheld(endpoint, now_us), world.signals.learned(endpoint, load, now_us)
+        prewarmed = world.signals.prewarmed(endpoint, load, now_us, learned)
         if withheld is not None and prewarmed is not None:
             # Its status says what it would have done.
             prewarmed = replace(prewarmed, enabled=False)
@@ -305,7 +306,7 @@ class Reconciler:
             activators=world.addresses(),
             load=load,
             window=world.signals.window(endpoint, load, now_us),
-            learned=world.signals.learned(endpoint, load, now_us),
+            learned=learned,
             prewarmed=prewarmed,
             withheld=withheld,
             finished=world.signals.finished(key),

@@ -132,10 +132,15 @@ class Signals:
         self._learners.observe(endpoint, load, now_us)
         return self._learners.idle(endpoint, now_us)
 
-    def prewarmed(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Prewarmed | None:
-        """Return what the endpoint's habits foretell, None where prewarming is disabled."""
+    def prewarmed(
+        self, endpoint: InferenceEndpoint, load: Load, now_us: int, learned: Learned | None = None
+    ) -> Prewarmed | None:
+        """Return what the endpoint's habits foretell, None where prewarming is disabled.
+
+        `learned` is the idle timeout that holds in place of the spec's: whoever comes in vain waits for that one.
+        """
         self._prewarmers.observe(endpoint, load, now_us)
-        return self._prewarmers.look(endpoint, load, now_us)
+        return self._prewarmers.look(endpoint, load, now_us, learned.timeout_us if learned is not None else 0)
 
     def finished(self, key: str) -> LastWake | None:
         """Return the newest finished wake that may not be in the status yet."""

@@ -25,11 +25,13 @@ from zerotide.api.endpoint import (
     LearnedIdle,
     ModelStatus,
     OpenWindow,
+    PrewarmOpening,
     PrewarmStatus,
     Status,
     parse_uri,
 )
 from zerotide.api.scalars import (
+    HOUR,
     MILLISECOND,
     MINUTE,
     SECOND,
@@ -45,7 +47,7 @@ from zerotide.reconcile.service import url
 from zerotide.reconcile.states import Verdict
 from zerotide.reconcile.steer import Steering
 from zerotide.reconcile.verifying import told
-from zerotide.scaling.prewarm.account import DAY
+from zerotide.scaling.prewarm.account import DAY, Account
 
 Object = dict[str, Any]
 
@@ -265,9 +267,25 @@ def _prewarm(observed: Observed) -> Object | None:
         saved=format_duration(account.saved_us),
         spent=format_duration(account.spent_us),
         spent_day=format_time(account.day * DAY),
+        opening=_opening(account),
+        opened_for=format_time(account.newest_us) if account.newest_us else None,
         since=format_time(known.habits.since_us),
         history=known.habits.written(),
+        newest=format_time(known.habits.newest * HOUR) if known.habits.newest else None,
     ).dump()
+
+
+def _opening(account: Account) -> PrewarmOpening | None:
+    expected = account.opening
+    if expected is None:
+        return None
+    return PrewarmOpening(
+        opened_time=format_micro_time(account.opened_us),
+        start_time=format_time(expected.start_us),
+        end_time=format_time(expected.end_us),
+        lead=format_duration(expected.start_us - expected.from_us),
+        set_aside=format_duration(expected.most_us),
+    )
 
 
 def _window(steering: Steering) -> Object | None:
