@@ -39,7 +39,7 @@ BURST, BURSTS = 20, 5
 """Endpoints that are woken together, and how often some are."""
 ALONE = 20
 """Endpoints that are woken one after the other, each once the one before has long been answered."""
-PATIENCE = 900.0
+PATIENCE = 1_800.0
 """Seconds that a step may take."""
 
 

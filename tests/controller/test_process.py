@@ -284,7 +284,7 @@ def test_kopf_writes_scans_and_meets_nobody() -> None:
     """It is here for its watch alone."""
     chosen = settings()
     assert chosen.scanning.disabled and chosen.peering.standalone and not chosen.posting.enabled
-    handlers = registry(lambda type_, obj: None, NOWHERE)
+    handlers = registry(lambda type_, obj: None, NOWHERE, lambda version: False)
     assert len(list(handlers._watching.get_all_handlers())) == 1
     assert not list(handlers._changing.get_all_handlers()) and not list(handlers._indexing.get_all_handlers())
 
@@ -292,7 +292,7 @@ def test_kopf_writes_scans_and_meets_nobody() -> None:
 def test_kopf_need_not_call_a_handler() -> None:
     """An event is taken in where kopf asks about it; its first list has no types."""
     told: list[tuple[str, str]] = []
-    handlers = registry(lambda type_, obj: told.append((type_, obj["metadata"]["uid"])), NOWHERE)
+    handlers = registry(lambda type_, obj: told.append((type_, obj["metadata"]["uid"])), NOWHERE, lambda version: False)
     (handler,) = handlers._watching.get_all_handlers()
     taken_in: Any = handler.when
     for type_ in (None, "ADDED", "MODIFIED", "DELETED"):

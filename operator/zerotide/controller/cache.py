@@ -24,6 +24,8 @@ from zerotide.reconcile.pods import Pod, read
 Object = dict[str, Any]
 RECENT = 512
 """Endpoints that are kept parsed, and rendered: more than are worked on at a time."""
+ECHOES = 4_096
+"""Answers to writes whose echo may be on its way."""
 
 
 def key_of(obj: Mapping[str, Any]) -> str:
@@ -71,6 +73,7 @@ class Endpoints:
         self._objects: Packed[str] = Packed()
         self._versions: dict[str, _Version] = {}
         self._parsed: Recent[str, tuple[int, InferenceEndpoint]] = Recent(RECENT)
+        self._answers: Recent[int, bool] = Recent(ECHOES)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -99,6 +102,15 @@ class Endpoints:
         claim = claim_of(obj)
         self._tell(self.claims.put(claim) if claim else self.claims.drop(key))
         return True
+
+    def answered(self, obj: Object, now_us: int) -> bool:
+        """Take in the answer to a write of ours; False if it is no newer than what is known."""
+        self._answers.put(version(obj), True)
+        return self.put(obj, now_us)
+
+    def is_echo(self, number: int) -> bool:
+        """Tell whether a version came as the answer to a write of ours, so that to hear of it again is no news."""
+        return self._answers.get(number) is not None
 
     def drop(self, key: str, uid: str) -> bool:
         """Forget an endpoint that is gone; False if the key is unknown or has a successor."""

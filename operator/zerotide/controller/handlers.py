@@ -6,33 +6,27 @@ that it was called takes kopf longer than all that is done here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import kopf
 
 from zerotide.api.names import GROUP, PLURAL_ENDPOINTS, VERSION
+from zerotide.controller.echoes import Known, session
 from zerotide.kube import Credentials
 
 Event = Callable[[str, dict[str, Any]], None]
 """Take in an event: its type (empty for the first list) and the object."""
 
 
-def registry(on_event: Event, credentials: Credentials) -> kopf.OperatorRegistry:
-    """Return kopf's registry with our handlers alone."""
+def registry(on_event: Event, credentials: Credentials, known: Known) -> kopf.OperatorRegistry:
+    """Return kopf's registry with our handlers alone; of versions that are known it need not hear."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    def login(**options: Any) -> kopf.ConnectionInfo | None:
-        if os.environ.get("KUBECONFIG") or credentials.token is None:
-            return kopf.login_with_kubeconfig(**options)
+    async def login(**_: Any) -> kopf.AiohttpSession:
         # kopf asks again when the API server no longer takes the token; the file has been renewed by then.
-        return kopf.ConnectionInfo(
-            server=credentials.server,
-            ca_path="/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
-            token=credentials.token(),
-        )
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session(credentials, known))
 
     def taken_in(event: Any, **_: Any) -> bool:
         on_event(event["type"] or "", event["object"])

@@ -65,7 +65,7 @@ async def _watch(
     # needs no news of endpoints: it lists them when it comes to lead.
     await operator.led.wait()
     await kopf.operator(
-        registry=registry(operator.on_event, credentials),
+        registry=registry(operator.on_event, credentials, operator.endpoints.is_echo),
         settings=settings(),
         clusterwide=True,
         standalone=True,

@@ -250,7 +250,7 @@ class Reconciler:
         if known is None:
             return False  # its end was told before the answer
         self._written[key] = now_us
-        if self._world.endpoints.put(written, now_us) and _by_others(known) != _by_others(written):
+        if self._world.endpoints.answered(written, now_us) and _by_others(known) != _by_others(written):
             # What others wrote meanwhile is in the answer, so the watch will bring no news of it.
             self._later(key, 0.0)
         for notice in notices:
