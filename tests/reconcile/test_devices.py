@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reconcile.helpers import CONFIG, endpoint, pod_object, raw, template
+from tests.reconcile.helpers import CONFIG, NOW, endpoint, pod_object, raw, template
 from tests.reconcile.world import QUIET, World, awake
 from zerotide.api.accelerator_class import AcceleratorClassSpec, NamespaceSelector, PartOf, Toleration
 from zerotide.api.conditions import Reason
@@ -234,6 +234,39 @@ def test_what_no_node_could_ever_hold_is_passed_over_at_once() -> None:
     world.step()
     world.settle()
     assert asks_for(world) == "y"
+
+
+def test_a_choice_whose_nodes_come_on_demand_is_not_passed_over() -> None:
+    """No present node could hold it, and yet it has its time like any other."""
+    spec = {"accelerator": {"className": "x", "alternatives": [{"className": "y"}]}}
+    classes = {"x": AcceleratorClassSpec(resource_name="amd.com/gpu", provisioning="OnDemand")}
+    world = World(obj=raw(spec), classes=classes, nodes=(node(nvidia_com__gpu="1"),))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    for seconds, taken in ((299, "x"), (1, "y")):
+        world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+        world.pods = tuple(replace(each, created_us=NOW) for each in world.pods)
+        world.settle()
+        world.pass_time(seconds)
+        world.settle()
+        assert asks_for(world) == taken
+
+
+def test_an_earlier_choice_is_taken_where_the_present_one_cannot_be_had_any_more() -> None:
+    """The nodes of the last one are gone for good, and those of the first are back."""
+    spec = {"accelerator": {"className": "h100", "alternatives": [{"className": "mig"}]}}
+    world = World(obj=raw(spec), classes=CLASSES, nodes=(node(**{"nvidia_com__mig-1g_10gb": "7"}),))
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.settle()
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    world.settle()
+    assert asks_for(world) == "mig"
+    world.nodes = (node(nvidia_com__gpu="1"),)
+    world.settle()
+    assert asks_for(world) == "h100"
 
 
 def test_nodes_that_come_on_demand_are_waited_for() -> None:

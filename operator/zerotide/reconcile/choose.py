@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zerotide.reconcile.capacity import obstacle, requests_of
+from zerotide.reconcile.capacity import obstacle
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.config import Config
 from zerotide.reconcile.deployment import annotation
 from zerotide.reconcile.observed import Object, Observed
-from zerotide.reconcile.pods import Pod, Stage
+from zerotide.reconcile.pods import Stage
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering
 from zerotide.scaling.policy import Policy
 
@@ -32,25 +32,19 @@ def choose(choices: Sequence[Rendering], observed: Observed, config: Config, now
     deployed = annotation(live["spec"]["template"], ANNOTATION_SPEC_DIGEST)
     now = digests.index(deployed) if deployed in digests else 0
     mine = [pod for pod in observed.pods if pod.counts and pod.spec_digest == digests[now]]
+    rest = [pod for pod in observed.pods if pod.counts and pod.spec_digest != digests[now]]
     if any(pod.stage is not Stage.UNSCHEDULABLE for pod in mine):
         return choices[now]
     able = [at for at, choice in enumerate(choices) if _able(choice, observed.nodes, config.elastic)]
     later = [at for at in able if at > now]
     if now not in able:
         return choices[later[0] if later else able[-1] if able else now]
-    if any(_hands_over(pod, choices[now]) for pod in observed.pods if pod not in mine):
+    device = choices[now].device
+    if device and any(pod.stage is Stage.READY and pod.class_name == device.class_name for pod in rest):
         return choices[now]
     since_us = max(min((pod.created_us for pod in mine), default=now_us), observed.unserved_us(now_us))
     waited = now_us >= since_us + Policy.of(observed.endpoint.spec).capacity_us
     return choices[later[0] if waited and later else now]
-
-
-def _hands_over(pod: Pod, choice: Rendering) -> bool:
-    """Tell whether an older replica has what this choice asks for, so that a new one can take its place."""
-    device = choice.device
-    if device is None or pod.ended or not (pod.leaving or pod.stage is Stage.READY):
-        return False
-    return pod.class_name == (device.class_name or "") and device.spec.resource_name in requests_of(pod.spec or {})
 
 
 def _able(choice: Rendering, nodes: tuple[Object, ...], elastic: bool) -> bool:
