@@ -121,6 +121,8 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith("Take learned: ") and "\nnow: always on " in said
     assert yaml.safe_load(patch_) == {"spec": {"scaling": {"minReplicas": 0, "idle": {"policy": "Learned"}}}}
     for line in (
+        "Costs are those of 2.0 days, since 2026-09-19T14:13:20Z, in USD: 0.0014 for a second of a replica, and 0.01 "
+        "for each second that a request waits.",
         "The learned policy would take ",
         "The price book has no price for it: 0.0014 for a second of a replica is assumed.",
         "No cold start was measured yet: 30 s is assumed.",

@@ -44,6 +44,8 @@ def test_a_made_up_trace(capsys: pytest.CaptureFixture[str]) -> None:
     cheap = json.loads(capsys.readouterr().out)
     assert main([*line, "--cold-start", "60s", "--gpu-second", "0.01"]) == 0
     dear = json.loads(capsys.readouterr().out)
+    assert main([*line[:4], "--endpoints", "1"]) == 0
+    assert " requests to 1 endpoint in its last third. " in capsys.readouterr().err
     assert cheap["trace"] == dear["trace"] == "timer" and cheap["optimum"] < dear["optimum"]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from zerotide.api.spec_scaling import Scaling
 from zerotide.scaling.advice import ENOUGH_SILENCES, NOTICEABLE, Advice, Option, advise, span
-from zerotide.scaling.hours import History, Hours, local
+from zerotide.scaling.hours import History, Hours, find, local
 from zerotide.scaling.learning.prior import Prior
 from zerotide.scaling.replay.rules import Fixed, Learned
 from zerotide.scaling.replay.simulate import Outcome, Prices, simulate
@@ -69,6 +69,45 @@ def test_office_hours_are_found() -> None:
     assert hours.cron == "0 9 * * 1-5" and advice.best.timeout_s == 5
     early = advise(history(sorted(office + nights)[:400], 6.9), 30.0, prices, NOW)
     assert all(option.hours is None for option in early.options), "less than a week"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    gaps=st.lists(st.sampled_from((3.0, 300.0, 3_000.0, 4_000.0, 30_000.0, 90_000.0)), min_size=1, max_size=60),
+    zone=st.sampled_from(("UTC", "Europe/Rome", "Asia/Kolkata")),
+    worth=st.sampled_from((0.001, 0.03, 0.5)),
+)
+def test_the_window_is_the_best_by_the_price_of_each_silence(gaps: list[float], zone: str, worth: float) -> None:
+    """As adding them up one by one for each window finds, whatever is summed beforehand."""
+    times = [0.0]
+    for gap in gaps:
+        times.append(times[-1] + gap)
+    known, prices = history(times, 40, MONDAY + 5_000), Prices(0.001, worth)
+    ends = [known.begin_s + time + 1 for time in times]
+    quiet = [(b - a - 1, a) for a, b in zip(ends, [*ends[1:], known.end_s + 1], strict=True)]
+    days = [local(at, zone)[0] for at in (known.begin_s, known.end_s)]
+
+    def price(hours: Hours, beside: float) -> float:
+        """Return the seconds of an idle replica that all of them together come to."""
+        total, used = 0.0, set()
+        for gap, since in quiet:
+            day, hour = local(since, zone)
+            left = hours.left_s(day, hour)
+            used |= {day if hour >= hours.first else day - 1} if left else set()
+            awake = max(beside, left)
+            total += gap if gap <= awake else awake + 30.0 * (1 + prices.worth)
+        unused = sum(hours.on(day) and day not in used for day in range(days[0], days[1] + 1))
+        return total + unused * hours.length * 3_600
+
+    found = find(known, 30.0, prices, 300.0, zone)
+    others = [
+        price(Hours(first, length, weekdays, zone), beside)
+        for first in range(0, 24, 3)
+        for length in (2, 8, 16)
+        for weekdays in (False, True)
+        for beside in (5.0, 300.0)
+    ]
+    assert price(*found) <= min(others) + 1e-3
 
 
 @pytest.mark.parametrize(("silences", "days"), [(ENOUGH_SILENCES - 1, 3.0), (500, 0.9), (0, 0.0)])

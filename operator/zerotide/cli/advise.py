@@ -13,7 +13,7 @@ from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND
 from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import ArrivalReport, CostReport
-from zerotide.cli.advise_text import compared, left_out, patch, sentence, table
+from zerotide.cli.advise_text import basis, compared, left_out, patch, sentence, table
 from zerotide.cli.arrivals import COLD_S, add_arguments, recorded, replica_price
 from zerotide.cli.commands import Subparsers, declare, positive
 from zerotide.cli.output import Printer
@@ -72,7 +72,12 @@ def say(
     cold_s = parse_duration(known) / SECOND if known else COLD_S
     advice = advise(history, cold_s, prices, _present(scaling, history), args.time_zone)
     learned = f"The learned policy would take {advice.explained}."
-    notes = [learned, *priced, *([] if known else [f"No cold start was measured yet: {COLD_S:g} s is assumed."])]
+    notes = [
+        basis(history, prices, cost.currency),
+        learned,
+        *priced,
+        *([] if known else [f"No cold start was measured yet: {COLD_S:g} s is assumed."]),
+    ]
     notes += [*left_out(scaling), *compared(advice, prices, cost, args.dedicated_hour, args.api_million)]
     if printer.as_json:
         printer.json(_document(advice, prices, notes, scaling))

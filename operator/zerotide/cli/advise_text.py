@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from zerotide.api.scalars import SECOND
+from zerotide.api.scalars import SECOND, format_time
 from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import CostReport
 from zerotide.cli.output import format_span, format_table
-from zerotide.scaling.advice import Advice, Option, span
+from zerotide.scaling.advice import DAY_S, Advice, Option, span
+from zerotide.scaling.hours import History
 from zerotide.scaling.replay.simulate import Prices
 
 
@@ -42,6 +43,15 @@ def table(advice: Advice, prices: Prices) -> list[str]:
         waited = format_span(int(outcome.waited_s * SECOND))
         rows.append([option.name, f"{outcome.cost(prices):.2f}", *spans, str(outcome.cold_starts), waited])
     return format_table(header, rows, right=header[1:])
+
+
+def basis(history: History, prices: Prices, currency: str) -> str:
+    """Return what the costs are made of."""
+    since = format_time(int(history.begin_s * SECOND))
+    return (
+        f"Costs are those of {history.span_s / DAY_S:.1f} days, since {since}, in {currency}: {prices.gpu:g} for a "
+        f"second of a replica, and {prices.waiting:g} for each second that a request waits."
+    )
 
 
 def compared(

@@ -20,10 +20,12 @@ from zerotide.cli.errors import CliError
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
-from zerotide.scaling.replay.trace import Row, read
+from zerotide.scaling.replay.trace import COLUMNS, Row, read
 
 COLD_S = 30.0
 """What a cold start is taken for before one was measured."""
+TRACE = f"CSV with the columns {', '.join(COLUMNS)}, packed by gzip or not"
+"""What a command says of the file that it takes."""
 _GZIP = b"\x1f\x8b"
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from zerotide.billing.elsewhere import offers
 from zerotide.billing.prices import PriceIndex, read_price_books
+from zerotide.cli.arrivals import TRACE
 from zerotide.cli.commands import Subparsers, declare, lasting, positive, whole
 from zerotide.cli.compare_source import of_endpoint, of_nobody
 from zerotide.cli.compare_text import document, notes, table
@@ -19,7 +20,6 @@ from zerotide.cli.forecast import WORTH
 from zerotide.cli.session import Session
 from zerotide.scaling.compare import compare
 from zerotide.scaling.replay.simulate import Prices
-from zerotide.scaling.replay.trace import COLUMNS
 
 
 def add(plans: Subparsers) -> None:
@@ -39,7 +39,7 @@ def add(plans: Subparsers) -> None:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("name", nargs="?", help="the endpoint whose requests are taken, as the exporter has them")
-    source.add_argument("--trace", type=Path, metavar="FILE", help=f"CSV with the columns {', '.join(COLUMNS)}")
+    source.add_argument("--trace", type=Path, metavar="FILE", help=TRACE)
     source.add_argument("--rate", type=positive, metavar="N", help="made-up requests, so many an hour")
     parser.add_argument(
         "--since", type=lasting, default="720h", metavar="TIME", help="the endpoint's last so long; %(default)s"

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zerotide.api.scalars import SECOND
+from zerotide.api.wording import counted
 from zerotide.cli import advise, compare, forecast
-from zerotide.cli.arrivals import name_of, read_trace
+from zerotide.cli.arrivals import TRACE, name_of, read_trace
 from zerotide.cli.commands import Subparsers, declare, group, lasting, positive, whole
 from zerotide.cli.errors import UsageError
 from zerotide.cli.output import format_span
@@ -18,7 +19,7 @@ from zerotide.scaling.replay.rules import FIXED_S
 from zerotide.scaling.replay.score import Cell, cells
 from zerotide.scaling.replay.simulate import Outcome, Prices
 from zerotide.scaling.replay.synthetic import KINDS, make
-from zerotide.scaling.replay.trace import COLUMNS, Thinning, Trace, thin, timed
+from zerotide.scaling.replay.trace import Thinning, Trace, thin, timed
 from zerotide.scaling.replay.verdict import verdict
 
 
@@ -34,13 +35,14 @@ def add(commands: Subparsers) -> None:
         replay,
         "replay a trace under fixed timeouts, other systems' rules and the learned one",
         text="Replay a trace under fixed timeouts, Knative's and KubeAI's defaults and the learned policy. Rules\n"
-        "learn on the first two thirds and are priced on the last one, beside one who knows all requests.",
+        "learn on the first two thirds and are priced on the last one, beside one who knows all requests. A trace is\n"
+        "shared out over --endpoints and slowed down by --stretch; --endpoints 1 --stretch 1 takes it as it is.",
         examples="""zerotide plan replay --trace requests.csv
             zerotide plan replay --trace requests.csv --endpoints 30 --run 15 --stretch 24 --seed 2
             zerotide plan replay --synthetic on-off --cold-start 1m --json""",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--trace", type=Path, metavar="FILE", help=f"CSV with the columns {', '.join(COLUMNS)}")
+    source.add_argument("--trace", type=Path, metavar="FILE", help=TRACE)
     source.add_argument("--synthetic", choices=list(KINDS), help="a made-up trace of this kind")
     thinning = Thinning()
     parser.add_argument(
@@ -100,8 +102,9 @@ async def replay(session: Session, args: argparse.Namespace) -> None:
     rows.append(["optimum", f"{cell.optimum:.2f}", "1.00", "", "", "", "", ""])
     header = ["RULE", "USD", "OF-OPTIMUM", "COLD-STARTS", "LOAD", "ACTIVE", "IDLE", "WAITED"]
     printer.table(header, rows, right=" ".join(header[1:]))
+    judged = f"{counted(after.requests, 'request')} to {counted(len(after.endpoints), 'endpoint')}"
     printer.prose(
-        f"{trace.name}: {after.requests} requests to {len(after.endpoints)} endpoints in its last third. "
+        f"{trace.name}: {judged} in its last third. "
         f"The learned policy costs {cell.vs_chosen:.2f} of {cell.chosen_s:g} s, the fixed timeout that was best before."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -77,23 +77,29 @@ def local(at_s: float, zone: str) -> tuple[int, float]:
 
 def find(history: History, cold_s: float, prices: Prices, timeout_s: float, zone: str) -> tuple[Hours, float]:
     """Return the window that seems best, and the timeout beside it, by the price of each silence apart."""
-    quiet, index, times = [], 0, history.arrivals.times
-    while index < len(times):
-        period = busy(history.arrivals, index, None)
-        index = period.following
-        gap = (times[index] if index < len(times) else history.span_s) - period.ended_s
-        quiet.append((gap, *local(history.begin_s + period.ended_s, zone)))
+    week = _week(history, zone)
     break_even_s = cold_s * (1 + prices.worth)
     first_day, last_day = (local(at_s, zone)[0] for at_s in (history.begin_s, history.end_s))
+    besides_s = sorted({5.0, 60.0, timeout_s})
+    closed_s = {
+        (beside_s, at): sum(_price(gap_s, beside_s, break_even_s) for gap_s, _ in silences.all)
+        for beside_s in besides_s
+        for at, silences in week.items()
+    }
 
     def cost_s(hours: Hours, beside_s: float) -> float:
-        used, total_s = set(), 0.0
-        for gap, day, hour in quiet:
-            left_s = hours.left_s(day, hour)
-            if left_s:
-                used.add(day if hour >= hours.first else day - 1)
-            awake_s = max(beside_s, left_s)
-            total_s += gap if gap <= awake_s else awake_s + break_even_s
+        used, total_s = set[int](), 0.0
+        for (weekday, hour), silences in week.items():
+            since, over = (hour - hours.first) % 24, hour < hours.first
+            if since >= hours.length or (hours.weekdays and (weekday - over) % 7 >= 5):
+                total_s += closed_s[beside_s, (weekday, hour)]
+                continue
+            used.update(day - over for day in silences.days)
+            left_h, apart = hours.length - since, silences.all
+            if left_h >= 2:
+                total_s, apart = total_s + silences.short_s, silences.long
+            for gap_s, part in apart:
+                total_s += _price(gap_s, max(beside_s, (left_h - part) * _HOUR_S), break_even_s)
         unused = sum(hours.on(day) and day not in used for day in range(first_day, last_day + 1))
         return total_s + unused * hours.length * _HOUR_S
 
@@ -102,6 +108,40 @@ def find(history: History, cold_s: float, prices: Prices, timeout_s: float, zone
         for weekdays in (False, True)
         for first in range(24)
         for length in _LENGTHS
-        for beside_s in sorted({5.0, 60.0, timeout_s})
+        for beside_s in besides_s
     ]
     return min(candidates, key=lambda each: cost_s(*each))
+
+
+@dataclass(slots=True)
+class _Silences:
+    """Those that began in one hour of the week, each with its length and the part of the hour that was over."""
+
+    all: list[tuple[float, float]] = field(default_factory=list)
+    long: list[tuple[float, float]] = field(default_factory=list)
+    """Those longer than an hour: the others end within a window that stays open for an hour more."""
+    short_s: float = 0.0
+    days: set[int] = field(default_factory=set)
+
+
+def _week(history: History, zone: str) -> dict[tuple[int, int], _Silences]:
+    """Return the silences by weekday, 0 for Monday, and hour."""
+    week: dict[tuple[int, int], _Silences] = {}
+    index, times = 0, history.arrivals.times
+    while index < len(times):
+        period = busy(history.arrivals, index, None)
+        index = period.following
+        gap_s = (times[index] if index < len(times) else history.span_s) - period.ended_s
+        day, hour = local(history.begin_s + period.ended_s, zone)
+        found = week.setdefault(((day - 1) % 7, int(hour)), _Silences())
+        found.all.append((gap_s, hour % 1))
+        found.days.add(day)
+        if gap_s > _HOUR_S:
+            found.long.append((gap_s, hour % 1))
+        else:
+            found.short_s += gap_s
+    return week
+
+
+def _price(gap_s: float, awake_s: float, break_even_s: float) -> float:
+    return gap_s if gap_s <= awake_s else awake_s + break_even_s

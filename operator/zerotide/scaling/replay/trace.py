@@ -144,7 +144,7 @@ class Thinning:
     seed: int = 1
 
     def __str__(self) -> str:
-        return f"{self.endpoints} endpoints, runs of {self.run}, ×{self.stretch:g}, seed {self.seed}"
+        return f"{counted(self.endpoints, 'endpoint')}, runs of {self.run}, ×{self.stretch:g}, seed {self.seed}"
 
 
 def thin(name: str, rows: Sequence[tuple[float, float]], how: Thinning, uniform: Uniform) -> Trace:
