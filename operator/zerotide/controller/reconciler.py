@@ -224,19 +224,20 @@ class Reconciler:
             return True
         if sound:
             self._warn(key, planned.warnings)
+        # Before what may be refused: a child that is, time after time, must not keep an endpoint awake.
+        self._mind(key, observed, planned.again_us, now_us)
         if not careful:
             sound = await self._write_children(key, planned.writes) and sound
+        return sound
+
+    def _mind(self, key: str, observed: Observed, again_us: int | None, now_us: int) -> None:
+        """Look again when time alone may call for it."""
         refusal = self._refused.get(key)
-        times = (
-            planned.again_us,
-            self._world.pods.starts.next_pull_us(observed.pods, now_us),
-            refusal.until_us if refusal else None,
-        )
-        for time_us in times:
+        pull_us = self._world.pods.starts.next_pull_us(observed.pods, now_us)
+        for time_us in (again_us, pull_us, refusal.until_us if refusal else None):
             if time_us is not None:
                 # A time that has passed must never make an endpoint spin.
                 self._later(key, max(AGAIN, (time_us - self._clock.now_us()) / SECOND))
-        return sound
 
     async def _publish(
         self, key: str, endpoint: InferenceEndpoint, status: Object, notices: Iterable[Told], now_us: int
