@@ -62,6 +62,8 @@ PROVING = Facts(replicas=1, since_us=NOW - 2 * SECOND, verifying_us=NOW - 5 * SE
         (POLICY, replace(QUIET, in_flight=3), replace(UP, blocked="no"), 1, Why.BLOCKED),
         (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=4), 2, Why.DEMAND),
         (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=2), 1, Why.DEMAND),
+        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=4, lowered_us=NOW), 4, Why.UNCHANGED),
+        (POLICY, replace(QUIET, last_activity_us=NOW), replace(UP, replicas=4, lowered_us=NOW + MINUTE), 2, Why.DEMAND),
         (
             replace(POLICY, scale_down_us=0),
             replace(QUIET, last_activity_us=NOW),
