@@ -157,7 +157,7 @@ def test_what_was_not_recorded_is_told_once_where_it_ended(opened: Open) -> None
 def test_what_is_read_for_charges_gives_the_charges_of_everything(opened: Open, rule: str) -> None:
     """Of replicas that have long been ready, that begin in the quarter, that were restarted, and of none at all."""
     store = opened()
-    pods = [(0, 3, [], False), (31, None, [], False), (5, 2, [30], True)]
+    pods = [(0, 3, [], None), (31, None, [], None), (5, 2, [30], 50)]
     served = [(place, minute, 4, "w1" if minute < 9 else "w2") for minute in range(0, 70, 3) for place in range(4)]
     world_of(store, pods, [*served, (0, 20, None, ""), (0, 40, None, ""), (1, 1, 60, "")], rule, 1)
     read, there = 0, 0

@@ -23,7 +23,7 @@ from zerotide.billing.rating import Bill, Line, LineKey, Period, add_line, bill_
 from zerotide.billing.rollups import QUARTER
 from zerotide.billing.starters import starters
 
-RULES = 3
+RULES = 4
 """The version of how facts become money: a change that alters results raises it, and what is sealed is corrected."""
 GENESIS = "0" * 64
 """What the first seal names as the hash before it."""

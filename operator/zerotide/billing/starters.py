@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
-from zerotide.billing.ledger import ColdStart, Ledger
+from zerotide.billing.ledger import ColdStart, Ledger, flights_of
 from zerotide.billing.split import split_flights
 from zerotide.billing.wakes import pods_by_wake
 
@@ -43,9 +44,12 @@ def _triggers(ledger: Ledger) -> dict[str, Parts]:
 
 
 def _served(ledger: Ledger) -> dict[str, Parts]:
+    # One whose end is not known would take a growing share as time passes, and change what is sealed without a record.
+    over = tuple(attempt for attempt in ledger.records.attempts if attempt.ended_us is not None)
+    flights = flights_of(replace(ledger.records, attempts=over), ledger.as_of_us)
     found: dict[str, Parts] = {}
     for life in ledger.lifetimes:
-        shares = split_flights(ledger.flights.get(life.pod_uid, ()), life.start_us, life.end_us)
+        shares = split_flights(flights.get(life.pod_uid, ()), life.start_us, life.end_us)
         whole = sum(shares.values(), Fraction(0))
         if whole:
             found[life.pod_uid] = {consumer: share / whole for consumer, share in shares.items()}

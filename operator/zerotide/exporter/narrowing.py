@@ -1,9 +1,14 @@
-"""Choose what to read for the charges of a period: requests in flight in it, and all of those replicas that start."""
+"""Choose what to read for the charges of a period: requests in flight in it, and all of those replicas that start.
+
+Whoever woke one replica may pay for the starts of all that the same wake made. So where that is the rule, those of a
+wake are read together, whether they lived in the period or not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from zerotide.billing.bearing import early_until
 from zerotide.billing.facts import Fact
@@ -12,6 +17,46 @@ from zerotide.billing.rating import Period
 from zerotide.billing.usage import Attempt
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
 from zerotide.exporter.store import OpenPod
+
+DURING = "created_us > time_us - 1000000 AND created_us <= time_us + total_us"
+"""Says in SQL that a pod was created during a wake: stamps of the API server are whole seconds."""
+
+
+class Made(NamedTuple):
+    """A replica that a wake may have made, and when it was created."""
+
+    pod: OpenPod
+    created_us: int
+
+
+class Mates(NamedTuple):
+    """The wakes that starts within a period may belong to, and replicas of these that did not live in it."""
+
+    wakes: list[str]
+    pods: list[OpenPod]
+
+
+def mates(
+    found: Found,
+    period: Period,
+    wakes_of: Callable[[Key, Iterable[str]], set[str]],
+    made_by: Callable[[Key, Iterable[str]], list[Made]],
+) -> Mates:
+    """Return what else says who pays for the starts within a period, where it is whoever woke a replica."""
+    keys = {key for key, rows in found.endpoints.items() if any(row.cold_start == ColdStart.TRIGGER for row in rows)}
+    starting: dict[Key, list[str]] = {}
+    for pod in found.pods:
+        key = (pod.namespace, pod.endpoint)
+        if key in keys and early_until(found.facts.get(pod.pod_uid, ()), period) is None:
+            starting.setdefault(key, []).append(pod.pod_uid)
+    known = {pod.pod_uid for pod in found.pods}
+    wakes: list[str] = []
+    pods: list[OpenPod] = []
+    for key, uids in starting.items():
+        mine = sorted(wakes_of(key, uids))
+        wakes += mine
+        pods += [made.pod for made in made_by(key, mine) if made.pod.pod_uid not in known]
+    return Mates(wakes, pods)
 
 
 def shared(endpoints: Mapping[Key, Sequence[EndpointRow]]) -> set[Key]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -16,7 +17,8 @@ from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, cover
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
-from zerotide.exporter.narrowing import assembled_with, of_endpoint, shared, steady
+from zerotide.exporter.narrowing import assembled_with, mates, of_endpoint, shared, steady
+from zerotide.exporter.pgwoken import made_by, wakes_of
 from zerotide.exporter.reading import ARCHIVED
 from zerotide.exporter.store import DayKey, OpenPod
 
@@ -39,6 +41,9 @@ _KEPT = (
     " WHERE span_us = {span} AND start_us >= {low} AND start_us < {high}"
 )
 
+_WAKING = "wake_id = ANY(:wakes) AND NOT pod_uid = ANY(:uids) AND coalesce(ended_us < :low OR ended_us >= :high, true)"
+"""The requests that waited for wakes, without those of pods and of a period that are read anyway."""
+
 
 def records(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
     """Return what is known of endpoints (empty: any) that bears on a period, as the SQLite ledger does."""
@@ -52,20 +57,20 @@ def records(db: Connection, namespace: str, endpoint: str, period: Period) -> li
         bounds,
     )
     known = {(row[0], row[1]) for row in known_rows}
-    mine = {**bounds, "uids": [pod.pod_uid for pod in pods]}
+    made, wakes = _with_mates(db, _found(db, pods, (), known, whole=True), period)
+    mine = {**bounds, "uids": [pod.pod_uid for pod in made.pods], "wakes": wakes}
     found = attempts(db, f"pod_uid = ANY(:uids) AND {_NAMES}", mine)
     found += attempts(db, f"ended_us >= :low AND ended_us < :high AND NOT pod_uid = ANY(:uids) AND {_NAMES}", mine)
-    made = _found(db, pods, found, known, whole=True)
-    made = made._replace(unbilled=unbilled(db, namespace, endpoint, period))
+    found += attempts(db, _WAKING, mine) if wakes else []
+    made = made._replace(attempts=found, unbilled=unbilled(db, namespace, endpoint, period))
     return assembled(made, known, period.start_us)
 
 
 def billable(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
     """Return what is known of endpoints (empty: any) that bears on the charges of a period."""
     bounds = _bounds(namespace, endpoint, period)
-    pods = _lived(db, bounds)
-    found = _found(db, pods, (), set(), whole=False)
-    sharing = shared(found.endpoints)
+    found, wakes = _with_mates(db, _found(db, _lived(db, bounds), (), set(), whole=False), period)
+    pods, sharing = found.pods, shared(found.endpoints)
     early = steady(pods, found.facts, sharing, period)
     values = {
         **bounds,
@@ -74,6 +79,7 @@ def billable(db: Connection, namespace: str, endpoint: str, period: Period) -> l
         "few": list(early),
         "untils": list(early.values()),
         "oldest": _oldest(db, period.start_us),
+        "wakes": wakes,
     }
     requests = attempts(db, "pod_uid = ANY(:rest)", values)
     requests += attempts(db, "ended_us >= :low AND forwarded_us < :high AND pod_uid = ANY(:few)", values)
@@ -85,10 +91,17 @@ def billable(db: Connection, namespace: str, endpoint: str, period: Period) -> l
     )
     requests += attempts(db, before, values)
     requests += attempts(db, "ended_us >= :low AND ended_us < :high AND NOT pod_uid = ANY(:uids)", values)
+    requests += attempts(db, _WAKING, values) if wakes else []
     mine = of_endpoint(requests, namespace, endpoint)
     others = {(each.namespace, each.endpoint) for each in mine} - found.endpoints.keys()
     found = found._replace(attempts=mine, wakes=_wakes(db, _pairs(sharing)))
     return assembled_with(found, _endpoints(db, _pairs(others)), period)
+
+
+def _with_mates(db: Connection, found: Found, period: Period) -> tuple[Found, list[str]]:
+    """Return what was found with the mates of replicas that start, and the wakes of these."""
+    wakes, more = mates(found, period, partial(wakes_of, db), partial(made_by, db))
+    return found._replace(pods=[*found.pods, *more], facts={**found.facts, **facts_of(db, more)}), wakes
 
 
 def unbilled(db: Connection, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:

@@ -34,6 +34,7 @@ from zerotide.exporter.pgholds import PostgresHolds
 from zerotide.exporter.pgmessage import commit
 from zerotide.exporter.pgschema import LOCK, migrate
 from zerotide.exporter.pgseals import PostgresSeals
+from zerotide.exporter.pgwoken import woken_since
 from zerotide.exporter.pgwriting import (
     add_costs,
     add_records,
@@ -177,6 +178,11 @@ class PostgresStore:
         """Return what of that is enough for the charges of a period."""
         with self._snapshot() as db:
             return pgreading.billable(db, namespace, endpoint, period)
+
+    def woken_since(self, namespace: str, endpoint: str, since_us: int) -> int:
+        """Return from when on charges may differ because of what an endpoint's replicas and requests since then say."""
+        with self._snapshot() as db:
+            return woken_since(db, (namespace, endpoint), since_us)
 
     def unbilled(self, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
         """Return what endpoints (empty: any) served within a period that nobody could record."""

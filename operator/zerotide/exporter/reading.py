@@ -16,8 +16,9 @@ from zerotide.billing.ledger import Records, Wake
 from zerotide.billing.rating import Period
 from zerotide.billing.usage import OPEN_LIMIT_US, Attempt, Unbilled
 from zerotide.exporter.assembly import EndpointRow, Found, Key, assembled
-from zerotide.exporter.narrowing import assembled_with, of_endpoint, shared, steady
+from zerotide.exporter.narrowing import assembled_with, mates, of_endpoint, shared, steady
 from zerotide.exporter.store import OpenPod
+from zerotide.exporter.woken import made_by, wakes_of
 
 ARCHIVED = (
     "request_id, attempt, namespace, endpoint, consumer, pod_uid, cold, wake_id, forwarded_us, ended_us, outcome,"
@@ -35,7 +36,8 @@ _BEGUN_BEFORE = f"+forwarded_us < ? AND +{_ON}"
 def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
     """Return what is known of endpoints (empty: any) that bears on a period.
 
-    That is the pods that lived in it, with all requests on them, and the requests on any other pod that ended in it.
+    That is the pods that lived in it, and their mates, with all requests on them, and the requests on any other pod
+    that ended in it.
     """
     values = tuple(value for value in (namespace, endpoint) if value)
     pods = _lived(db, namespace, endpoint, period)
@@ -44,22 +46,24 @@ def records(db: sqlite3.Connection, namespace: str, endpoint: str, period: Perio
         f"{_where('namespace', namespace)}{_where('name', endpoint)}",
         (period.end_us, *values),
     )
+    names_known = {(row[0], row[1]) for row in known}
+    made, wakes = _with_mates(db, _found(db, pods, (), names_known, whole=True), period)
+    uids = _uids(made.pods)
     # The plus keeps SQLite from reading all requests that an endpoint ever had: it needs those of few pods.
     theirs = _where("+namespace", namespace) + _where("+endpoint", endpoint)
-    found = attempts(db, f"{_ON}{theirs}", (_uids(pods), *values))
+    found = attempts(db, f"{_ON}{theirs}", (uids, *values))
     elsewhere = f"ended_us >= ? AND ended_us < ? AND NOT {_ON}{theirs}"
-    found += attempts(db, elsewhere, (*period, _uids(pods), *values))
-    names_known = {(row[0], row[1]) for row in known}
-    made = _found(db, pods, found, names_known, whole=True)
-    made = made._replace(unbilled=unbilled(db, namespace, endpoint, period))
+    found += attempts(db, elsewhere, (*period, uids, *values))
+    found += _waking(db, wakes, uids, period)
+    made = made._replace(attempts=found, unbilled=unbilled(db, namespace, endpoint, period))
     return assembled(made, names_known, period.start_us)
 
 
 def billable(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Records]:
     """Return what is known of endpoints (empty: any) that bears on the charges of a period."""
-    pods = _lived(db, namespace, endpoint, period)
-    found = _found(db, pods, (), set(), whole=False)
-    sharing = shared(found.endpoints)
+    found = _found(db, _lived(db, namespace, endpoint, period), (), set(), whole=False)
+    found, wakes = _with_mates(db, found, period)
+    pods, sharing = found.pods, shared(found.endpoints)
     early = steady(pods, found.facts, sharing, period)
     few, rest = json.dumps(list(early)), _uids(pod for pod in pods if pod.pod_uid not in early)
     oldest = _oldest(db, period.start_us)
@@ -71,11 +75,24 @@ def billable(db: sqlite3.Connection, namespace: str, endpoint: str, period: Peri
     for uid, until_us in early.items():
         requests += attempts(db, before, (uid, until_us, period.start_us, oldest))
     requests += attempts(db, f"ended_us >= ? AND ended_us < ? AND NOT {_ON}", (*period, _uids(pods)))
+    requests += _waking(db, wakes, _uids(pods), period)
     mine = of_endpoint(requests, namespace, endpoint)
     others = {(each.namespace, each.endpoint) for each in mine} - found.endpoints.keys()
     endpoints = {key: _endpoints(db, key) for key in others}
     found = found._replace(attempts=mine, wakes={key: _wakes(db, key) for key in sharing})
     return assembled_with(found, endpoints, period)
+
+
+def _with_mates(db: sqlite3.Connection, found: Found, period: Period) -> tuple[Found, list[str]]:
+    """Return what was found with the mates of replicas that start, and the wakes of these."""
+    wakes, more = mates(found, period, partial(wakes_of, db), partial(made_by, db))
+    return found._replace(pods=[*found.pods, *more], facts={**found.facts, **_facts(db, more)}), wakes
+
+
+def _waking(db: sqlite3.Connection, wakes: Sequence[str], uids: str, period: Period) -> list[Attempt]:
+    """Return the requests that waited for wakes, without those of pods and of a period that are read anyway."""
+    rest = f"wake_id IN (SELECT value FROM json_each(?)) AND NOT {_ON} AND coalesce(ended_us < ? OR ended_us >= ?, 1)"
+    return attempts(db, rest, (json.dumps(wakes), uids, *period)) if wakes else []
 
 
 def unbilled(db: sqlite3.Connection, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from zerotide.api.scalars import format_time
@@ -11,8 +11,7 @@ from zerotide.billing.rating import Line, Period
 from zerotide.billing.rollups import QUARTER
 from zerotide.billing.sealing import ChargeKey, Charges, Link, Seal, broken, bucket_of, difference
 from zerotide.billing.statements import Check
-from zerotide.exporter.sealer import days, price_change, rated
-from zerotide.exporter.seals import Late
+from zerotide.exporter.sealer import days, price_change, rated, reached
 from zerotide.exporter.store import Store
 
 
@@ -24,7 +23,7 @@ def seal_checks(
     while True:
         head, before = seals.head(), seals.late()
         found = compared(store, index, (namespace, endpoint), period, head, now_us)
-        late = [*before, *seals.late()]
+        late = reached(store, [*before, *seals.late()])
         # What is sealed meanwhile is neither late any more nor in what was read.
         if seals.head() == head:
             return seals.walk(_chain), found.check(late)
@@ -49,12 +48,8 @@ class Comparison(NamedTuple):
     checked: int
     corrections: Charges
 
-    def check(self, late: Iterable[Late]) -> Check:
-        """Return it as a check, without what is noted as late: the next seal corrects that."""
-        since: dict[tuple[str, str], int] = {}
-        for each in late:
-            where = (each.namespace, each.endpoint)
-            since[where] = min(since.get(where, each.since_us), each.since_us)
+    def check(self, late: Mapping[tuple[str, str], int]) -> Check:
+        """Return it as a check, without what may differ since an instant: the next seal corrects that."""
         return Check(
             law="sealed charges and their corrections are what a fresh fold says",
             checked=self.checked,
@@ -63,7 +58,7 @@ class Comparison(NamedTuple):
                 f"{key.line.consumer}, {key.line.phase or key.line.meter}: a fresh fold says {line.amount} "
                 f"{key.currency} and {line.quantity} in quantity more"
                 for key, line in self.corrections.items()
-                if key.of_us + QUARTER <= since.get((key.namespace, key.endpoint), key.of_us + QUARTER)
+                if key.of_us + QUARTER <= late.get((key.namespace, key.endpoint), key.of_us + QUARTER)
             ),
         )
 

@@ -56,7 +56,7 @@ def seal_due(store: Store, index: PriceIndex, epoch: int, now_us: int, grace_us:
     fresh = rated(store, index, "", "", Period(start, end), now_us)
     corrections = added(
         difference(rated(store, index, *where, day, now_us), seals.charged(*where, day))
-        for where, since_us in _reach(seals, head, index, late).items()
+        for where, since_us in _reach(store, head, index, late).items()
         for day in days(Period(max(bucket_of(since_us), bucket_of(first)), start))
     )
     book = book_text(index.book)
@@ -105,16 +105,20 @@ def _add(found: dict[Series, Fraction], key: Series, number: Fraction) -> None:
         found[key] = found.get(key, Fraction(0)) + number
 
 
-def _reach(seals: Seals, head: Seal | None, index: PriceIndex, late: Iterable[Late]) -> Mapping[tuple[str, str], int]:
+def _reach(store: Store, head: Seal | None, index: PriceIndex, late: Iterable[Late]) -> Mapping[tuple[str, str], int]:
     """Return from when on the charges of endpoints may differ: of all of them, where prices do."""
-    repriced = price_change(seals, head, index)
-    if repriced is not None:
-        return {("", ""): min([repriced, *(each.since_us for each in late)])}
+    since = reached(store, late)
+    repriced = price_change(store.seals, head, index)
+    return since if repriced is None else {("", ""): min([repriced, *since.values()])}
+
+
+def reached(store: Store, late: Iterable[Late]) -> dict[tuple[str, str], int]:
+    """Return from when on what came late may change the charges of which endpoints. Raises StoreError."""
     since: dict[tuple[str, str], int] = {}
     for each in late:
         key = (each.namespace, each.endpoint)
         since[key] = min(since.get(key, each.since_us), each.since_us)
-    return since
+    return {key: store.woken_since(*key, since_us) for key, since_us in since.items()}
 
 
 def price_change(seals: Seals, head: Seal | None, index: PriceIndex) -> int | None:

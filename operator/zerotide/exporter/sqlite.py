@@ -28,7 +28,17 @@ from zerotide.exporter.schema import migrate
 from zerotide.exporter.seals import Result, Seals
 from zerotide.exporter.sqliteholds import SQLiteHolds
 from zerotide.exporter.sqliteseals import SQLiteSeals
-from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled, unrecorded_row
+from zerotide.exporter.store import (
+    DayKey,
+    EndpointRecord,
+    KeptLine,
+    OpenPod,
+    Refused,
+    Series,
+    Settled,
+    unrecorded_row,
+)
+from zerotide.exporter.woken import woken_since
 
 AT_ONCE = 100
 """Facts of one statement: each execution costs as much as binding and writing two of them."""
@@ -154,6 +164,11 @@ class SQLiteStore:
         """Return what of that is enough for the charges of a period."""
         with self._snapshot():
             return reading.billable(self._db, namespace, endpoint, period)
+
+    def woken_since(self, namespace: str, endpoint: str, since_us: int) -> int:
+        """Return from when on charges may differ because of what an endpoint's replicas and requests since then say."""
+        with self._snapshot():
+            return woken_since(self._db, (namespace, endpoint), since_us)
 
     def unbilled(self, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
         """Return what endpoints (empty: any) served within a period that nobody could record."""

@@ -133,6 +133,12 @@ class Store(Protocol):
         """Return what consumers used of endpoints (empty: any) within a period, from sums."""
 
     def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
+    def woken_since(self, namespace: str, endpoint: str, since_us: int) -> int:
+        """Return from when on charges may differ because of what an endpoint's replicas and requests since then say.
+
+        That is earlier where whoever woke a replica pays: one request may decide for all replicas of its wake.
+        """
+
         """Return the same, from the requests themselves."""
 
     def ended(self, period: Period) -> dict[int, int]:
