@@ -18,7 +18,7 @@ from tests.billing.test_golden import priced
 from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, attempt, life
 from zerotide.api.pricebook import Term, TermType
-from zerotide.api.scalars import HOUR, SECOND, parse_time
+from zerotide.api.scalars import HOUR, SECOND, format_time, parse_time
 from zerotide.billing.focus import focus_report
 from zerotide.billing.invoices import SealedPart, invoice_report, needed
 from zerotide.billing.ledger import Ledger
@@ -167,6 +167,39 @@ def test_credits_that_have_ended_pay_nothing() -> None:
     ]
 
 
+def within(name: str, low: int, high: int | None, amount: str = "30") -> Term:
+    """Return a credit for the quarters of an hour of June from one on, up to another."""
+    ends = {"validTo": format_time(JUNE + high * QUARTER)} if high is not None else {}
+    return term("Credit", name, amount=amount, validFrom=format_time(JUNE + low * QUARTER), **ends)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "spent"),
+    [(1, 3, "0.5"), (0, 1, "0.1"), (3, None, "0.4"), (0, 2, "0.3"), (4, 9, "0"), (0, None, "1"), (-9, 1, "0.1")],
+)
+def test_a_credit_pays_what_was_used_while_it_held(low: int, high: int | None, spent: str) -> None:
+    """Also where that is less than a month: of four quarters that cost 0.1, 0.2, 0.3 and 0.4 those that begin in it."""
+    (found,) = made([within("gift", low, high)], month(used(100, 200, 300, 400)))
+    assert sum((each.amount for each in found), Decimal(0)) == -Decimal(spent)
+
+
+def test_credits_for_parts_of_a_month_pay_each_charge_once() -> None:
+    """The first ends first and pays the second quarter; the second has the third left, the third what none has paid."""
+    credits = [within("last", 0, None), within("second", 1, 3), within("first", 1, 2)]
+    (found,) = made(credits, month(used(100, 200, 300, 400)))
+    assert amounts(found) == [("first", Decimal("-0.2")), ("second", Decimal("-0.3")), ("last", Decimal("-0.5"))]
+
+
+def test_a_credit_for_a_part_of_a_month_pays_what_other_terms_have_left_of_it() -> None:
+    """A tenth is off, so of the second quarter 0.18 is due; and what a credit leaves goes on to the next month."""
+    off, gift = term("Discount", "off", percent="10"), within("gift", 1, None, "0.7")
+    story = [month(used(100, 200)), month(used(1000, start=JULY), period=Period(JULY, AUGUST))]
+    assert [amounts(each)[-1] for each in made([off, gift], *story)] == [
+        ("gift", Decimal("-0.18")),
+        ("gift", Decimal("-0.52")),
+    ]
+
+
 def test_terms_are_of_those_that_they_name() -> None:
     credit = term("Credit", "theirs", amount="30", consumers=["demo/b"])
     assert made([credit], month({}, "40")) == [[]]
@@ -180,6 +213,12 @@ some_terms = st.lists(
         st.builds(lambda q: term("FreeTier", "free", meter="OutputTokens", quantity=f"{q}"), st.integers(0, 5_000_000)),
         st.builds(lambda p, a: term("Discount", "off", percent=f"{p}", above=f"{a}"), st.integers(0, 100), money),
         st.builds(lambda a: term("Credit", "credit", amount=f"{a}"), money),
+        st.builds(
+            lambda low, n, a: within("part", low, low + n, f"{a}"),
+            st.integers(-3, 6),
+            st.integers(1, 6),
+            st.decimals(0, 5, places=2),
+        ),
     ),
     max_size=6,
 ).map(lambda found: [each.model_copy(update={"name": f"{each.name}{n}"}) for n, each in enumerate(found)])

@@ -132,7 +132,7 @@ def _needed(field: str, types: tuple[str, ...]) -> Rule:
 
 class Term(Model):
     """What is agreed on beside prices, for some consumers or for all; it holds for months that begin within
-    [validFrom, validTo), a commitment for each instant of it."""
+    [validFrom, validTo), a commitment for each instant of it, a credit for what is used within it."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         *(_needed(field, types) for field, types in _NEEDS.items()),

@@ -2,19 +2,23 @@
 
 In this order: a commitment pays for so many devices at all times and makes use up to that free, in each bucket by
 itself; a free tier takes off the average price of so much of a meter; discounts take percents off what is left, each on
-what lies above its amount and below the next one's; credits pay the rest, the one that expires first before the others,
-until they are used up. Each is one line, rounded once.
+what lies above its amount and below the next one's; credits pay the rest of what was used while they held, the one that
+expires first before the others, until they are used up. Each is one line, rounded once.
+
+Tiers and discounts are of whole months: they hold for those that begin while they do. A commitment holds for each
+instant of its own, a credit for the buckets that begin within it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from zerotide.api.pricebook import TIME_METERS, Term, TermType
 from zerotide.api.scalars import SECOND, parse_time
+from zerotide.billing.budgets import EVER
 from zerotide.billing.prices import PriceIndex
 from zerotide.billing.rating import Period, round_money
 from zerotide.billing.rollups import QUARTER
@@ -58,13 +62,40 @@ def _month(terms: Sequence[Term], index: PriceIndex, month: Month, left: dict[st
         due += free.amount
     discounts = _discounts(_of(terms, TermType.DISCOUNT, month.period.start_us), due)
     made += discounts
-    due += sum((each.amount for each in discounts), Decimal(0))
-    for term in sorted(_of(terms, TermType.CREDIT, month.period.start_us), key=_expiry):
-        spent = min(left[term.name], max(due, Decimal(0)))
+    after = due + sum((each.amount for each in discounts), Decimal(0))
+    part = Fraction(after) / Fraction(due) if due > 0 else Fraction(0)
+    unpaid = {key: line.amount * paid[key] * part for key, line in sorted(month.charges.items()) if line.amount > 0}
+    for term in sorted(_of(terms, TermType.CREDIT), key=_expiry):
+        spent = min(left[term.name], _payable(term, month.period, unpaid, after))
         left[term.name] -= spent
-        due -= spent
+        after -= spent
+        _pay(term, unpaid, Fraction(spent))
         made.append(Applied(term, Fraction(spent), -spent))
     return [each for each in made if each.amount or each.quantity]
+
+
+def _payable(term: Term, period: Period, unpaid: Mapping[ChargeKey, Fraction], due: Decimal) -> Decimal:
+    """Return the most that a credit may pay: all that is due, if it holds for all of the month."""
+    low, high = _holds(term)
+    if low > period.start_us or high < period.end_us:
+        mine = (amount for key, amount in unpaid.items() if low <= key.of_us < high)
+        due = min(due, round_money(sum(mine, Fraction(0))))
+    return max(due, Decimal(0))
+
+
+def _pay(term: Term, unpaid: dict[ChargeKey, Fraction], spent: Fraction) -> None:
+    """Take what a credit has paid from the charges that it holds for, the oldest first."""
+    low, high = _holds(term)
+    for key, amount in unpaid.items():
+        if not spent:
+            break
+        if low <= key.of_us < high:
+            paid = min(amount, spent)
+            unpaid[key], spent = amount - paid, spent - paid
+
+
+def _holds(term: Term) -> Period:
+    return Period(parse_time(term.valid_from), parse_time(term.valid_to) if term.valid_to else EVER)
 
 
 def _of(terms: Iterable[Term], type_: TermType, t_us: int | None = None) -> list[Term]:
