@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ class Slow(SQLiteStore):
         return super().add_usage(records, refused, received_us)
 
 
-async def held(store: Slow, deliveries: Sequence[Sequence[Intent | Settlement]]) -> list[BaseException | None]:
+async def held(store: Slow, deliveries: Sequence[Sequence[Intent | Settlement]]) -> list[object]:
     """Deliver all while the first is being written; return how each ended."""
     writer: Threaded[Store] = await Threaded.open(lambda: store, "writer")
     group = GroupCommit(writer, Clock())
@@ -62,7 +63,7 @@ def one(number: int, consumer: str = "demo/a") -> list[Intent | Settlement]:
 
 async def test_what_comes_while_one_is_written_is_the_next_transaction(tmp_path: Path) -> None:
     store = Slow(tmp_path / "l.sqlite")
-    assert await held(store, [one(number) for number in range(9)]) == [None] * 9
+    assert await held(store, [one(number) for number in range(9)]) == [[]] * 9
     assert sum(store.sizes) == 9 and len(store.sizes) <= 2
     assert len(store.attempts()) == 9
     store.close()
@@ -71,7 +72,7 @@ async def test_what_comes_while_one_is_written_is_the_next_transaction(tmp_path:
 async def test_a_group_has_bounds_but_a_delivery_may_be_larger(tmp_path: Path) -> None:
     store = Slow(tmp_path / "l.sqlite")
     large = [each for number in range(MOST) for each in one(number)]
-    assert await held(store, [one(MOST), large, one(MOST + 1), one(MOST + 2)]) == [None] * 4
+    assert await held(store, [one(MOST), large, one(MOST + 1), one(MOST + 2)]) == [[]] * 4
     assert store.sizes == [1, MOST, 2]
     store.close()
 
@@ -79,7 +80,7 @@ async def test_a_group_has_bounds_but_a_delivery_may_be_larger(tmp_path: Path) -
 async def test_a_record_that_cannot_be_held_keeps_no_other_out(tmp_path: Path) -> None:
     store = Slow(tmp_path / "l.sqlite")
     ended = await held(store, [one(0), one(1), one(2, "demo/bad"), one(3)])
-    assert [type(each) for each in ended] == [type(None), type(None), StoreDamaged, type(None)]
+    assert [type(each) for each in ended] == [list, list, StoreDamaged, list]
     assert [each.request_id for each in store.attempts()] == ["0", "1", "3"]
     store.close()
 
@@ -135,11 +136,27 @@ async def test_an_acknowledged_record_is_seen_by_others(
     await writer.close()
 
 
-async def test_a_text_that_postgres_cannot_hold_is_refused_alone(server: str) -> None:
-    writer: Threaded[Store] = await Threaded.open(lambda: PostgresStore(emptied(server)), "writer")
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_what_no_ledger_can_hold_is_set_aside_and_acknowledged(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    """It would be sent again for ever, and nothing that comes behind it."""
+    address = emptied(request.getfixturevalue("server")) if kind == "postgres" else ""
+
+    def make() -> PostgresStore | SQLiteStore:
+        return PostgresStore(address) if address else SQLiteStore(tmp_path / "l.sqlite")
+
+    writer: Threaded[Any] = await Threaded.open(make, "writer")
     group = GroupCommit(writer, Clock())
-    good = [group.add(one(number)) for number in range(3)]
-    odd = group.add([intent("odd", forwarded_us=T0, pod_uid="u\x00")])
-    ended = await asyncio.gather(good[0], odd, *good[1:], return_exceptions=True)
-    assert [type(each) for each in ended] == [type(None), StoreDamaged, type(None), type(None)]
+    huge = intent("huge", forwarded_us=T0).model_copy(update={"attempt": 2**70})
+    odd = intent("odd", forwarded_us=T0, pod_uid="u\x00") if kind == "postgres" else huge
+    mixed = [*one(3), *one(4), odd, *one(5), huge.model_copy(update={"request_id": "huger"}), *one(6)]
+    ended = await asyncio.gather(group.add(one(1)), group.add(mixed), group.add(one(2)))
+    assert [[each.place for each in unfit] for unfit in ended] == [[], [2, 4], []]
+    assert all("cannot hold" in each.error for unfit in ended for each in unfit)
+    kept = await writer.run(lambda store: store.refused_lines("", 9))
+    assert sorted(each.line for each in kept) == sorted(mixed[place].encode() for place in (2, 4))
+    assert sorted(each.request_id for each in await writer.run(lambda store: store.attempts())) == list("123456")
+    assert await group.add(mixed) == ended[1], "and so again"
+    assert await writer.run(lambda store: store.refused()) == 2
     await writer.close()

@@ -119,6 +119,16 @@ async def test_a_count_beyond_the_ledgers_is_named_and_holds_up_nothing(world: W
     assert "tokens.output" in found["refused"][0]["error"]
 
 
+async def test_a_record_that_the_ledger_cannot_hold_is_named_and_holds_up_nothing(world: World) -> None:
+    line = intent("big", forwarded_us=T0).model_copy(update={"attempt": 2**70}).encode()
+    async with world.http.post("/internal/usage", data=b"{}\n" + line + body(1), headers=DELIVERY) as answer:
+        assert answer.status == 200
+        found = await answer.json()
+    assert (found["recorded"], [each["line"] for each in found["refused"]]) == (2, [1, 2])
+    assert "cannot hold" in found["refused"][1]["error"]
+    assert await world.writer.run(lambda store: (len(store.attempts()), store.refused())) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "words"),
     [

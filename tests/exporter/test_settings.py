@@ -91,4 +91,5 @@ def test_a_delivery_is_taken_apart_and_nothing_is_lost() -> None:
         (5, b'{"kind":"other"}'),
     ]
     assert all("no usage record" in each.error for each in delivery.refused)
-    assert read_delivery(b"") == ([], [], [])
+    assert delivery.places == [1, 4]
+    assert read_delivery(b"") == ([], [], [], [])

@@ -36,6 +36,7 @@ from zerotide.billing.usage import unbilled_in
 from zerotide.exporter import settle as settling
 from zerotide.exporter.counters import TOKENS
 from zerotide.exporter.errors import StoreDamaged, StoreTooNew, StoreUnavailable
+from zerotide.exporter.intake import AT_ONCE, read_again
 from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.sqlite import SQLiteStore
 from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Settled
@@ -207,6 +208,19 @@ def test_adapters_are_told_apart_in_the_bill(opened: Open) -> None:
         ("law", 2, 2 * SECOND),
         ("support", 1, SECOND),
     ]
+
+
+def test_what_an_older_exporter_could_not_read_is_recorded_by_one_that_can(opened: Open) -> None:
+    """An outcome of a newer activator's, told while the exporter was older; and a line that nobody can read."""
+    store, (begin, end) = opened(), pair(1, outcome=Outcome.OVER_BUDGET)
+    lines = [Refused(end.encode(), "outcome"), Refused(b"nonsense", "no record"), Refused(begin.encode(), "adapter")]
+    many = [Refused(b"%d" % number, "no record") for number in range(AT_ONCE + 7)]
+    store.add_usage([], [*lines, *many], T0)
+    assert read_again(store, T0 + SECOND) == 2
+    (attempt,) = store.attempts()
+    assert (attempt.request_id, attempt.outcome, attempt.output_tokens) == ("1", "over_budget", 5)
+    assert store.refused() == len(many) + 1
+    assert read_again(store, T0 + 2 * SECOND) == 0
 
 
 def test_texts_are_read_back_to_the_letter(opened: Open) -> None:

@@ -18,6 +18,7 @@ ExporterError
     ├── StoreUnavailable      the ledger cannot be written now (disk full, locked, closed): try again
     ├── StoreDamaged          the file is not a ledger, or is broken
     ├── StoreTooNew           the ledger was written by a newer version
+    ├── RecordUnfit           a record that the ledger cannot hold, however often it is sent
     └── SealRefused           another exporter seals since, so this one may not
 """
 
@@ -98,6 +99,10 @@ class StoreDamaged(StoreError):
 
 class StoreTooNew(StoreError):
     """The ledger was written by a newer version of Zerotide."""
+
+
+class RecordUnfit(StoreError):
+    """A record has a text or a number that no column of the ledger can hold: nothing that was to be written is."""
 
 
 class SealRefused(StoreError):

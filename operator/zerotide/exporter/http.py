@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -50,6 +51,8 @@ from zerotide.exporter.quotas import QuotaDesk
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube.clock import Clock
+
+log = logging.getLogger(__name__)
 
 REPORTS: Mapping[str, Compose] = {
     "cost": cost_report,
@@ -114,17 +117,19 @@ class Interface:
         """Answer 204 once every record is durable; 200 with the refused lines, which are kept, where there are any."""
         await self._access.check_delivery(request)
         delivery = read_delivery(await request.read())
-        if not delivery.refused:
-            await self._group.add(delivery.records)
+        if delivery.refused:
+            now_us = self._clock.now_us()
+            await self._writer.run(lambda store: store.add_usage([], delivery.refused, now_us))
+        unfit = await self._group.add(delivery.records) if delivery.records else []
+        if not (delivery.refused or unfit):
             return web.Response(status=204)
-        now_us = self._clock.now_us()
-        new = await self._writer.run(lambda store: store.add_usage(delivery.records, delivery.refused, now_us))
-        lines = zip(delivery.lines, delivery.refused, strict=True)
+        lines = [(number, each.error) for number, each in zip(delivery.lines, delivery.refused, strict=True)]
+        lines = sorted([*lines, *((delivery.places[each.place], each.error) for each in unfit)])
+        log.error("usage records are refused and kept", extra={"number": len(lines), "error": lines[0][1]})
         return web.json_response(
             {
-                "recorded": len(delivery.records),
-                "new": new,
-                "refused": [{"line": number, "error": each.error} for number, each in lines],
+                "recorded": len(delivery.records) - len(unfit),
+                "refused": [{"line": number, "error": error} for number, error in lines],
                 "message": "refused lines are kept in the ledger's table `refused`: do not send them again",
             }
         )

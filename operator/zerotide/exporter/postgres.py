@@ -28,7 +28,7 @@ from zerotide.billing.usage import Attempt, Unbilled
 from zerotide.exporter import pgreading
 from zerotide.exporter.consumers import OTHER
 from zerotide.exporter.counters import TOKENS, of_tokens
-from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.errors import RecordUnfit, StoreDamaged, StoreUnavailable
 from zerotide.exporter.holds import Holds
 from zerotide.exporter.pgholds import PostgresHolds
 from zerotide.exporter.pgmessage import commit
@@ -48,7 +48,7 @@ from zerotide.exporter.pgwriting import (
     move,
 )
 from zerotide.exporter.seals import Result, Seals
-from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Series, Settled
+from zerotide.exporter.store import DayKey, EndpointRecord, KeptLine, OpenPod, Refused, Series, Settled
 
 _LOCK = text(f"SELECT pg_advisory_xact_lock({LOCK})")
 
@@ -262,6 +262,19 @@ class PostgresStore:
         with self._transaction() as db:
             return int(db.execute(text("SELECT count(*) FROM refused")).scalar_one())
 
+    def refused_lines(self, after: str, most: int) -> list[KeptLine]:
+        """Return refused lines in the order of their digests, from the first one after a digest on."""
+        by = 'digest COLLATE "C"'
+        query = f"SELECT digest, line FROM refused WHERE {by} > :after ORDER BY {by} LIMIT :most"
+        with self._transaction() as db:
+            rows = db.execute(text(query), {"after": after, "most": most})
+            return [KeptLine(row[0], bytes(row[1])) for row in rows]
+
+    def forget_refused(self, digest: str) -> None:
+        """Forget a refused line, whose record is kept by now."""
+        with self._transaction() as db:
+            db.execute(text("DELETE FROM refused WHERE digest = :digest"), {"digest": digest})
+
     def facts(self) -> set[Fact]:
         """Return every fact, for audits."""
         with self._transaction() as db:
@@ -325,6 +338,8 @@ class PostgresStore:
             told = error.orig if isinstance(error, DBAPIError) else error
             if isinstance(told, psycopg.OperationalError | psycopg.InterfaceError):
                 raise StoreUnavailable(f"{self._where}: {told}: check that the database is up") from error
+            if isinstance(told, psycopg.DataError):
+                raise RecordUnfit(f"the ledger cannot hold it: {told}") from error
             if isinstance(told, psycopg.IntegrityError):
                 raise StoreDamaged(f"{self._where}: {told}: two segments of a pod overlap, which none may") from error
             raise StoreDamaged(f"{self._where}: {told}: is it a ledger of this version?") from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 from prometheus_client.registry import CollectorRegistry
@@ -21,6 +22,7 @@ from zerotide.exporter.board import Board
 from zerotide.exporter.budgets import BudgetTask
 from zerotide.exporter.endpoints import EndpointWatch, class_name, wake_of
 from zerotide.exporter.http import Interface
+from zerotide.exporter.intake import read_again
 from zerotide.exporter.metrics import LedgerCollector, registry
 from zerotide.exporter.nodes import NodeWatch
 from zerotide.exporter.otlp import Pusher
@@ -57,6 +59,7 @@ GAUGES = {
     "zerotide_ledger_failing": "Whether the ledger did not take the last write.",
     "zerotide_settled_timestamp_seconds": "When time was counted last, 0 before the first time.",
     "zerotide_sealed_timestamp_seconds": "Up to when charges are sealed, 0 where none are.",
+    "zerotide_usage_refused_records": "Usage records that could not be read or held, and are kept to be looked at.",
 }
 
 
@@ -70,7 +73,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._archiver: Threaded[Store] | None = None
         self.port = 0
-        self._settled_us = 0
+        self._settled_us = self._refused = 0
 
     async def start(self) -> None:
         """Open the ledger, listen, and begin to follow the cluster. Raises StoreError and OSError."""
@@ -105,45 +108,15 @@ class Service:
             interval_s=self._settings.settle_interval_us / SECOND,
             elect=self._elector if self._settings.database else None,
         )
-        self._collector = LedgerCollector(
-            {
-                name: (GAUGES[name], read)
-                for name, read in {
-                    "zerotide_ledger_lag_seconds": lambda: self._meter.lag_us / SECOND,
-                    "zerotide_pods_awaiting_release": lambda: self._meter.awaiting_release,
-                    "zerotide_ledger_failing": lambda: float(self._writer.failing),
-                    "zerotide_settled_timestamp_seconds": lambda: self._settled_us / SECOND,
-                    "zerotide_sealed_timestamp_seconds": lambda: self._seals.until_us / SECOND,
-                }.items()
-            },
-            lambda: self._budgets.ratios,
-            lambda: self._couriers.sent,
-            lambda: self._couriers.undelivered(),
-        )
+        self._collector = self._collect()
+        await self._look_at_refused()
         self._collector.publish(await self._writer.run(lambda store: store.series()))
         shown = registry(self._collector)
         await self._listen(shown)
-        for name, run in (
-            ("endpoints", self._endpoints.reflector.run()),
-            ("nodes", self._nodes.reflector.run()),
-            ("prices", self._prices.reflector.run()),
-            ("endpoint records", self._endpoints.run()),
-            ("pods", self._follow_pods()),
-            ("settle", self._settle()),
-            ("seal", self._seals.run()),
-            ("budgets", self._budgets.reflector.run()),
-            ("budget looks", self._keep_budgets()),
-            ("webhooks", self._couriers.run()),
-            ("quota slices", self._quotas.run()),
-            ("events", self._recorder.run()),
-        ):
-            self._tasks.append(asyncio.create_task(run, name=name))
         if self._archive:
             self._archiver = await self._open("ledger-archiver")
-            archiving = ArchiveTask(self._archive, self._archiver, self._clock, interval_s=ARCHIVE_S)
-            self._tasks.append(asyncio.create_task(archiving.run(), name="archive"))
-        if self._settings.otlp_endpoint:
-            self._tasks.append(asyncio.create_task(self._pusher(shown).run(), name="push"))
+        for name, run in self._work(shown):
+            self._tasks.append(asyncio.create_task(run, name=name))
 
     async def ended(self) -> None:
         """Return, or raise its failure, when any part of the exporter ends; none should."""
@@ -164,6 +137,48 @@ class Service:
         if self._archiver:
             # Last, since a day that has been begun is finished first.
             await self._archiver.close()
+
+    def _work(self, shown: CollectorRegistry) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """Yield what has to run for ever, by its name."""
+        yield "endpoints", self._endpoints.reflector.run()
+        yield "nodes", self._nodes.reflector.run()
+        yield "prices", self._prices.reflector.run()
+        yield "endpoint records", self._endpoints.run()
+        yield "pods", self._follow_pods()
+        yield "settle", self._settle()
+        yield "seal", self._seals.run()
+        yield "budgets", self._budgets.reflector.run()
+        yield "budget looks", self._keep_budgets()
+        yield "webhooks", self._couriers.run()
+        yield "quota slices", self._quotas.run()
+        yield "events", self._recorder.run()
+        if self._archive and self._archiver:
+            yield "archive", ArchiveTask(self._archive, self._archiver, self._clock, interval_s=ARCHIVE_S).run()
+        if self._settings.otlp_endpoint:
+            yield "push", self._pusher(shown).run()
+
+    def _collect(self) -> LedgerCollector:
+        gauges: dict[str, Callable[[], float]] = {
+            "zerotide_ledger_lag_seconds": lambda: self._meter.lag_us / SECOND,
+            "zerotide_pods_awaiting_release": lambda: self._meter.awaiting_release,
+            "zerotide_ledger_failing": lambda: float(self._writer.failing),
+            "zerotide_settled_timestamp_seconds": lambda: self._settled_us / SECOND,
+            "zerotide_sealed_timestamp_seconds": lambda: self._seals.until_us / SECOND,
+            "zerotide_usage_refused_records": lambda: self._refused,
+        }
+        return LedgerCollector(
+            {name: (GAUGES[name], read) for name, read in gauges.items()},
+            lambda: self._budgets.ratios,
+            lambda: self._couriers.sent,
+            lambda: self._couriers.undelivered(),
+        )
+
+    async def _look_at_refused(self) -> None:
+        """Record what an earlier version could not read of usage, and count what this one cannot."""
+        now_us = self._clock.now_us()
+        if taken := await self._writer.run(lambda store: read_again(store, now_us)):
+            log.info("usage that was refused before is recorded", extra={"records": taken})
+        self._refused = await self._writer.run(lambda store: store.refused())
 
     async def _open(self, name: str) -> Threaded[Store]:
         return await Threaded.open(lambda: open_store(self._settings), name)
@@ -233,6 +248,7 @@ class Service:
             # Counting reads much and takes long; the writer only adds the result, so usage never waits for it.
             increments = await self._reader.insist(self._due)
             self._collector.publish(await self._writer.insist(partial(settle, increments=increments)))
+            self._refused = await self._reader.insist(lambda store: store.refused())
             if self._endpoints.reflector.synced.is_set():
                 await self._board.refresh(self._reader)
             self._settled_us = self._clock.now_us()

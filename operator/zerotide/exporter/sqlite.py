@@ -21,7 +21,7 @@ from zerotide.billing.rollups import Usage, UsageKey
 from zerotide.billing.usage import Attempt, Unbilled
 from zerotide.exporter import consumers, reading, sums
 from zerotide.exporter.counters import TOKENS, of_tokens
-from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
+from zerotide.exporter.errors import RecordUnfit, StoreDamaged, StoreUnavailable
 from zerotide.exporter.holds import Holds
 from zerotide.exporter.latefacts import late_facts, note_late
 from zerotide.exporter.schema import migrate
@@ -248,6 +248,16 @@ class SQLiteStore:
         """Return how many refused lines are kept."""
         return int(self._rows("SELECT count(*) FROM refused")[0][0])
 
+    def refused_lines(self, after: str, most: int) -> list[KeptLine]:
+        """Return refused lines in the order of their digests, from the first one after a digest on."""
+        query = "SELECT digest, line FROM refused WHERE digest > ? ORDER BY digest LIMIT ?"
+        return [KeptLine(*row) for row in self._rows(query, (after, most))]
+
+    def forget_refused(self, digest: str) -> None:
+        """Forget a refused line, whose record is kept by now."""
+        with self._transaction():
+            self._db.execute("DELETE FROM refused WHERE digest = ?", (digest,))
+
     def facts(self) -> set[Fact]:
         """Return every fact, for audits."""
         return {Fact(*row) for row in self._rows("SELECT cluster, pod_uid, kind, key, t_us FROM known")}
@@ -336,5 +346,7 @@ class SQLiteStore:
             yield
         except (sqlite3.OperationalError, sqlite3.ProgrammingError, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}: check the volume's space and health") from error
+        except (OverflowError, sqlite3.DataError) as error:
+            raise RecordUnfit(f"the ledger cannot hold it: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StoreDamaged(f"{self._path}: {error}: restore it from a backup") from error

@@ -51,6 +51,13 @@ class Refused(NamedTuple):
     error: str
 
 
+class KeptLine(NamedTuple):
+    """A refused line as it is kept, by its digest."""
+
+    digest: str
+    line: bytes
+
+
 def unrecorded_row(record: Unrecorded) -> tuple[str, str, str, str, int, int, int]:
     """Return a record of what was not recorded, in the order of its table's columns."""
     who = (record.namespace, record.endpoint, record.consumer)
@@ -100,7 +107,10 @@ class Store(Protocol):
         """Record facts about pods."""
 
     def add_usage(self, records: Sequence[AnyRecord], refused: Sequence[Refused], received_us: int) -> int:
-        """Record requests, count the tokens of those that are complete now, and return how many records were new."""
+        """Record requests, count the tokens of those that are complete now, and return how many records were new.
+
+        Raises RecordUnfit where one of them can never be held; none of them is recorded then.
+        """
 
     def add_endpoint(self, endpoint: EndpointRecord) -> None:
         """Record an endpoint and the replicas that it keeps."""
@@ -123,6 +133,12 @@ class Store(Protocol):
         That is so of what is recent: to find what was in flight in a period, all that ended since is looked at.
         """
 
+    def woken_since(self, namespace: str, endpoint: str, since_us: int) -> int:
+        """Return from when on charges may differ because of what an endpoint's replicas and requests since then say.
+
+        That is earlier where whoever woke a replica pays: one request may decide for all replicas of its wake.
+        """
+
     def unbilled(self, namespace: str, endpoint: str, period: Period) -> list[Unbilled]:
         """Return what endpoints (empty: any) served within a period that nobody could record."""
 
@@ -133,12 +149,6 @@ class Store(Protocol):
         """Return what consumers used of endpoints (empty: any) within a period, from sums."""
 
     def usage_raw(self, namespace: str, endpoint: str, period: Period) -> dict[UsageKey, Usage]:
-    def woken_since(self, namespace: str, endpoint: str, since_us: int) -> int:
-        """Return from when on charges may differ because of what an endpoint's replicas and requests since then say.
-
-        That is earlier where whoever woke a replica pays: one request may decide for all replicas of its wake.
-        """
-
         """Return the same, from the requests themselves."""
 
     def ended(self, period: Period) -> dict[int, int]:
@@ -176,6 +186,12 @@ class Store(Protocol):
 
     def refused(self) -> int:
         """Return how many refused lines are kept."""
+
+    def refused_lines(self, after: str, most: int) -> list[KeptLine]:
+        """Return refused lines in the order of their digests, from the first one after a digest on."""
+
+    def forget_refused(self, digest: str) -> None:
+        """Forget a refused line, whose record is kept by now."""
 
     def close(self) -> None:
         """Close the storage; later calls raise StoreUnavailable."""
