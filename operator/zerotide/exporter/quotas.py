@@ -128,6 +128,9 @@ class QuotaDesk:
             # An engine that tells of far too many tokens must not stop a ledger whose integers have 64 bits.
             return min(found[0].amount, MOST)
 
+        if measure.currency and len(wish.wants) != len(wish.needs):
+            # Amounts of money would be spent as tokens by who takes them for such.
+            return Grant(amount=None, reason="this activator takes it for one of tokens: it is of an older version")
         hold = Hold(wish.namespace, wish.budget, holder, number, 0, until_us)
         if not await self._store.run(lambda store: store.holds.reserve(hold, measure.periods, decide)):
             return None

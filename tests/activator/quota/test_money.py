@@ -16,6 +16,8 @@ from tests.activator.replica import Received, Replica, send_json
 from tests.activator.stack import Stack, gather, until
 from tests.billing.test_rating import gpu, index
 from tests.billing.test_tariffs import price
+from zerotide.activator.quota.client import QuotaClient
+from zerotide.api.quota import Ask, Wish
 from zerotide.billing.rating import Bill, Period, bill_tokens
 
 PRICES = index(
@@ -155,6 +157,18 @@ async def test_what_cannot_be_reckoned_is_not_served_and_says_why(
     assert (refused.status, refused.code) == (503, "ledger_unavailable")
     assert "nothing is priced in EUR: the price book has USD" in refused.json["error"]["message"]
     assert replica.posts == []
+
+
+async def test_an_activator_that_knows_budgets_of_tokens_alone_gets_no_money(ledger: Ledger) -> None:
+    """It would spend billionths of a dollar as so many tokens."""
+    ledger.money("5")
+    client = QuotaClient(*ledger.exporter)
+    older = Wish(namespace="demo", budget="hard", keep=0, needs=(100, 200), spare=1000)
+    ask = Ask(pod="p", process="0", born_us=1, number=1, inherited=False, wishes=(older,))
+    (grant,) = (await client.post(ask)).grants or ()
+    assert (grant.amount, await ledger.held()) == (None, 0)
+    assert "an older version" in grant.reason
+    await client.close()
 
 
 async def test_an_engine_that_tells_of_far_too_much_stops_nothing_but_its_own_budget(
