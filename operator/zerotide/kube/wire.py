@@ -81,12 +81,11 @@ class Wire:
 
         Raises ConnectionFailed.
         """
-        now = self._now()
-        for worn in [each for each in self._idle if not each.usable or now - each.idle_since >= KEEP]:
+        for worn in [each for each in self._idle if self._worn(each)]:
             self._idle.remove(worn)
             worn.cut()
         few = sum(each.usable for each in self._open) < spare
-        if not few and not (self._idle and now - self._idle[0].idle_since >= KEEP / 2):
+        if not few and not (self._idle and self._now() - self._idle[0].idle_since >= KEEP / 2):
             return
         try:
             connection = await self._connect() if few else self._idle.pop(0)
@@ -160,10 +159,13 @@ class Wire:
     def _free(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and self._now() - connection.idle_since < KEEP:
+            if not self._worn(connection):
                 return connection
             connection.cut()
         return None
+
+    def _worn(self, connection: _Connection) -> bool:
+        return not connection.usable or self._now() - connection.idle_since >= KEEP
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
