@@ -76,16 +76,7 @@ class Service:
         self.quota = self._open_quota(self._records) if self._records is not None and settings.exporter_url else None
         self.waker = Waker(client, self.registry, me, clock.now_us, self.tracker.unheard)
         self.holder = Holder(self.registry, self.waker, self.tracker, clock.monotonic, clock.now_us)
-        books = Books(
-            self.registry,
-            self.tracker,
-            self.journal,
-            self.metrics,
-            me,
-            clock.monotonic,
-            clock.now_us,
-            self.waker.settled,
-        )
+        books = self._books()
         self.forwarder = Forwarder(self.registry, self.holder, books, self.metrics, clock.monotonic, clock.now_us)
         self.envoy = Envoy(client, settings.egress, settings.egress_ca_file, clock.monotonic)
         self.gateway = Gateway(
@@ -106,14 +97,7 @@ class Service:
         self.metrics.add(TokenFigures(self.registry.tokens))
         self.metrics.add(WireFigures(self.server.door, lambda: self.server.buffered, self.certificate))
         self.reflectors = self._reflect(client)
-        self.admin = Admin(
-            self._unhealthy,
-            self._unready,
-            self.metrics.render_gently,
-            self._stream,
-            TokenReviewer(client, AUDIENCE_ACTIVATOR).review if member is None else None,
-            settings.operator_user,
-        )
+        self.admin = self._admin(client)
         self.port = self.tls_port = self.admin_port = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
@@ -213,6 +197,28 @@ class Service:
         pod, process = settings.pod_name.partition("/")[0], str(member.number if member is not None else 0)
         exporter = QuotaClient(settings.exporter_url, settings.exporter_token_file)
         return Quota(records, exporter, Process(pod, process, self.started_us), self.clock.monotonic, self.clock.now_us)
+
+    def _books(self) -> Books:
+        return Books(
+            self.registry,
+            self.tracker,
+            self.journal,
+            self.metrics,
+            self.settings.pod_name,
+            self.clock.monotonic,
+            self.clock.now_us,
+            self.waker.settled,
+        )
+
+    def _admin(self, client: Client) -> Admin:
+        return Admin(
+            self._unhealthy,
+            self._unready,
+            self.metrics.render_gently,
+            self._stream,
+            TokenReviewer(client, AUDIENCE_ACTIVATOR).review if self._member is None else None,
+            self.settings.operator_user,
+        )
 
     def _link(self, client: Client) -> Links | None:
         file = self.settings.council_token_file

@@ -26,7 +26,7 @@ from zerotide.api.names import (
     service_account_user,
 )
 from zerotide.api.scalars import SECOND
-from zerotide.kube.options import Flags
+from zerotide.kube.options import Flags, Given
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,13 @@ class Settings:
 
 def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read flags and environment. Raises SettingsError; exits for --help and for unknown flags as argparse does."""
-    namespace = environment.get("POD_NAMESPACE") or SYSTEM_NAMESPACE
     about = "Authenticate, hold, route and count requests to model endpoints."
     flags = Flags("zerotide.activator", about, environment, SettingsError)
+    _declare(flags, environment.get("POD_NAMESPACE") or SYSTEM_NAMESPACE)
+    return _settings(flags.read(arguments))
+
+
+def _declare(flags: Flags, namespace: str) -> None:
     flags.add("listen", "0.0.0.0", "address to listen on")
     flags.add("port", str(PORT_GATEWAY), "port for requests, 0 for any free one")
     flags.add("admin-port", str(PORT_ADMIN), "port for health, metrics and demand, 0 for any free one")
@@ -93,7 +97,9 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
     flags.add("council-user", own, "user that other activators are")
     flags.add("egress-allow", "", "comma-separated CIDR blocks that users' URLs may lead to, beside public addresses")
     flags.add("egress-ca-file", "", "file of authorities that users' URLs may be certified by, beside the system's")
-    given = flags.read(arguments)
+
+
+def _settings(given: Given) -> Settings:
     exporter = "" if given.text("exporter-url") == "none" else given.text("exporter-url").rstrip("/")
     if exporter and not exporter.startswith(("http://", "https://")):
         raise SettingsError(f"--exporter-url {exporter!r}: give an http or https address, or none")

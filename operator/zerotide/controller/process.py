@@ -104,7 +104,15 @@ class Operator:
         )
         self.costs = Costs(options.exporter_url, options.exporter_token_file, on_change=self._cost_changed)
         self._addresses: tuple[str, ...] = ()
-        world = World(
+        self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
+        self.proofs = Proofs(self._unproven, self._prove, self._clock.now_us)
+        self.reconciler = Reconciler(
+            self._world(), self.executor, options.config, self._clock, self.metrics, self.recorder, self.queue.add_after
+        )
+        self.admin = Admin(options.listen, options.port, self.metrics, unhealthy=self._unhealthy, unready=self._unready)
+
+    def _world(self) -> World:
+        return World(
             endpoints=self.endpoints,
             children=self.watches.children,
             pods=self.watches.pods,
@@ -116,12 +124,6 @@ class Operator:
             costs=self.costs,
             withheld=self.watches.budgets.of,
         )
-        self.executor = Executor(client, self.watches.children, self._leading, Pace(SLICES_PER_SECOND))
-        self.proofs = Proofs(self._unproven, self._prove, self._clock.now_us)
-        self.reconciler = Reconciler(
-            world, self.executor, options.config, self._clock, self.metrics, self.recorder, self.queue.add_after
-        )
-        self.admin = Admin(options.listen, options.port, self.metrics, unhealthy=self._unhealthy, unready=self._unready)
 
     def start(self) -> list[asyncio.Task[None]]:
         """Create every task that lives as long as the process."""

@@ -63,15 +63,7 @@ class Situation:
 def situation(observed: Observed, rendering: Rendering, config: Config, now_us: int) -> Situation:
     """Draw the situation from what is observed."""
     endpoint, status = observed.endpoint, observed.endpoint.status
-    policy = Policy.of(endpoint.spec)
-    if observed.learned is not None:
-        policy = replace(policy, idle_us=observed.learned.timeout_us)
-    floor = floor_of(endpoint.spec.scaling, _lead_us(status), now_us)
-    if observed.prewarmed is not None:
-        floor = observed.prewarmed.beside(floor, now_us)
-    policy, withheld_us = policy.at_least(floor), None
-    if observed.withheld is not None:
-        policy, withheld_us = policy.withholding(observed.withheld.reason), observed.withheld.until_us
+    policy, floor = _policy(observed, now_us)
     counted = tuple(pod for pod in observed.pods if pod.counts)
     serving = tuple(pod for pod in counted if pod.stage is Stage.READY)
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
@@ -110,6 +102,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         verifying_us=verifying_us,
         proven=any(pod in serving for pod in current),
     )
+    withheld_us = observed.withheld.until_us if observed.withheld is not None else None
     due = _due(current, policy, unserved_us, now_us, retry_us, floor.until_us, withheld_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
     return Situation(
@@ -127,6 +120,19 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         rendering.device,
         known,
     )
+
+
+def _policy(observed: Observed, now_us: int) -> tuple[Policy, Floor]:
+    """Return the spec's policy with what was learned, what the clock keeps, and what a budget takes away."""
+    endpoint = observed.endpoint
+    policy = Policy.of(endpoint.spec)
+    if observed.learned is not None:
+        policy = replace(policy, idle_us=observed.learned.timeout_us)
+    floor = floor_of(endpoint.spec.scaling, _lead_us(endpoint.status), now_us)
+    if observed.prewarmed is not None:
+        floor = observed.prewarmed.beside(floor, now_us)
+    policy = policy.at_least(floor)
+    return (policy.withholding(observed.withheld.reason) if observed.withheld is not None else policy), floor
 
 
 def _pending(known: Verification | None) -> bool:
