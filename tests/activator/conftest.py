@@ -44,6 +44,7 @@ async def exporter() -> AsyncIterator[Exporter]:
     fake = Exporter()
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post("/internal/usage", fake.take)
+    app.router.add_get("/page", fake.page)
     async with served(app) as base:
         fake.url = f"{base}/internal/usage"
         yield fake

@@ -65,4 +65,9 @@ class Exporter:
         assert body.endswith(b"\n")
         if self.status == 204:
             self.taken += [decode(line) for line in body.splitlines()]
-        return web.Response(status=self.status, text="" if self.status == 204 else "no")
+        headers = {"Location": str(request.url.with_path("/page"))} if self.status in (301, 302, 303) else {}
+        return web.Response(status=self.status, text="" if self.status == 204 else "no", headers=headers)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Show what redirects lead to."""
+        return web.Response(text="please log in")

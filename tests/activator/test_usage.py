@@ -159,6 +159,23 @@ async def test_records_that_are_refused_are_set_aside(
     await journal.close()
 
 
+@pytest.mark.parametrize("status", [202, 301, 302, 303])
+async def test_only_an_exporter_s_word_is_taken_for_it(
+    folder: Path, exporter: Exporter, session: aiohttp.ClientSession, status: int
+) -> None:
+    """A proxy in between that redirects to a page has not recorded anything, though the page is there."""
+    journal = Journal(folder)
+    shipper = Shipper(journal, session, exporter.url, None)
+    exporter.status = status
+    journal.append(intent(1))
+    with pytest.raises(aiohttp.ClientError):
+        await shipper.ship()
+    exporter.status = 204
+    await shipper.ship()
+    assert exporter.taken == [intent(1)]
+    await journal.close()
+
+
 HUGE = 10**30
 """More than a ledger's 64 bits: passed on, it would be refused for ever, and with it all that is shipped behind it."""
 USAGE = b'"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}'

@@ -44,6 +44,20 @@ def test_nothing_unpickles_or_runs_a_model_s_code() -> None:
                     assert off or word.arg not in ("trust_remote_code", "allow_pickle"), file
 
 
+def test_no_client_keeps_cookies_or_asks_the_environment() -> None:
+    """A cookie of one tenant's server must not go to another's, nor must a proxy's address come from a variable."""
+    found = 0
+    for file in CODE:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ClientSession"):
+                given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                found += 1
+                assert given.get("trust_env", "False") == "False", file
+                # A command's session ends with the command.
+                assert "cli" in file.parts or given.get("cookie_jar") == "aiohttp.DummyCookieJar()", file
+    assert found > 10
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_locked_package_has_a_hash(lock: Path) -> None:
     """And one version: pip takes nothing else."""

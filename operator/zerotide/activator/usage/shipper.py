@@ -21,11 +21,13 @@ GATHER = 0.25
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
 MOST_ASIDE = 8
 """Segments that are kept for people to look at; older ones are given up."""
+_TAKEN = (200, 204)
+"""What an exporter answers that has a batch; with 200 it names lines that it keeps and cannot read."""
 _REFUSED = (400, 413, 415, 422)
 
 
 class Shipper:
-    """Send batches of whole lines by POST; 204 acknowledges one."""
+    """Send batches of whole lines by POST; nothing but an exporter's own answer acknowledges one."""
 
     def __init__(
         self,
@@ -87,12 +89,19 @@ class Shipper:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token()}"
         timeout = aiohttp.ClientTimeout(total=30, sock_connect=5)
-        async with self._session.post(self._url, data=batch, headers=headers, timeout=timeout) as response:
+        async with self._session.post(
+            self._url, data=batch, headers=headers, timeout=timeout, allow_redirects=False
+        ) as response:
             if response.status in _REFUSED:
                 reason = (await response.text())[:500]
                 log.error("the exporter refuses usage records", extra={"status": response.status, "error": reason})
                 return False
             response.raise_for_status()
+            if response.status not in _TAKEN:
+                # A proxy's redirect, say: to follow it would ask for a page, and take that for the exporter's word.
+                raise aiohttp.ClientResponseError(
+                    response.request_info, (), status=response.status, message="this is no exporter's answer"
+                )
             return True
 
     def _set_aside(self, path: Path) -> None:
