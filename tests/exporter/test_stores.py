@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,6 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 from sqlalchemy import create_engine, text
 
-from e2e.postgres import Database
 from tests.billing.test_rating import gpu, index
 from tests.billing.worlds import T0, life
 from tests.billing.worlds import at as stamped
@@ -25,21 +24,19 @@ from zerotide.api.scalars import SECOND
 from zerotide.api.usage import AnyRecord, Intent, Outcome, Settlement, Unrecorded
 from zerotide.billing.compose import cost_report
 from zerotide.billing.facts import Fact, Kind
-from zerotide.billing.fold import Phase, Segment
+from zerotide.billing.fold import Phase
 from zerotide.billing.keepwarm import Floor
 from zerotide.billing.ledger import ColdStart, Split, Wake, folded
-from zerotide.billing.quotas import Hold, Holder
 from zerotide.billing.rating import Period
 from zerotide.billing.rollups import DAY, QUARTER, Usage, UsageKey, counted
 from zerotide.billing.sealing import bucket_of
 from zerotide.billing.usage import unbilled_in
 from zerotide.exporter import settle as settling
 from zerotide.exporter.counters import TOKENS
-from zerotide.exporter.errors import StoreDamaged, StoreTooNew, StoreUnavailable
 from zerotide.exporter.intake import AT_ONCE, read_again
 from zerotide.exporter.postgres import PostgresStore
 from zerotide.exporter.sqlite import SQLiteStore
-from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused, Settled
+from zerotide.exporter.store import DayKey, EndpointRecord, OpenPod, Refused
 
 EVER = Period(0, T0 + 10**12)
 ENDPOINT = EndpointRecord("e", "demo", "smollm2", T0 - 9, "demo/team", 60 * SECOND, 1, 2, T0, "Trigger", "Tokens")
@@ -172,21 +169,6 @@ def test_what_is_read_for_charges_gives_the_charges_of_everything(opened: Open, 
         read += sum(len(each.attempts) for each in some)
         there += sum(len(each.attempts) for each in whole)
     assert read < there
-
-
-def test_a_database_that_died_is_used_again_once_it_is_back() -> None:
-    """By what goes to the driver past SQLAlchemy, too: a record that was not acknowledged is there once."""
-    with Database() as server:
-        store = PostgresStore(server.address)
-        assert store.add_usage(pair(1), [], T0) == 2
-        server.kill()
-        for number in (2, 1):
-            with pytest.raises(StoreUnavailable, match="check that the database is up"):
-                store.add_usage(pair(number), [], T0)
-        server.start()
-        assert store.add_usage([*pair(1), *pair(2)], [], T0) == 2
-        assert [each.request_id for each in store.attempts()] == ["1", "2"]
-        store.close()
 
 
 def test_adapters_are_told_apart_in_the_bill(opened: Open) -> None:
@@ -370,111 +352,3 @@ def test_both_ledgers_bill_alike(tmp_path: Path, server: str) -> None:
         store.close()
     assert bills[0] == bills[1]
     assert bills[0].total == "0.462000"
-
-
-def test_overlapping_segments_cannot_be_written(server: str) -> None:
-    address = emptied(server)
-    store = PostgresStore(address)
-    store.add_facts(lived(scheduled=0, finished=9), T0)
-
-    def over(*segments: Segment) -> Settled:
-        return Settled("c", uid("u1"), 0, T0 + 9, True, segments)
-
-    with pytest.raises(StoreDamaged, match="two segments of a pod overlap"):
-        store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 4, T0 + 9, Phase.ACTIVE))], {}, {})
-    assert store.unsettled(), "nothing of the transaction is left"
-    assert store.settle([over(Segment(T0, T0 + 5, Phase.LOADING), Segment(T0 + 5, T0 + 9, Phase.ACTIVE))], {}, {})
-    engine = create_engine(address.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.connect() as db:
-        rows = [tuple(row) for row in db.execute(text("SELECT upper(span) - lower(span), phase FROM segment"))]
-    assert sorted(rows) == [(4, "active"), (5, "loading")]
-    engine.dispose()
-    store.close()
-
-
-def test_what_is_wrong_with_a_database_is_said(server: str) -> None:
-    with pytest.raises(StoreUnavailable, match="check that the database is up"):
-        PostgresStore("postgresql://zerotide:secret@/x?host=/nonexistent&connect_timeout=5")
-    address = emptied(server)
-    store = PostgresStore(address)
-    engine = create_engine(address.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as db:
-        db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreTooNew, match="Run the newer exporter"):
-        PostgresStore(address)
-    with engine.begin() as db:
-        db.execute(text("DROP TABLE wake"))
-    with pytest.raises(StoreDamaged, match="is it a ledger of this version"):
-        store.add_wake(WAKE)
-    engine.dispose()
-    store.close()
-
-
-def test_no_password_is_in_what_is_said() -> None:
-    with pytest.raises(StoreUnavailable) as caught:
-        PostgresStore("postgresql://zerotide:hunter2@/x?host=/nonexistent&connect_timeout=5")
-    assert "hunter2" not in str(caught.value)
-
-
-HOLD = Hold("demo", "hard", Holder("p1", "0", 5), 1, 0, T0)
-
-
-def test_what_is_reserved_is_decided_with_what_is_used_and_what_others_hold(opened: Open) -> None:
-    store = opened()
-    store.add_usage(pair(1), [], T0)
-    told: list[tuple[int, int]] = []
-
-    def decide(usages: Sequence[Mapping[UsageKey, Usage]], others: int) -> int:
-        told.append((sum(usage.input + usage.output for found in usages for usage in found.values()), others))
-        return 70
-
-    period = (Period(0, T0 + 10**12),)
-    assert store.holds.reserve(HOLD, period, decide)
-    other = HOLD._replace(holder=Holder("p2", "0", 6))
-    assert store.holds.reserve(other, period, decide)
-    assert store.holds.reserve(HOLD._replace(number=2), period, decide)
-    assert not store.holds.reserve(HOLD, period, decide), "a later ask came before"
-    assert store.holds.reserve(HOLD._replace(budget="soft"), (*period, Period(T0 * 2, T0 * 3)), decide)
-    assert told == [(12, 0), (12, 70), (12, 70), (12, 0)]
-    assert opened().holds.all() == [
-        HOLD._replace(number=2, amount=70),
-        other._replace(amount=70),
-        HOLD._replace(budget="soft", amount=70),
-    ]
-    store.holds.outlive(Holder("p1", "0", 6))
-    store.holds.forget([other])
-    assert store.holds.all() == []
-
-
-def test_what_was_renewed_is_not_forgotten(opened: Open) -> None:
-    store = opened()
-    for number in (1, 2):
-        assert store.holds.reserve(HOLD._replace(number=number), (), lambda usages, others: 5)
-    store.holds.forget([HOLD._replace(amount=5)])
-    assert [hold.number for hold in store.holds.all()] == [2]
-    store.holds.outlive(Holder("p1", "1", 9))
-    store.holds.outlive(HOLD.holder)
-    assert [hold.number for hold in store.holds.all()] == [2], "another process, and itself"
-
-
-def test_two_exporters_reserve_one_after_the_other(opened: Open) -> None:
-    stores = [opened(), opened()]
-
-    def reserve(store: AnyStore, number: int) -> None:
-        holder = Holder(f"p{number}", "0", 1)
-
-        def decide(usages: Sequence[Mapping[UsageKey, Usage]], others: int) -> int:
-            return 10 if others + 10 <= 100 else 0
-
-        assert store.holds.reserve(HOLD._replace(holder=holder), (Period(0, T0),), decide)
-
-    def many(store: AnyStore, numbers: range) -> None:
-        for number in numbers:
-            reserve(store, number)
-
-    threads = [threading.Thread(target=many, args=(store, range(at, 30, 2))) for at, store in enumerate(stores)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(hold.amount for hold in stores[0].holds.all()) == 100

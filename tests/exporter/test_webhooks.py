@@ -3,75 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from tests.activator.wire.certificates import Authority
-from tests.billing.worlds import T0, life
-from tests.exporter.budgeting import World, add, budget
+from tests.billing.worlds import T0
+from tests.exporter.budgeting import World, budget
 from tests.exporter.fakeapi import FakeApi
-from tests.exporter.receiver import KEY, SECRET, Receiver
-from zerotide.api.egress import Egress
+from tests.exporter.hooks import QUICK, delivered, deliveries, quick, receiver, running_replica, secret, told
+from tests.exporter.receiver import KEY, Receiver
 from zerotide.api.scalars import format_time
 from zerotide.billing import thresholds
 from zerotide.exporter.store import Store
 from zerotide.exporter.threads import Threaded
-from zerotide.exporter.webhooks import couriers as couriers_module
 from zerotide.exporter.webhooks import sender as sender_module
-from zerotide.exporter.webhooks.sender import Sender
-from zerotide.kube import Client, Clock, Key
+from zerotide.kube import Client
 
-QUICK = (0.0, 0.02, 0.04, 0.06)
-OPS: Key = ("demo", "ops")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what was not taken sent again soon, four times in all."""
-    monkeypatch.setattr(thresholds, "SCHEDULE_S", QUICK)
-    monkeypatch.setattr(couriers_module, "WRITE_AGAIN_S", 0.05)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """Take webhooks."""
-    async with Receiver() as running:
-        yield running
-
-
-async def secret(world: World, text: str = SECRET, key: str = "secret") -> None:
-    """Put a Secret there that holds a text."""
-    data = {key: base64.b64encode(text.encode()).decode()}
-    await world.api.put("secrets", {"metadata": {"namespace": OPS[0], "name": OPS[1]}, "data": data})
-
-
-def told(url: str, amount: str = "0.10", **spec: Any) -> dict[str, Any]:
-    """Return a budget that tells a URL of each threshold."""
-    notify = [{"name": "ops", "url": url, "secretRef": {"name": OPS[1]}}]
-    return budget(amount, **{"thresholds": [{"percent": 50, "action": "Notify"}], "notify": notify, **spec})
-
-
-def deliveries(world: World) -> list[dict[str, Any]]:
-    """Return what the status says of webhooks."""
-    found: list[dict[str, Any]] = world.status().get("deliveries") or []
-    return found
-
-
-async def delivered(world: World, *states: str) -> list[dict[str, Any]]:
-    """Wait until these are the states of all deliveries; return them."""
-    await world.api.until(lambda: tuple(each["state"] for each in deliveries(world)) == states)
-    return deliveries(world)
-
-
-async def running_replica(world: World) -> None:
-    """Have a replica run since T0, which uses up 0.001 USD each second."""
-    await add(world, *life(scheduled=0, started=5, ready=20))
+__all__ = ["quick", "receiver"]
 
 
 async def test_each_threshold_is_told_once_and_signed(world: World, receiver: Receiver) -> None:
@@ -172,30 +121,6 @@ async def test_what_was_not_told_before_a_restart_is_told_after_it(
         assert len({each.id for each in receiver.got}) == 1 and len({each.raw for each in receiver.got}) == 1
 
 
-async def test_over_tls_by_whom_the_cluster_trusts(
-    world: World, client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """By an authority of its own, and by nobody else."""
-    folder = tmp_path_factory.mktemp("receiver")
-    authority = Authority(folder / "ca")
-    authority.mount(folder / "tls")
-    await secret(world)
-    await running_replica(world)
-    async with Receiver(folder=folder / "tls") as receiver:
-        await world.api.put("budgets", told(receiver.url))
-        await world.at(60)
-        (found,) = await delivered(world, "Failed")
-        assert found["message"].startswith("no connection") and receiver.got == []
-        world.couriers._sender = Sender(client, Egress.of(["127.0.0.0/8"]), authority.folder / "ca.crt", Clock())
-        await world.api.put("budgets", {**told(receiver.url + "?again"), "status": world.status()})
-        await receiver.until(1)
-        await delivered(world, "Delivered")
-        world.couriers._sender = Sender(client, Egress.of(["127.0.0.0/8"]), tmp_path_factory.mktemp("no"), Clock())
-        await world.api.put("budgets", {**told(receiver.url + "?more"), "status": world.status()})
-        (found,) = await delivered(world, "Failed")
-        assert "cannot be read" in found["message"]
-
-
 async def test_a_new_window_tells_anew(world: World, receiver: Receiver) -> None:
     await secret(world)
     await running_replica(world)
@@ -281,20 +206,6 @@ async def test_one_that_wants_no_more_is_left_alone(world: World) -> None:
     assert found["message"] == "it answered 410: it takes no webhooks any more"
 
 
-async def test_a_redirect_leads_nowhere(world: World, receiver: Receiver) -> None:
-    await secret(world)
-    await running_replica(world)
-
-    def elsewhere() -> web.Response:
-        return web.Response(status=307, headers={"Location": receiver.url})
-
-    async with Receiver(*[elsewhere] * 4) as first:
-        await world.api.put("budgets", told(first.url))
-        await world.at(60)
-        (found,) = await delivered(world, "Failed")
-    assert receiver.got == [] and "no redirect is followed" in found["message"]
-
-
 async def test_a_receiver_may_ask_to_be_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await secret(world)
     await running_replica(world)
@@ -348,88 +259,6 @@ async def test_nobody_there(world: World) -> None:
         (found,) = await delivered(world, "Failed")
     assert found["message"].startswith("no connection")
     assert "secret-path" not in str(world.api.told) + found["message"]
-
-
-@contextmanager
-def leading_to(monkeypatch: pytest.MonkeyPatch, address: str) -> Iterator[None]:
-    """Let every name lead to an address."""
-
-    async def resolve(self: object, host: str, port: int = 0, family: object = None) -> list[dict[str, object]]:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return [{"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": 0}]
-
-    with monkeypatch.context() as patched:
-        patched.setattr("aiohttp.DefaultResolver.resolve", resolve)
-        yield
-
-
-@pytest.mark.parametrize(
-    ("url", "address", "words"),
-    [
-        ("https://meta.example/latest", "169.254.169.254", "neither public nor in policy.egress.allow"),
-        ("https://kubernetes.default.svc/api", "10.96.0.1", "neither public nor in policy.egress.allow"),
-        ("https://mapped.example/", "::ffff:10.0.0.1", "neither public nor in policy.egress.allow"),
-        ("https://public.example:22/", "1.1.1.1", "neither public nor in policy.egress.allow"),
-        ("http://public.example:443/", "1.1.1.1", "not in policy.egress.allow; public addresses take https only"),
-    ],
-)
-async def test_where_it_must_not_lead(
-    world: World, monkeypatch: pytest.MonkeyPatch, url: str, address: str, words: str
-) -> None:
-    """Whatever name leads there; the address is judged that is connected to."""
-    await secret(world)
-    await running_replica(world)
-    with leading_to(monkeypatch, address):
-        await world.api.put("budgets", told(url))
-        await world.at(60)
-        (found,) = await delivered(world, "Failed")
-    assert words in found["message"] and address not in found["message"]
-
-
-@pytest.mark.parametrize(
-    ("text", "key", "words"),
-    [
-        (None, "secret", "there is no Secret ops"),
-        ("", "secret", "it must hold from 1 to 4 keys"),
-        ("whsec_!", "secret", "its key 1 is not whsec_ and base64"),
-        ("whsec_" + base64.b64encode(b"short").decode(), "secret", "its key 1 has 5 bytes"),
-        (SECRET, "other", "has no key secret"),
-    ],
-)
-async def test_secrets_that_sign_nothing(
-    world: World, receiver: Receiver, text: str | None, key: str, words: str
-) -> None:
-    """They are named, nothing of them is repeated, and nothing is sent unsigned."""
-    if text is not None:
-        await secret(world, text, key)
-    await running_replica(world)
-    await world.api.put("budgets", told(receiver.url))
-    await world.at(60)
-    (found,) = await delivered(world, "Failed")
-    assert words in found["message"] and receiver.got == []
-    assert not text or text not in found["message"]
-
-
-async def test_a_secret_that_may_not_be_read_says_what_to_do(world: World, receiver: Receiver) -> None:
-    await secret(world)
-    world.api.unreadable.add(OPS)
-    await running_replica(world)
-    await world.api.put("budgets", told(receiver.url))
-    await world.at(60)
-    (found,) = await delivered(world, "Failed")
-    assert found["message"] == "Secret ops may not be read: bind a Role that lets zerotide-exporter get it"
-    assert receiver.got == []
-
-
-async def test_keys_are_changed_without_a_gap(world: World, receiver: Receiver) -> None:
-    new = bytes(reversed(range(40)))
-    await secret(world, f"whsec_{base64.b64encode(new).decode()}\n{SECRET}\n")
-    await running_replica(world)
-    await world.api.put("budgets", told(receiver.url))
-    await world.at(60)
-    (got,) = await receiver.until(1)
-    assert got.signed_by(new) and got.signed_by(KEY) and not got.signed_by(b"x" * 32)
-    await delivered(world, "Delivered")
 
 
 async def test_one_of_several_exporters_delivers(world: World, receiver: Receiver) -> None:

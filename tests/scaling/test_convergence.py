@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.scaling.test_decide import NOW, policies
+from tests.scaling.test_decide import NOW
+from tests.scaling.test_laws import policies
 from zerotide.api.scalars import MINUTE, SECOND
 from zerotide.scaling.decide import Facts, Why, decide, wanted
 from zerotide.scaling.demand import Load
