@@ -52,7 +52,10 @@ RULES = st.tuples(
     st.sampled_from(["Equal", "Tokens"]),
     st.integers(0, 1),
 )
-PODS = [str(uuid5(NAMESPACE_URL, name)) for name in ("u1", "u2")]
+PODS = {str(uuid5(NAMESPACE_URL, name)): born for name, born in (("u1", 0), ("u2", 470), ("u3", 600))}
+"""When each pod was born, in seconds after T0: the last one in another quarter of an hour than the others."""
+WAKES = {"w0": 60, "w1": 900}
+"""How many seconds each wake lasted."""
 seconds = st.integers(0, 9000)
 
 
@@ -130,28 +133,34 @@ class Sealing(RuleBasedStateMachine):
         self.store.close()
         type(self).finished += 1
 
-    @rule(pod=st.sampled_from(PODS), times=st.lists(seconds, min_size=5, max_size=5), kinds=st.sets(st.integers(0, 4)))
-    def tell_facts(self, pod: str, times: list[int], kinds: set[int]) -> None:
-        """Tell some of what happened to a pod."""
-        names = ("scheduled", "started", "ready", "delete", "finished")
-        chosen: Any = {names[kind]: time for kind, time in enumerate(sorted(times)) if kind in kinds}
-        facts = life(pod, created=0, **chosen)
+    @rule(
+        pod=st.sampled_from(sorted(PODS)),
+        times=st.lists(seconds, min_size=5, max_size=5),
+        kinds=st.sets(st.integers(0, 4)),
+        end=st.sampled_from(["finished", "terminal", "gone"]),
+    )
+    def tell_facts(self, pod: str, times: list[int], kinds: set[int], end: str) -> None:
+        """Tell some of what happened to a pod; of its end there may be several witnesses, in any order."""
+        names = ("scheduled", "started", "ready", "delete", end)
+        chosen: Any = {names[kind]: PODS[pod] + time for kind, time in enumerate(sorted(times)) if kind in kinds}
+        facts = life(pod, created=PODS[pod], **chosen)
         self.told.append(facts)
         self.store.add_facts(facts, self.now)
 
     @rule(
-        pod=st.sampled_from(PODS),
+        pod=st.sampled_from(sorted(PODS)),
         start=seconds,
         length=st.integers(0, 1500),
         who=st.integers(0, 1),
         half=st.integers(0, 2),
+        wake_id=st.sampled_from([*WAKES, ""]),
     )
-    def tell_request(self, pod: str, start: int, length: int, who: int, half: int) -> None:
+    def tell_request(self, pod: str, start: int, length: int, who: int, half: int, wake_id: str) -> None:
         """Tell of a request, or of one of its two ends."""
         self.number += 1
         begin = intent(str(self.number), forwarded_us=T0 + start * SECOND, pod_uid=pod, consumer=f"demo/{who}")
-        if who:
-            begin = begin.model_copy(update={"cold": True, "wake_id": "w1"})
+        if wake_id:
+            begin = begin.model_copy(update={"cold": True, "wake_id": wake_id})
         end = settlement(str(self.number), ended_us=T0 + (start + length) * SECOND)
         records: list[Intent | Settlement] = [begin, end]
         self.sent.append(records)
@@ -184,10 +193,11 @@ class Sealing(RuleBasedStateMachine):
         )
         self.store.add_endpoint(record)
 
-    @rule(time=seconds)
-    def tell_wake(self, time: int) -> None:
-        """Tell of the wake that some requests had waited for."""
-        self.store.add_wake(Wake("e", "w1", "demo", "smollm2", T0 + time * SECOND, "Request", 3 * SECOND, ()))
+    @rule(time=st.integers(-100, 700), wake_id=st.sampled_from(list(WAKES)))
+    def tell_wake(self, time: int, wake_id: str) -> None:
+        """Tell of a wake that some requests had waited for, or that saw replicas made for none of them."""
+        begun, length = T0 + time * SECOND, WAKES[wake_id] * SECOND
+        self.store.add_wake(Wake("e", wake_id, "demo", "smollm2", begun, "Request", length, ()))
 
     @precondition(lambda self: self.book + 1 < len(BOOKS))
     @rule()
