@@ -111,6 +111,8 @@ class FakeApi:
     async def drop(self, plural: str, namespace: str, name: str) -> None:
         """Remove an object, finalizers or not, as a restored etcd does."""
         obj = self.objects[plural].pop((namespace, name))
+        for applied in [key for key in self.managed if key[:3] == (plural, namespace, name)]:
+            del self.managed[applied]
         self.version += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
         await self._emit(plural, "DELETED", obj)
@@ -198,6 +200,8 @@ class FakeApi:
         obj = self.objects[plural].get(key)
         if obj is None:
             raise web.HTTPNotFound
+        if applied["metadata"].get("uid", obj["metadata"].get("uid")) != obj["metadata"].get("uid"):
+            return web.json_response({"reason": "Conflict", "message": "it has another uid"}, status=409)
         # What a manager applied before and does not any more goes away; what is another's stays.
         before = self.managed.get((plural, *key, manager := request.query["fieldManager"]), {})
         self.managed[plural, *key, manager] = applied["status"]

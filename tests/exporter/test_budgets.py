@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
+from typing import Any
+
+import pytest
 
 from tests.billing.worlds import T0, life
 from tests.exporter.budgeting import PRICES, World, add, budget
@@ -16,6 +19,7 @@ from zerotide.api.usage import Intent, Settlement
 from zerotide.billing.budgets import window_of
 from zerotide.exporter.sealer import seal_due
 from zerotide.exporter.store import Store
+from zerotide.kube.resources import Resource
 
 
 async def test_a_budget_is_used_up_while_a_replica_runs(world: World) -> None:
@@ -156,3 +160,30 @@ async def test_a_budget_that_cannot_be_read_leaves_the_others(world: World) -> N
     await world.api.put("budgets", budget("1"))
     await world.until(state="Ok")
     assert world.status("broken") == {}
+
+
+async def test_a_budget_made_anew_is_not_told_what_its_predecessor_used(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted and made again while its status was on its way, it neither refuses nor has reached anything."""
+    await add(world, *life(scheduled=0, started=5, ready=20))
+    real, made = world.task._client.apply, list[str]()
+
+    async def apply(resource: Resource, body: dict[str, Any], manager: str, *, subresource: str = "") -> Any:
+        if "action" in body["status"] and not made:
+            made.append("another")
+            await world.api.drop("budgets", "demo", "month")
+            successor = budget("1000")
+            successor["metadata"]["uid"] = "another"
+            await world.api.put("budgets", successor)
+            while (known := world.task.known(("demo", "month"))) is None or known.metadata.uid != "another":
+                await asyncio.sleep(0.01)
+        return await real(resource, body, manager, subresource=subresource)
+
+    monkeypatch.setattr(world.task._client, "apply", apply)
+    await world.at(100)
+    await world.api.put("budgets", budget("0.10"))
+    await world.api.until(lambda: made and world.status().get("state") == "Ok")
+    told = [obj.get("status") or {} for _, _, obj in world.api.events["budgets"] if obj["metadata"]["uid"] == "another"]
+    assert all("action" not in status and "reached" not in status for status in told)
+    assert world.couriers._rounds == {}

@@ -217,7 +217,9 @@ class BudgetTask:
         age_us = now_us - written_us
         beat = budget.spec.on_ledger_failure == "Deny" and age_us >= BEAT_US
         if beat or worth_writing(known, status, age_us, PACE_US):
-            body = {"metadata": {"namespace": key[0], "name": key[1]}, "status": status.dump()}
+            # By its uid nothing of this is written to another budget that has its name by now.
+            metadata = {"namespace": key[0], "name": key[1], "uid": budget.metadata.uid}
+            body = {"metadata": metadata, "status": status.dump()}
             try:
                 await self._client.apply(BUDGETS, body, MANAGER_EXPORTER, subresource="status")
             except NotFound:
@@ -225,12 +227,19 @@ class BudgetTask:
             except (Conflict, KubeError) as error:
                 log.warning("a budget's status is not written", extra={"budget": budget.key, "error": str(error)})
                 return
+            if not self._is_there(budget):
+                return
             self._written[key] = (status, now_us)
         for each in status.reached or ():
             if now_us - parse_time(each.time) < TELL_US:
                 once = f"{found.window.start_us} {found.limit} {each.percent}"
                 self._recorder.tell_once(reference(budget), _notice(status, each), once)
         self._couriers.see(budget, status)
+
+    def _is_there(self, budget: Budget) -> bool:
+        """Tell whether a budget was neither deleted nor made anew meanwhile."""
+        known = self._budgets.get((budget.metadata.namespace, budget.metadata.name))
+        return known is not None and known.metadata.uid == budget.metadata.uid
 
 
 def summed(charges: Charges) -> dict[SpentKey, Line]:
