@@ -21,6 +21,7 @@ from zerotide.activator.endpoints.waker import Waker
 from zerotide.activator.failures import ShuttingDown
 from zerotide.activator.metrics import Load, Metrics
 from zerotide.activator.processes.member import Member
+from zerotide.activator.quota.birth import birth
 from zerotide.activator.quota.client import QuotaClient
 from zerotide.activator.quota.office import Process
 from zerotide.activator.quota.quota import Quota
@@ -196,7 +197,8 @@ class Service:
         settings, member = self.settings, self._member
         pod, process = settings.pod_name.partition("/")[0], str(member.number if member is not None else 0)
         exporter = QuotaClient(settings.exporter_url, settings.exporter_token_file)
-        return Quota(records, exporter, Process(pod, process, self.started_us), self.clock.monotonic, self.clock.now_us)
+        me = Process(pod, process, birth(records.journal.folder, self.started_us))
+        return Quota(records, exporter, me, self.clock.monotonic, self.clock.now_us)
 
     def _books(self) -> Books:
         return Books(

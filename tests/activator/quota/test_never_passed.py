@@ -18,10 +18,11 @@ from tests.activator.quota.ledger import Ledger
 from tests.activator.replica import Events, Received, Replica, send_json
 from tests.activator.stack import Stack, gather, until
 from zerotide.activator.failures import LedgerSilent
+from zerotide.activator.quota.birth import birth
 from zerotide.activator.quota.client import QuotaClient
 from zerotide.activator.usage.backlog import Cause
 from zerotide.api.quota import PATH, Ask
-from zerotide.kube import Change
+from zerotide.kube import Change, Clock
 
 PROMPT = {"model": "m", "messages": [{"role": "user", "content": "Tell me everything."}]}
 
@@ -296,9 +297,11 @@ async def test_an_activator_that_ends_leaves_nothing_reserved(ledger: Ledger, re
     assert (await ledger.held(), await ledger.used()) == (0, 12)
 
 
+@pytest.mark.parametrize("back_s", [0, 3600])
 async def test_a_successor_ends_what_its_predecessor_had_reserved(
-    ledger: Ledger, replica: Replica, tmp_path: Path
+    ledger: Ledger, replica: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_s: int
 ) -> None:
+    """And is served itself, also where the node's clock was put back in between."""
     async with Stack(tmp_path / "usage", name="act-0", exporter=ledger.exporter) as stack:
         await stack.awake(replica)
         bind([stack], ledger.budget(100_000))
@@ -313,12 +316,27 @@ async def test_a_successor_ends_what_its_predecessor_had_reserved(
         await asyncio.gather(task, return_exceptions=True)
     await ledger.start()
     assert await ledger.held() > 0
-    async with Stack(tmp_path / "left", name="act-0", exporter=ledger.exporter):
+    earlier = Clock().offset_us - back_s * 1_000_000
+    monkeypatch.setattr("tests.activator.stack.Clock", lambda: Clock(earlier))
+    async with Stack(tmp_path / "left", name="act-0", exporter=ledger.exporter) as stack:
 
         async def ended() -> bool:
             return await ledger.held() == 0
 
         await eventually(ended)
+        await stack.awake(replica)
+        bind([stack], ledger.budget(100_000))
+        replica.hold = None
+        assert (await stack.post(body={**PROMPT, "max_tokens": 40})).status == 200
+
+
+def test_each_process_is_born_later_than_the_one_before(tmp_path: Path) -> None:
+    """Whatever the clock says, and whatever is left of what was kept."""
+    assert birth(tmp_path, 1000) == 1000 and birth(tmp_path, 1500) == 1500
+    assert birth(tmp_path, 700) == 1501 and birth(tmp_path, 1501) == 1502
+    (tmp_path / "born").write_text("")
+    assert birth(tmp_path, 900) == 900
+    assert birth(tmp_path / "none", 5) == 5, "a disk that takes nothing stops nobody"
 
 
 async def test_an_answer_beyond_its_bound_counts_in_full_and_is_told(

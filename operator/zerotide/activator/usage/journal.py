@@ -63,7 +63,7 @@ class Journal:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._segment_bytes, self._now_us = folder, segment_bytes, now_us
+        self.folder, self._segment_bytes, self._now_us = folder, segment_bytes, now_us
         self.bounds = bounds or Bounds()
         self._backlog = Backlog(self.bounds.age_us)
         self._left = self.segments()
@@ -113,7 +113,7 @@ class Journal:
 
     def segments(self) -> list[Path]:
         """Return all segments, oldest first."""
-        return sorted((path for path in self._folder.glob("*.ndjson")), key=lambda path: int(path.stem))
+        return sorted((path for path in self.folder.glob("*.ndjson")), key=lambda path: int(path.stem))
 
     def waiting(self) -> Waiting:
         """Return what the exporter has not acknowledged."""
@@ -212,7 +212,7 @@ class Journal:
 
     def _fail(self, error: OSError) -> None:
         if not self.failed:
-            log.error("usage records are being lost", extra={"folder": str(self._folder), "error": str(error)})
+            log.error("usage records are being lost", extra={"folder": str(self.folder), "error": str(error)})
         self.failed = True
         # Whatever the exporter has by now makes room.
         self.appended.set()
@@ -306,7 +306,7 @@ class Journal:
         self._file = -1
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:012d}.ndjson"
+        return self.folder / f"{number:012d}.ndjson"
 
     def _open_next(self) -> None:
         number = self._number + 1
