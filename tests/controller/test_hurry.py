@@ -151,3 +151,27 @@ async def test_a_wake_is_as_large_as_what_comes(monkeypatch: pytest.MonkeyPatch)
     assert world.server.scaled == [1]
     decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]["message"]
     assert decided.startswith("40 requests held, which count as 8 until") and "take 1s each" in decided
+
+
+async def test_a_wake_in_a_hurry_proves_nothing_and_forgets_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was proven of a spec is known by its digest, which is not reckoned anew for a wake."""
+    world = World(monkeypatch)
+    spec = {**SPEC, "start": {"verify": "OnChange"}}
+    world.operator.on_event("ADDED", raw(spec))
+    await world.look()
+    digest = world.server.status["verification"]["specDigest"]
+    proven = {"specDigest": digest, "outcome": "Succeeded", "failures": 0, "reason": "Started", "message": "it was"}
+    slept = {**world.server.status, "desiredReplicas": 0, "verification": proven}
+    world.operator.reconciler._held.clear()
+    world.operator.on_event("MODIFIED", raw(spec, status=slept, resourceVersion="999"))
+    live = world.server.stored(world.server.deployment)
+    live["spec"]["replicas"] = 0
+    world.server.deployment = live
+    world.operator.watches.children.wrote(Kind.DEPLOYMENT, "demo/a", live)
+    before = world.rendered
+    world.hold(1)
+    await world.look()
+    assert world.rendered == before and world.server.scaled[-1] == 1
+    assert world.server.status["verification"] == proven
+    verified = next(each for each in world.server.status["conditions"] if each["type"] == "Verified")
+    assert verified["status"] == "True"

@@ -109,7 +109,7 @@ class Reconciler:
         self._world, self._executor, self._config = world, executor, config
         self._clock, self._metrics, self._recorder, self._later = clock, metrics, recorder, later
         self._rendered: Recent[str, tuple[Version, tuple[Rendering, ...]]] = Recent(RECENT)
-        self._digests: dict[str, tuple[int, str, str]] = {}
+        self._digests: dict[str, tuple[int, str, str, str]] = {}
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
         self._held: dict[str, Held] = {}
@@ -351,18 +351,19 @@ class Reconciler:
         live, known = observed.own(Kind.DEPLOYMENT), self._digests.get(observed.endpoint.key)
         if known is None or live is None or replicas_of(live) or not observed.load.held:
             return None
-        number, spec_digest, digest = known
+        number, spec_digest, digest, whole_digest = known
         deployed = annotation(live["spec"]["template"], ANNOTATION_SPEC_DIGEST)
         if (hash(version), spec_digest, digest) != (number, deployed, annotation(live, ANNOTATION_RENDERED_DIGEST)):
             return None
-        return version, (Rendering(spec_digest, None, digest, device=version[2][0]),)
+        return version, (Rendering(spec_digest, None, digest, device=version[2][0], whole_digest=whole_digest),)
 
     def _remember(self, key: str, version: Version, renderings: tuple[Rendering, ...]) -> None:
         if any(each.template is None and each.error is None for each in renderings):
             return  # one without its template
         self._rendered.put(key, (version, renderings))
         if len(renderings) == 1:
-            self._digests[key] = (hash(version), renderings[0].spec_digest, renderings[0].digest)
+            only = renderings[0]
+            self._digests[key] = (hash(version), only.spec_digest, only.digest, only.whole_digest)
 
     @staticmethod
     def _meta(endpoint: InferenceEndpoint) -> Object:
