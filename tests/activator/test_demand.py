@@ -14,7 +14,7 @@ from hypothesis import given
 from tests.activator.replica import Replica
 from tests.activator.stack import Stack, until
 from zerotide.activator.demand.stream import Stream
-from zerotide.activator.demand.tracker import Tracker
+from zerotide.activator.demand.tracker import MAX_WAKES, Tracker
 from zerotide.api.demand import Delta, Demand, Message, Report, Snapshot, Stamps, Wake, decode
 from zerotide.kube import ConnectionFailed, Identity
 
@@ -136,6 +136,45 @@ class Follower:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
+def woke(endpoint: str, id: str, uid: str = "u") -> Wake:
+    """Return a completed wake."""
+    return Wake(at_us=9, endpoint=endpoint, uid=uid, id=id, stamps=Stamps(demand_us=1, first_byte_us=8))
+
+
+class Recorder:
+    """A listener that notes wakes."""
+
+    def __init__(self) -> None:
+        self.wakes: list[str] = []
+
+    def changed(self, endpoint: str, urgent: bool) -> None:
+        """Nothing changes here."""
+
+    def woke(self, wake: Wake) -> None:
+        """Note a wake."""
+        self.wakes.append(wake.id)
+
+
+def test_a_wake_that_nobody_listened_to_is_told_to_who_comes() -> None:
+    """The newest of each endpoint that is there, to everybody anew, and no more than can be kept."""
+    tracker = Tracker(lambda: 5)
+    for endpoint, id in (("a/b", "w1"), ("a/c", "w2"), ("a/b", "w3"), ("a/gone", "w4")):
+        tracker.woke(woke(endpoint, id))
+    tracker.forget("a/gone", "another")
+    tracker.forget("a/gone", "u")
+    for _ in range(2):
+        listener = Recorder()
+        tracker.follow(listener)
+        assert listener.wakes == ["w2", "w3"]
+    tracker.woke(woke("a/c", "w5"))
+    assert listener.wakes == ["w2", "w3", "w5"]
+    for number in range(MAX_WAKES):
+        tracker.woke(woke(f"b/{number}", "w"))
+    latest = Recorder()
+    tracker.follow(latest)
+    assert latest.wakes == ["w"] * MAX_WAKES
+
+
 @pytest.fixture
 async def following() -> AsyncIterator[tuple[Tracker, Follower]]:
     """Follow a tracker with one endpoint in its past."""
@@ -159,6 +198,16 @@ async def test_a_stream_begins_with_everything(following: tuple[Tracker, Followe
     assert isinstance(snapshot, Snapshot)
     assert (snapshot.activator, snapshot.started_at_us) == ("act-0", 7)
     assert [demand.arrivals for demand in snapshot.demands] == [1]
+
+
+async def test_a_stream_tells_what_woke_before_it() -> None:
+    """After its snapshot."""
+    tracker = Tracker(lambda: 5)
+    tracker.woke(woke("a/b", "w1"))
+    follower = Follower(Stream(tracker, "act-0", 7, lambda: 5))
+    await until(lambda: follower.of(Wake))
+    assert [type(message) for _, message in follower.messages][:2] == [Snapshot, Wake]
+    await follower.close()
 
 
 async def test_beginnings_and_ends_are_told_at_once(following: tuple[Tracker, Follower]) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 from tests.reconcile.helpers import NOW, endpoint
 from zerotide.api.demand import Delta, Demand, Snapshot, Stamps, Wake, Weights
-from zerotide.api.scalars import SECOND, format_time
+from zerotide.api.scalars import SECOND, format_micro_time, format_time
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.signals import Signals
 from zerotide.reconcile.observed import Told
 from zerotide.reconcile.wakes import Sightings
+from zerotide.scaling.decide import Why
 from zerotide.scaling.demand import Serving, View
 
 QUEUE = {"scaling": {"maxReplicas": 9, "concurrency": {"target": 8}, "queueDelay": {"target": "500ms"}}}
@@ -163,3 +164,62 @@ def test_a_new_operator_knows_of_the_activity_that_was_written_down() -> None:
         load = one.load(woken, now)
         assert (load.last_activity_us, load.last_request_us) == (known, NOW)
         one.forget("demo/a")
+
+
+def woken(id: str, demand_us: int) -> Wake:
+    """Return what an activator tells of a wake."""
+    stamps = Stamps(demand_us=demand_us, first_byte_us=demand_us + SECOND)
+    return Wake(at_us=demand_us, endpoint="demo/a", uid="u1", id=id, stamps=stamps)
+
+
+def test_what_is_told_again_is_recorded_once() -> None:
+    """Neither a wake that is in the status, nor one before it: activators tell theirs to each leader."""
+    one, heard = signals("x")
+    heard.says("x", NOW)
+    view = heard.views["x"]
+    recorded = {"lastWake": {"id": "w2", "time": format_micro_time(NOW), "cause": "Request", "total": "1s"}}
+    slept = endpoint(status=recorded)
+    assert one.finish(slept, view, woken("w2", NOW), Sightings()) is None
+    assert one.finish(slept, view, woken("w1", NOW - SECOND), Sightings()) is None and one.finished("demo/a") is None
+    assert one.finish(slept, view, woken("w3", NOW + 60 * SECOND), Sightings()) is not None
+    assert one.finish(slept, view, woken("w2", NOW), Sightings()) is None
+    newest = one.finished("demo/a")
+    assert newest is not None and newest.id == "w3"
+
+
+def test_a_wake_has_the_cause_of_its_start() -> None:
+    """Not of more replicas since, nor of the sleep before it, where its own decision is not written yet."""
+    one, heard = signals("x")
+    heard.says("x", NOW)
+
+    def decided(*changes: tuple[int, int, str]) -> dict[str, Any]:
+        at = {"time": "2026-09-21T14:13:20Z"}
+        return {"decisions": [{**at, "from": before, "to": after, "reason": why} for before, after, why in changes]}
+
+    start, more, sleep = (0, 1, "Annotation"), (1, 3, "Demand"), (1, 0, "Idle")
+    assert one.cause(endpoint()) == "Request"
+    assert one.cause(endpoint(status=decided(start))) == "Annotation"
+    assert one.cause(endpoint(status=decided(more, start, sleep))) == "Annotation"
+    assert one.cause(endpoint(status=decided(more, (0, 1, "Demand")))) == "Request"
+    unwritten = endpoint(status=decided(sleep, start))
+    assert one.cause(unwritten) == "Request", "nobody knows: somebody who asked waited for it"
+    one.started("demo/a", Why.SCHEDULE)
+    record = one.finish(unwritten, heard.views["x"], woken("w1", NOW), Sightings())
+    assert record is not None and record.cause == "Schedule"
+    one.forget("demo/a")
+    assert one.cause(unwritten) == "Request"
+
+
+def test_who_waits_is_heard_while_an_older_request_ends() -> None:
+    """On a replica that was taken away: an endpoint without replicas that is called is to be looked at."""
+    one, heard = signals("x")
+    suspended = endpoint(status={"desiredReplicas": 0})
+    heard.says("x", NOW, in_flight=1, arrivals=1)
+    one.matters(suspended, NOW)
+    heard.says("x", NOW + 1, in_flight=1, held=1, arrivals=2)
+    assert one.matters(suspended, NOW + 1) and one.called_us("demo/a") == NOW + 1
+    heard.says("x", NOW + 2, in_flight=1, held=2, arrivals=3)
+    assert not one.matters(suspended, NOW + 2)
+    serving = endpoint(status={"desiredReplicas": 1})
+    assert one.matters(serving, NOW + 3) and not one.matters(serving, NOW + 4)
+    assert one.called_us("demo/a") == NOW + 1

@@ -79,7 +79,7 @@ class Weights(Line):
 
 
 class Wake(Line):
-    """The activator's part of one finished wake, sent once."""
+    """The activator's part of one finished wake; the newest of an endpoint is told again to who listens anew."""
 
     type: Literal["wake"] = "wake"
     at_us: Us

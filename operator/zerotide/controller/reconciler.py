@@ -170,11 +170,11 @@ class Reconciler:
         if sound and decision.replicas != before:
             if not before:
                 self._rush.began(key, began)
+                self._world.signals.started(key, decision.why)
             self._metrics.decided(decision.why)
             self._tell(key, steering, began)
             if decision.why is Why.START_FAILED:
-                last = endpoint.status.last_decision
-                self._metrics.wake_failed(last.reason if last else Why.REQUEST.value)
+                self._metrics.wake_failed(self._world.signals.cause(endpoint))
         return sound
 
     def _tell(self, key: str, steering: Steering, began_us: int) -> None:

@@ -42,10 +42,11 @@ class Signals:
         self._streams, self._learners, self._prewarmers = streams, learners, prewarmers
         self._engines = engines
         self._windows: dict[str, Window] = {}
-        self._last: dict[str, tuple[bool, int]] = {}
+        self._last: dict[str, tuple[bool, bool, int | None]] = {}
         self._finished: dict[str, LastWake] = {}
         self._told: dict[str, Told] = {}
         self._called: dict[str, int] = {}
+        self._causes: dict[str, str] = {}
         self._arrivals: dict[str, Arrivals] = {}
         self._services: dict[str, Service] = {}
         self._serving: dict[str, Serving] = {}
@@ -101,10 +102,12 @@ class Signals:
         """Tell whether demand changed in a way that may change the decision; `heard_us` is when the news came."""
         load = self.load(endpoint, now_us)
         self._learners.observe(endpoint, load, now_us)
-        state = (load.active, self.window(endpoint, load, now_us).latest)
-        before = self._last.get(endpoint.key)
+        # What still ends on a replica that was taken away does not hide who waits for the next one.
+        called = load.held > 0 and not endpoint.status.desired_replicas
+        state = (load.active, called, self.window(endpoint, load, now_us).latest)
+        before = self._last.get(endpoint.key, (False, False, None))
         self._last[endpoint.key] = state
-        if load.active and not (before and before[0]):
+        if (load.active and not before[0]) or (called and not before[1]):
             self._called[endpoint.key] = heard_us or now_us
         return before != state
 
@@ -113,19 +116,31 @@ class Signals:
         return self._called.get(key)
 
     def finish(self, endpoint: InferenceEndpoint, view: View, wake: Wake, seen: Sightings) -> LastWake | None:
-        """Record a finished wake; None if it is known, from this activator or from another."""
+        """Record a finished wake; None if it, or a newer one, is known, from this activator or from another."""
         known = self._finished.get(endpoint.key) or endpoint.status.last_wake
-        if known is not None and known.id == wake.id:
+        # An activator tells what it told before to whoever follows it anew, and of one wake each tells.
+        if known is not None and (known.id == wake.id or view.here(wake.stamps.demand_us) < parse_time(known.time)):
             return None
-        decision = endpoint.status.last_decision
-        reason = decision.reason if decision is not None else Why.REQUEST.value
-        cause = Why.REQUEST.value if reason in _REQUESTED else reason
-        record = wakes.record(wake.id, cause, _stamps(view, wake), seen, wake.runtime)
+        record = wakes.record(wake.id, self.cause(endpoint), _stamps(view, wake), seen, wake.runtime)
         self._finished[endpoint.key] = record
         if wake.weights is not None:
             self._told[endpoint.key] = Told(endpoint.spec.model.uri, wake.weights)
         self._learners.woke(endpoint)
         return record
+
+    def started(self, key: str, why: Why) -> None:
+        """Note why an endpoint that slept starts; its status may tell later, even after the start is over."""
+        self._causes[key] = why.value
+
+    def cause(self, endpoint: InferenceEndpoint) -> str:
+        """Return what asked for the newest start of an endpoint, not for more replicas since."""
+        known = self._causes.get(endpoint.key)
+        if known is None:
+            decisions = endpoint.status.decisions
+            starts = [each.reason for each in decisions if not each.from_replicas]
+            # Where the newest is a sleep, the start is not written yet: somebody who asked waits for it.
+            known = starts[0] if starts and decisions[0].to_replicas else Why.REQUEST.value
+        return Why.REQUEST.value if known in _REQUESTED else known
 
     def learned(self, endpoint: InferenceEndpoint, load: Load, now_us: int) -> Learned | None:
         """Return the idle timeout that was learned until now, None where the spec's own holds."""
@@ -158,6 +173,7 @@ class Signals:
             self._last,
             self._finished,
             self._called,
+            self._causes,
             self._arrivals,
             self._services,
             self._serving,

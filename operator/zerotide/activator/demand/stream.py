@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from zerotide.activator.demand.tracker import Tracker
+from zerotide.activator.demand.tracker import MAX_WAKES, Tracker
 from zerotide.api.demand import Delta, Report, Snapshot, Wake
 
 COALESCE = 0.1
 """Seconds for which changes that begin or end nothing are gathered."""
 REPORT = 0.5
-MAX_WAKES = 1000
 
 
 class Stream:

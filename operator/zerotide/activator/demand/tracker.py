@@ -27,6 +27,10 @@ class _Counts:
         self.held = self.in_flight = self.arrivals = self.last_us = 0
 
 
+MAX_WAKES = 1000
+"""Endpoints whose newest wake is kept for those who listen later."""
+
+
 class Tracker:
     """The demand of all endpoints since the process's start, by `namespace/name`."""
 
@@ -36,14 +40,17 @@ class Tracker:
         self._past: dict[tuple[str, str], _Counts] = {}
         """What still goes on of endpoints that were deleted and made again: demand for nothing any more."""
         self._listeners: set[Listener] = set()
+        self._wakes: dict[str, Wake] = {}
         self.unheard = asyncio.Event()
         """Set while nobody follows the demand."""
         self.unheard.set()
 
     def follow(self, listener: Listener) -> None:
-        """Tell a listener of changes from now on."""
+        """Tell a listener of changes from now on, and of the newest wakes, which nobody may have listened to."""
         self._listeners.add(listener)
         self.unheard.clear()
+        for wake in self._wakes.values():
+            listener.woke(wake)
 
     def leave(self, listener: Listener) -> None:
         """Tell a listener no more."""
@@ -104,6 +111,10 @@ class Tracker:
 
     def woke(self, wake: Wake) -> None:
         """Tell of a completed wake."""
+        self._wakes.pop(wake.endpoint, None)
+        self._wakes[wake.endpoint] = wake
+        if len(self._wakes) > MAX_WAKES:
+            del self._wakes[next(iter(self._wakes))]
         for listener in list(self._listeners):
             listener.woke(wake)
 
@@ -130,9 +141,11 @@ class Tracker:
 
     def forget(self, endpoint: str, uid: str) -> None:
         """Drop an endpoint that was deleted."""
-        counts = self._counts.get(endpoint)
+        counts, wake = self._counts.get(endpoint), self._wakes.get(endpoint)
         if counts is not None and counts.uid == uid and not counts.held and not counts.in_flight:
             del self._counts[endpoint]
+        if wake is not None and wake.uid == uid:
+            del self._wakes[endpoint]
 
     def _called(self, endpoint: str, uid: str) -> _Counts:
         """Return the counts of an endpoint that is called, which takes the place of one of its name that is gone."""
