@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from zerotide.api.scalars import parse_time
 from zerotide.cli.endpoints import describe
 
 JWT = {"issuer": "https://issuer.example", "audiences": ["a"], "jwksURL": "https://issuer.example/keys"}
@@ -67,3 +68,19 @@ def test_what_is_known_of_the_weights() -> None:
     assert told() == []
     assert told(bytes=538_100_000, digest="sha256:ab") == ["538 MB, sha256:ab"]
     assert told(revision="12fd25f") == ["revision 12fd25f"]
+
+
+def test_an_override_that_is_over_says_so() -> None:
+    """It may stay in the spec, without effect."""
+    override = {"minReplicas": 2, "until": "2026-11-22T18:00:00Z"}
+    spec = {"model": {"uri": "image:///m"}, "scaling": {"maxReplicas": 2, "override": override}}
+    kind = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "InferenceEndpoint"}
+    obj = {**kind, "metadata": {"name": "m", "namespace": "demo"}, "spec": spec}
+
+    def told(now_us: int) -> str:
+        [line] = [line for line in describe(obj, now_us) if line.startswith("Override:")]
+        return line.split(maxsplit=1)[1]
+
+    until_us = parse_time(override["until"])
+    assert told(until_us - 1) == "at least 2 until 2026-11-22T18:00:00Z"
+    assert told(until_us) == "at least 2 until 2026-11-22T18:00:00Z, which is over"

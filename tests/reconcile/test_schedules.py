@@ -97,3 +97,27 @@ def test_suspension_and_pins_are_stronger() -> None:
     made.spec(suspend=True)
     made.settle()
     assert made.replicas == 0
+
+
+def test_an_override_is_shown_while_it_holds() -> None:
+    """One that lets sleep, too; that it is over wakes no writer for who sleeps."""
+    made = world(schedules=[{**AT_NINE, "start": "0 0 * * *", "duration": "24h"}])
+    made.pass_time(1)
+    made.settle()
+    made.run_pods()
+    made.settle()
+    made.now_us += HOUR
+    made.settle()
+    assert made.replicas == 1 and "override" not in made.status
+    until = format_time(NINE)
+    made.spec(scaling={**made.obj["spec"]["scaling"], "override": {"minReplicas": 0, "until": until}})
+    made.settle()
+    assert made.replicas == 0 and made.status["override"] == {"minReplicas": 0, "until": until}
+    made.now_us = NINE
+    made.spec(scaling={"maxReplicas": 3, "override": {"minReplicas": 0, "until": until}})
+    made.settle()
+    assert "override" not in made.status
+    sleeper = world(override={"minReplicas": 0, "until": until})
+    assert sleeper.status["override"] == {"minReplicas": 0, "until": until}
+    sleeper.now_us = NINE + HOUR
+    assert sleeper.look()[1].status is None

@@ -212,6 +212,13 @@ class OpenWindow(Model):
     ] = "0s"
 
 
+class LiveOverride(Model):
+    """The scaling.override that holds."""
+
+    min_replicas: Annotated[Count, Field(description="Replicas that it keeps in place of minReplicas and schedules.")]
+    until: Annotated[Time, Field(description="When it ends; from then on it is nothing, even where it is still shown.")]
+
+
 class FailedStarts(Model):
     """Starts that failed one after another; a start that succeeds, or a new spec, clears them."""
 
@@ -308,6 +315,7 @@ class Status(Model):
     schedule: Annotated[
         OpenWindow | None, Field(description="The window of scaling.schedules that decides, or opens next.")
     ] = None
+    override: Annotated[LiveOverride | None, Field(description="The scaling.override that holds.")] = None
     cost: Annotated[Cost | None, Field(description="What it cost, as far as its time is counted.")] = None
     last_decision: Annotated[Decision | None, Field(description="The newest change of replicas.")] = None
     decisions: Annotated[

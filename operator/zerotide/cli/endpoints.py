@@ -6,7 +6,8 @@ import argparse
 
 from zerotide.api.endpoint import InferenceEndpoint, Status
 from zerotide.api.failures import InvalidObject
-from zerotide.api.scalars import parse_duration
+from zerotide.api.scalars import parse_duration, parse_time
+from zerotide.api.spec_schedules import Override
 from zerotide.cli import gateway
 from zerotide.cli.commands import Subparsers, declare
 from zerotide.cli.output import format_age, format_bytes, format_fields, format_span, format_table, one_line
@@ -125,7 +126,7 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
         ("Replicas", f"{status.ready_replicas or 0} ready of {status.desired_replicas or 0} wanted"),
     ]
     try:
-        fields += _intent(InferenceEndpoint.parse(item))
+        fields += _intent(InferenceEndpoint.parse(item), now_us)
     except InvalidObject as error:
         fields.append(("Spec", str(error)))
     fields += [
@@ -144,20 +145,26 @@ def _head(item: Object, status: Status, now_us: int) -> list[str]:
     return format_fields(fields)
 
 
-def _intent(endpoint: InferenceEndpoint) -> list[tuple[str, str]]:
+def _intent(endpoint: InferenceEndpoint, now_us: int) -> list[tuple[str, str]]:
     spec = endpoint.spec
     scaling = spec.scaling
-    override = scaling.override
     pinned = f", pinned to {scaling.pinned_replicas}" if scaling.pinned_replicas else ""
     return [
         ("Model", f"{', '.join(endpoint.model_names)} from {spec.model.uri}"),
         ("Engine", f"{spec.runtime.engine.value}{f' in {spec.runtime.image}' if spec.runtime.image else ''}"),
         ("Accelerators", _accelerators(endpoint)),
         ("Scaling", f"{scaling.min_replicas} to {scaling.max_replicas}{pinned}, idle after {scaling.idle.timeout}"),
-        ("Override", f"at least {override.min_replicas} until {override.until}" if override else ""),
+        ("Override", _override(scaling.override, now_us)),
         ("Access", f"JWT of {spec.access.jwt.issuer}" if spec.access.jwt is not None else spec.access.auth),
         ("Suspended", "yes: `zerotide resume` ends it" if spec.suspend else ""),
     ]
+
+
+def _override(override: Override | None, now_us: int) -> str:
+    if override is None:
+        return ""
+    over = "" if now_us < parse_time(override.until) else ", which is over"
+    return f"at least {override.min_replicas} until {override.until}{over}"
 
 
 def _accelerators(endpoint: InferenceEndpoint) -> str:

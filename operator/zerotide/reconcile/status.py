@@ -23,6 +23,7 @@ from zerotide.api.endpoint import FailedStarts as FailedStartsRecord
 from zerotide.api.endpoint import (
     HandledAnnotations,
     LearnedIdle,
+    LiveOverride,
     ModelStatus,
     OpenWindow,
     PrewarmOpening,
@@ -51,7 +52,7 @@ from zerotide.scaling.prewarm.account import DAY, Account
 
 Object = dict[str, Any]
 
-LAZY = {"lastActivityTime", "keptAwakeBy", "idle", "prewarm", "schedule"}
+LAZY = {"lastActivityTime", "keptAwakeBy", "idle", "prewarm", "schedule", "override"}
 """Fields that alone are worth a write only once a minute."""
 LAZY_US = MINUTE
 SPENT = {"cost"}
@@ -107,6 +108,7 @@ def build(observed: Observed, steering: Steering, verdict: Verdict, now_us: int)
         "idle": _learned(observed),
         "prewarm": _prewarm(observed),
         "schedule": _window(steering),
+        "override": _override(observed, now_us),
         "handledWakeRequest": before.wake_request.id if before.wake_request else before.handled_wake_request,
         "handledAnnotations": _handled(observed, steering),
         "failedStarts": _failed(steering),
@@ -299,6 +301,13 @@ def _window(steering: Steering) -> Object | None:
         end_time=format_time(window.end_us),
         lead_time=format_duration(window.lead_us),
     ).dump()
+
+
+def _override(observed: Observed, now_us: int) -> Object | None:
+    override = observed.endpoint.spec.scaling.override
+    if override is None or now_us >= parse_time(override.until):
+        return None
+    return LiveOverride(min_replicas=override.min_replicas, until=override.until).dump()
 
 
 def _handled(observed: Observed, steering: Steering) -> Object | None:
