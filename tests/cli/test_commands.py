@@ -46,6 +46,9 @@ async def test_the_life_of_an_endpoint(cli: Cli) -> None:
     assert set(item["metadata"]["annotations"]) == {"zerotide.dev/wake-requested-at", "zerotide.dev/sleep-requested-at"}
     assert item["spec"]["suspend"] is True and item["spec"]["scaling"]["pinnedReplicas"] == 2
     assert "Suspended:" in (await cli("get", "m")).out and "pinned to 2" in (await cli("get", "m")).out
+    for line, why in (("wake m", "`zerotide resume m` first"), ("scale m 1 --for 1h", "`zerotide scale m 0` first")):
+        in_vain = await cli(*line.split())
+        assert (in_vain.code, in_vain.out) == (1, "") and why in in_vain.err
     assert (await cli("resume", "m", "--json")).code == 0
     assert (await cli("scale", "m", "0")).err == "Left to Zerotide.\n"
     item = await cli.get("m")

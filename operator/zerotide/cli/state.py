@@ -8,6 +8,7 @@ from zerotide.api.base import format_micro_time, format_time, parse_duration
 from zerotide.api.failures import InvalidDuration
 from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE, MANAGER_CLI
 from zerotide.cli.commands import Handler, Subparsers, declare
+from zerotide.cli.errors import CliError
 from zerotide.cli.session import Session
 from zerotide.cli.wait import Goal, add_timeout, wait_for
 from zerotide.kube import Object
@@ -63,7 +64,10 @@ def _span(text: str) -> int:
 
 
 async def wake(session: Session, args: argparse.Namespace) -> None:
-    """Ask for one wake by annotation."""
+    """Ask for one wake by annotation; raise CliError where nothing can wake it."""
+    item = await session.get(INFERENCE_ENDPOINTS, args.name)
+    if item["spec"].get("suspend"):
+        raise CliError(f"{args.name} is suspended, and nothing wakes it: `zerotide resume {args.name}` first")
     await _annotate(session, args, ANNOTATION_WAKE, "asked to wake")
 
 
@@ -83,16 +87,19 @@ async def resume(session: Session, args: argparse.Namespace) -> None:
 
 
 async def scale(session: Session, args: argparse.Namespace) -> None:
-    """Pin the replicas through /scale, as kubectl scale does, or keep some for a while."""
+    """Pin the replicas through /scale, as kubectl scale does, or keep some for a while; raise CliError for both."""
     item = await session.get(INFERENCE_ENDPOINTS, args.name)
+    scaling = item["spec"].get("scaling") or {}
     namespace, client = await session.namespace(), await session.client()
     if args.span:
+        if pinned := scaling.get("pinnedReplicas"):
+            raise CliError(f"{args.name} is pinned to {pinned}, whatever is kept: `zerotide scale {args.name} 0` first")
         until = format_time(session.clock.now_us() + args.span)
         floor: Object = {"spec": {"scaling": {"override": {"minReplicas": args.replicas, "until": until}}}}
         changed = await client.patch(INFERENCE_ENDPOINTS, args.name, namespace, floor, manager=MANAGER_CLI)
         _print(session, changed, namespace, args.name, f"at least {args.replicas} until {until}")
         return
-    if not args.replicas and "override" in (item["spec"].get("scaling") or {}):
+    if not args.replicas and "override" in scaling:
         ended: Object = {"spec": {"scaling": {"override": None}}}
         await client.patch(INFERENCE_ENDPOINTS, args.name, namespace, ended, manager=MANAGER_CLI)
     patch = {"spec": {"replicas": args.replicas}}
