@@ -69,6 +69,14 @@ def test_the_operator_learns_with_the_chart_s_worth_of_waiting() -> None:
     assert operator.parse([], environment(container)).waiting_worth == 36
 
 
+def test_the_operator_and_the_activators_name_as_many_endpoints_as_the_chart_says() -> None:
+    """In their metrics: both, or sums over both would not agree on who is `_other`."""
+    objects = render({"metrics": {"maxEndpoints": 7}})
+    for name, parse in (("zerotide-operator", operator.parse), ("zerotide-activator", activator.parse)):
+        container = find(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
+        assert parse([], environment(container)).max_endpoints == 7
+
+
 def test_the_exporter_pushes_where_the_chart_says() -> None:
     """Nowhere by default; the headers come from a Secret."""
     name = "zerotide-exporter"

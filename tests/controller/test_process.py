@@ -13,7 +13,9 @@ import aiohttp
 import pytest
 
 from tests.reconcile.helpers import NOW, raw
+from zerotide.api.conditions import State
 from zerotide.api.demand import Delta, Demand, Snapshot, Wake
+from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.controller.admin import Admin
 from zerotide.controller.cache import Children
 from zerotide.controller.executor import Executor
@@ -31,6 +33,7 @@ from zerotide.kube import Change, Client, Credentials
 from zerotide.kube.client import Page
 from zerotide.kube.logs import Formatter
 from zerotide.reconcile.child import Child, Kind
+from zerotide.reconcile.observed import Observed
 from zerotide.reconcile.plan import Delete
 from zerotide.reconcile.steer import Apply, Create, Scale
 from zerotide.scaling.decide import Why
@@ -55,6 +58,24 @@ async def test_a_sweep_drops_what_a_watch_missed() -> None:
     assert "demo/kept" in list(made.endpoints)
     made.on_event("DELETED", raw(name="kept", uid="u-kept"))
     assert list(made.endpoints) == ["demo/new"]
+
+
+async def test_a_successor_inherits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although no watch told of the end of the endpoint whose name it has; and what is told late changes nothing."""
+    made = operator()
+    ended: list[str] = []
+    monkeypatch.setattr(made.signals, "forget", ended.append)
+    for name, take in (("a", lambda obj: made.on_event("MODIFIED", obj)), ("b", lambda obj: made._take([obj]))):
+        take(raw(name=name, uid="u1", resourceVersion="5"))
+        take(raw(name=name, uid="u1", resourceVersion="6"))
+        assert ended == []
+        take(raw(name=name, uid="u2", resourceVersion="9"))
+        take(raw(name=name, uid="u1", resourceVersion="7"))
+        assert ended == [f"demo/{name}"] and made.endpoints.get(f"demo/{name}") == raw(
+            name=name, uid="u2", resourceVersion="9"
+        )
+        assert made.queue._schedule.take(0.0) == f"demo/{name}"
+        ended.clear()
 
 
 async def test_what_ends_while_it_is_listed_stays_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +267,25 @@ async def test_the_admin_port_tells_health_readiness_and_metrics() -> None:
     assert 'zerotide_decisions_total{reason="Idle"} 1.0' in page and "zerotide_build_info" in page
     assert 'zerotide_wakes_total{cause="Request",outcome="failed"} 1.0' in page
     assert "zerotide_wake_decision_seconds_count 1.0" in page
+
+
+def test_who_sleeps_is_the_last_to_have_series_of_its_own() -> None:
+    """However early it came; the others are named, so that alerts can name them."""
+    metrics, nothing = Metrics(2), Observed(endpoint=InferenceEndpoint.parse(raw()))
+    for name, state in (("s1", State.ASLEEP), ("s2", State.ASLEEP), ("up", State.AWAKE), ("bad", State.FAILED)):
+        metrics.state(InferenceEndpoint.parse(raw(name=name)), state, 0, nothing)
+    page = metrics.text().decode()
+    for name, state in (("up", "Awake"), ("bad", "Failed")):
+        assert f'zerotide_endpoint_state{{inference_endpoint="{name}",namespace="demo",state="{state}"}} 1.0' in page
+    assert 'inference_endpoint="_other",namespace="_other",state="Asleep"} 2.0' in page and '"s1"' not in page
+
+
+async def test_what_waits_for_work_is_counted_when_it_is_asked_for() -> None:
+    """Also while every worker waits for an API server that does not answer."""
+    made = operator()
+    for number in range(3):
+        made.on_event("ADDED", raw(name=f"n{number}", uid=f"u{number}"))
+    assert "zerotide_workqueue_depth 3.0" in made.metrics.text().decode()
 
 
 def test_a_decision_is_timed_from_the_news_that_called_for_it() -> None:

@@ -112,6 +112,13 @@ class Endpoints:
         """Tell whether a version came as the answer to a write of ours, so that to hear of it again is no news."""
         return self._answers.get(number) is not None
 
+    def replaced_by(self, obj: Object) -> str:
+        """Return the uid of the endpoint that an object, which has its name, is the successor of; empty if of none."""
+        known = self._versions.get(key_of(obj))
+        if known is None or known.uid == obj["metadata"]["uid"] or version(obj) <= known.number:
+            return ""
+        return known.uid
+
     def drop(self, key: str, uid: str) -> bool:
         """Forget an endpoint that is gone; False if the key is unknown or has a successor."""
         known = self._versions.get(key)

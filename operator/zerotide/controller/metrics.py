@@ -101,7 +101,7 @@ class Metrics:
 
 
 class _States(Collector):
-    """States and replicas by endpoint; those beyond the limit are added up as `_other`."""
+    """States and replicas by endpoint; those beyond the limit are added up as `_other`, who sleeps first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -119,7 +119,9 @@ class _States(Collector):
         replicas = GaugeMetricFamily("zerotide_replicas", "Replicas of an endpoint.", labels=[*_LABELS, "kind"])
         other_states: dict[str, int] = {}
         other_replicas: dict[str, int] = {}
-        for index, (key, (state, counts)) in enumerate(list(self._known.items())):
+        # Who sleeps is the last to have a series: what serves, starts or fails is looked at by name.
+        known = sorted(self._known.items(), key=lambda item: item[1][0] == State.ASLEEP.value)
+        for index, (key, (state, counts)) in enumerate(known):
             namespace, _, name = key.partition("/")
             if index < self._limit:
                 states.add_metric([namespace, name, state], 1)

@@ -34,6 +34,7 @@ class Options:
     lease: float
     elect: bool
     waiting_worth: float
+    max_endpoints: int
     exporter_url: str
     exporter_token_file: Path | None
 
@@ -74,6 +75,7 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         lease=float(given.number("lease-duration", DAY_S, least=2)),
         elect=given.text("elect").lower() != "false",
         waiting_worth=float(given.number("waiting-worth", 100_000)),
+        max_endpoints=given.number("max-endpoints", 100_000),
         exporter_url=_exporter(given.text("exporter-url").rstrip("/")),
         exporter_token_file=given.path("exporter-token-file"),
     )
@@ -113,6 +115,7 @@ def _flags(environment: Mapping[str, str]) -> Flags:
     flags.add("resync", "600", "seconds between looks at everything")
     flags.add("lease-duration", "5", "seconds after which the Lease of an operator that does not renew it is free")
     flags.add("waiting-worth", "7", "idle seconds of a replica that a request's waiting one second less is worth")
+    flags.add("max-endpoints", "1000", "endpoints with metrics of their own; those that sleep come last")
     flags.add("exporter-url", "", "exporter that says what endpoints cost; empty leaves status.cost out")
     flags.add("exporter-token-file", "", "file of the token for the exporter; empty sends none")
     flags.add("elect", "true", "whether to hold a Lease while writing: true or false")

@@ -66,9 +66,10 @@ class Operator:
         self._stopping = False
         self._ended: set[tuple[str, str]] = set()
         """Endpoints, by key and uid, whose end was told since the last list began: its pages may hold them yet."""
-        self.metrics = Metrics()
+        self.metrics = Metrics(options.max_endpoints)
         self.endpoints = Endpoints(on_rivals=self._names_moved)
-        self.queue = Queue(self._work)
+        self.queue = Queue(lambda key: self.reconciler.reconcile(key))
+        self.metrics.depth.set_function(self.queue.__len__)
         self.recorder = Recorder(client, MANAGER_OPERATOR, options.identity)
         self.watches = Watches(
             client,
@@ -151,8 +152,15 @@ class Operator:
         key = key_of(obj)
         if type_ == "DELETED":
             self._gone(key, obj["metadata"]["uid"])
-        elif self.endpoints.put(obj, self._clock.now_us()):
+        elif self._put(key, obj):
             self.queue.add(key, self._priority(obj, type_))
+
+    def _put(self, key: str, obj: dict[str, Any]) -> bool:
+        """Take in an endpoint; one whose name it has is gone, whether or not a watch told so."""
+        predecessor = self.endpoints.replaced_by(obj)
+        if predecessor:
+            self._gone(key, predecessor)
+        return self.endpoints.put(obj, self._clock.now_us())
 
     def _priority(self, obj: dict[str, Any], type_: str) -> Priority:
         status = obj.get("status") or {}
@@ -160,10 +168,6 @@ class Operator:
         if wish and wish != status.get("handledWakeRequest"):
             return Priority.WAKE
         return Priority.CHANGE if type_ else Priority.SWEEP
-
-    async def _work(self, key: str) -> None:
-        await self.reconciler.reconcile(key)
-        self.metrics.depth.set(len(self.queue))
 
     def _changed(self, key: str) -> None:
         # A start brings a dozen changes within half a second, none of which anybody waits for here.
@@ -328,7 +332,7 @@ class Operator:
             key = key_of(item)
             if (key, item["metadata"]["uid"]) in self._ended:
                 continue
-            self.endpoints.put(item, self._clock.now_us())
+            self._put(key, item)
             self.queue.add(key, self._priority(self.endpoints.get(key) or item, ""))
             taken.add(key)
         return taken
