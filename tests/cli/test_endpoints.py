@@ -72,8 +72,9 @@ def test_what_is_known_of_the_weights() -> None:
 
 def test_an_override_that_is_over_says_so() -> None:
     """It may stay in the spec, without effect."""
-    override = {"minReplicas": 2, "until": "2026-11-22T18:00:00Z"}
-    spec = {"model": {"uri": "image:///m"}, "scaling": {"maxReplicas": 2, "override": override}}
+    until = "2026-11-22T18:00:00Z"
+    scaling = {"maxReplicas": 2, "override": {"minReplicas": 2, "until": until}}
+    spec = {"model": {"uri": "image:///m"}, "scaling": scaling}
     kind = {"apiVersion": "zerotide.dev/v1alpha1", "kind": "InferenceEndpoint"}
     obj = {**kind, "metadata": {"name": "m", "namespace": "demo"}, "spec": spec}
 
@@ -81,6 +82,6 @@ def test_an_override_that_is_over_says_so() -> None:
         [line] = [line for line in describe(obj, now_us) if line.startswith("Override:")]
         return line.split(maxsplit=1)[1]
 
-    until_us = parse_time(override["until"])
+    until_us = parse_time(until)
     assert told(until_us - 1) == "at least 2 until 2026-11-22T18:00:00Z"
     assert told(until_us) == "at least 2 until 2026-11-22T18:00:00Z, which is over"

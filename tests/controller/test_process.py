@@ -275,8 +275,8 @@ def test_who_sleeps_is_the_last_to_have_series_of_its_own() -> None:
     for name, state in (("s1", State.ASLEEP), ("s2", State.ASLEEP), ("up", State.AWAKE), ("bad", State.FAILED)):
         metrics.state(InferenceEndpoint.parse(raw(name=name)), state, 0, nothing)
     page = metrics.text().decode()
-    for name, state in (("up", "Awake"), ("bad", "Failed")):
-        assert f'zerotide_endpoint_state{{inference_endpoint="{name}",namespace="demo",state="{state}"}} 1.0' in page
+    for name, told in (("up", "Awake"), ("bad", "Failed")):
+        assert f'zerotide_endpoint_state{{inference_endpoint="{name}",namespace="demo",state="{told}"}} 1.0' in page
     assert 'inference_endpoint="_other",namespace="_other",state="Asleep"} 2.0' in page and '"s1"' not in page
 
 
