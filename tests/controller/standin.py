@@ -1,7 +1,7 @@
 """A stand-in for an activator's demand stream, told what to say by lines of JSON on its standard input.
 
     {"endpoint": "ns/name", "uid": "…", "held": 1, "inFlight": 0, "touch": true}   its demand; an arrival or end now
-    {"wake": {…}}      a finished wake, as on the wire
+    {"wake": {…}}      a finished wake, as on the wire; the newest of an endpoint is told to later streams, too
     {"mute": true}     send no reports from now on
     {"drop": true}     close every stream once
 
@@ -31,13 +31,16 @@ class StandIn:
         self.name, self.token, self.clock = name, token, Clock()
         self.started_us = self.clock.now_us()
         self.demands: dict[str, Demand] = {}
+        self.wakes: dict[str, bytes] = {}
         self.muted = False
         self._streams: set[asyncio.Queue[bytes | None]] = set()
 
     def tell(self, command: dict[str, Any]) -> None:
         """Do what one line says."""
         if "wake" in command:
-            self._send(Wake.model_validate({"atUs": self.clock.now_us(), **command["wake"]}).encode())
+            wake = Wake.model_validate({"atUs": self.clock.now_us(), **command["wake"]})
+            self.wakes[wake.endpoint] = wake.encode()
+            self._send(self.wakes[wake.endpoint])
         elif "mute" in command:
             self.muted = bool(command["mute"])
         elif "drop" in command:
@@ -76,7 +79,7 @@ class StandIn:
             demands=tuple(self.demands.values()),
         )
         try:
-            await response.write(snapshot.encode())
+            await response.write(b"".join((snapshot.encode(), *self.wakes.values())))
             await self._say(response, lines)
         finally:
             self._streams.discard(lines)
