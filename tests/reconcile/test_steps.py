@@ -217,6 +217,37 @@ def test_what_keeps_awake_is_settled_soon_after_a_start() -> None:
     assert planned.status is None and planned.again_us == world.now_us + MINUTE
 
 
+def test_five_decisions_are_remembered_the_newest_first() -> None:
+    """And the newest once more by itself."""
+    world = awake()
+    for replicas in (3, 2, 4, 1, 5, 2):
+        world.spec(scaling={"maxReplicas": 5, "pinnedReplicas": replicas})
+        world.settle()
+    decisions = world.status["decisions"]
+    assert [(each["from"], each["to"]) for each in decisions] == [(5, 2), (1, 5), (4, 1), (2, 4), (3, 2)]
+    assert world.status["lastDecision"] == decisions[0]
+
+
+def test_an_annotation_wakes_once() -> None:
+    """What was acted upon is no wish any more, once the endpoint sleeps again."""
+    world = World()
+    world.settle()
+    world.obj["metadata"]["annotations"] = {"zerotide.dev/wake-requested-at": "now"}
+    world.step()
+    assert world.replicas == 1
+    world.run_pods()
+    world.settle()
+    assert world.status["lastDecision"]["reason"] == "Annotation"
+    world.now_us += 60 * MINUTE
+    world.settle()
+    world.pods = ()
+    world.settle()
+    assert world.replicas == 0 and world.status["handledAnnotations"] == {"wakeRequestedAt": "now"}
+    world.obj["metadata"]["annotations"]["zerotide.dev/wake-requested-at"] = "later"
+    world.step()
+    assert world.replicas == 1
+
+
 def test_a_sleep_wish_waits_for_requests() -> None:
     """It stays open while something is in flight, and is acted upon once."""
     world = awake()
