@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from zerotide.controller.failures import NotLeading
-from zerotide.controller.queue import Queue, Work
+from zerotide.controller.queue import TURN, Queue, Work
 from zerotide.controller.schedule import Priority, Schedule
 from zerotide.kube import Unavailable
 
@@ -230,3 +230,30 @@ async def test_the_end_waits_for_work_but_not_for_ever() -> None:
     await queue.close(1.0)
     await task
     assert ended == ["a"], "no new key is taken after the end"
+
+
+async def test_a_row_of_work_lets_news_in() -> None:
+    """However many workers there are: what awaits nothing keeps the event loop from whoever calls for no longer."""
+    now, turn, worked = [0.0], [0], Counter[int]()
+
+    async def work(key: str) -> None:
+        now[0] += TURN / 2
+        worked[turn[0]] += 1
+
+    async def listen() -> None:
+        while True:
+            turn[0] += 1
+            await asyncio.sleep(0)
+
+    queue = Queue(work, clock=lambda: now[0])
+    tasks = [asyncio.create_task(queue.run()) for _ in range(32)]
+    listening = asyncio.create_task(listen())
+    for number in range(200):
+        queue.add(f"k{number}", Priority.SWEEP)
+    async with asyncio.timeout(30):
+        while worked.total() < 200:
+            await asyncio.sleep(0)
+    await queue.close(1.0)
+    listening.cancel()
+    await asyncio.gather(*tasks, listening, return_exceptions=True)
+    assert max(worked.values()) <= 4

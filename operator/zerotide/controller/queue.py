@@ -21,6 +21,9 @@ AWAY = (ConnectionFailed, Unavailable, TooManyRequests)
 AWAY_LONGEST = 15.0
 """Seconds until a key is tried again at most where the API server is away: that is not the key's, and passes."""
 
+TURN = 0.002
+"""Seconds of work in one turn of the event loop after which it looks for news: a look at thousands awaits nothing."""
+
 Work = Callable[[str], Awaitable[None]]
 
 
@@ -41,6 +44,8 @@ class Queue:
         self._sleepers: dict[asyncio.Future[None], float] = {}
         """What wakes each worker that sleeps, and when it wakes by itself."""
         self._open = True
+        self._turn: float | None = None
+        """When work began in the present turn of the event loop."""
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,10 +71,14 @@ class Queue:
     async def run(self) -> None:
         """Be one worker, until the queue is closed."""
         while self._open:
+            if self._spent():
+                await asyncio.sleep(0)
+                continue
             key = self._schedule.take(self._clock())
             if key is None:
                 await self._sleep()
                 continue
+            self._begin()
             if len(self._schedule):
                 self._wake_one()
             self._mind_delays()
@@ -87,6 +96,18 @@ class Queue:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("work cut off at the end", extra={"keys": self._busy})
+
+    def _spent(self) -> bool:
+        """Tell whether so much was worked in this turn of the event loop that whoever calls is to be heard first."""
+        return self._turn is not None and self._clock() - self._turn >= TURN
+
+    def _begin(self) -> None:
+        if self._turn is None:
+            self._turn = self._clock()
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
 
     async def _one(self, key: str) -> None:
         self._busy += 1

@@ -28,6 +28,8 @@ _PATCH_TYPES = {
     "json": "application/json-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
+TOGETHER = 25
+"""Objects of a list that are handed on before others have their turn."""
 _NOT_OPEN = "the client is not open: use it as `async with Client(...)`"
 _HEADERS = {"User-Agent": f"zerotide/{__version__}", "Accept": "application/json"}
 
@@ -93,12 +95,15 @@ class Client:
     async def pages(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
     ) -> AsyncIterator[Page]:
-        """List objects in pages of 500 of one consistent list, so that not all are in memory at once."""
+        """List objects in parts of one consistent list, so that neither memory nor the event loop has all at once."""
         params = {"limit": "500", "labelSelector": label_selector, "fieldSelector": field_selector}
         while True:
             metadata, items = decode_page(await self._answer("GET", resource.path(namespace), params=params))
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            yield Page(({**kind, **decode(item)} for item in items), metadata["resourceVersion"])
+            for begin in range(0, max(len(items), 1), TOGETHER):
+                part = items[begin : begin + TOGETHER]
+                yield Page(({**kind, **decode(item)} for item in part), metadata["resourceVersion"])
+                await asyncio.sleep(0)
             proceed = metadata.get("continue")
             if not proceed:
                 return
