@@ -1,0 +1,101 @@
+"""What each look at an endpoint starts from, what it writes, and when the next one is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.controller.test_hurry import SPEC, World
+from tests.reconcile.helpers import NOW, pod_object, raw
+from zerotide.api.demand import Delta, Demand
+from zerotide.api.scalars import SECOND
+from zerotide.controller.schedule import Priority
+from zerotide.kube import Change
+from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
+from zerotide.scaling.decide import Why
+
+
+async def woken(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a world whose endpoint was woken just now, which its status does not say yet."""
+    world = World(monkeypatch)
+    await world.asleep()
+    world.hold(1)
+    await world.look()
+    assert world.server.scaled == [1] and world.server.status["desiredReplicas"] == 0
+    return world
+
+
+async def test_a_client_that_leaves_takes_no_wake_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before the status says that it was decided."""
+    world = await woken(monkeypatch)
+    world.hold(0, before=1)
+    await world.look()
+    assert world.server.scaled == [1]
+
+
+async def test_a_decision_is_for_the_deployment_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for one that has its name by now: the write names its uid."""
+    world, patches = World(monkeypatch), list[Any]()
+    await world.asleep()
+    real = world.server.patch
+
+    async def patch(resource: Any, name: str, namespace: str, body: Any, **more: Any) -> Any:
+        patches.append(body)
+        return await real(resource, name, namespace, body, **more)
+
+    monkeypatch.setattr(world.server, "patch", patch)
+    world.hold(1)
+    await world.look()
+    assert patches == [{"metadata": {"uid": world.server.deployment["metadata"]["uid"]}, "spec": {"replicas": 1}}]
+
+
+async def test_what_time_alone_changes_is_looked_at_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of a start that is to be written half a second later."""
+    later: list[float] = []
+    world = World(monkeypatch)
+    await world.asleep()
+    monkeypatch.setattr(world.operator.reconciler, "_later", lambda key, seconds: later.append(seconds))
+    world.hold(1)
+    await world.look()
+    assert later and 0 < min(later) <= 0.5
+
+
+async def test_a_start_is_told_to_who_records_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its reason, and it is counted."""
+    world = await woken(monkeypatch)
+    endpoint = world.operator.endpoints.parsed("demo/a")
+    assert endpoint is not None and world.operator.signals._causes == {"demo/a": Why.DEMAND.value}
+    assert world.operator.signals.cause(endpoint) == "Request"
+    assert 'zerotide_decisions_total{reason="Demand"} 1.0' in world.operator.metrics.text().decode()
+
+
+@pytest.mark.parametrize(("replicas", "first"), [(0, Priority.WAKE), (1, Priority.CHANGE)])
+async def test_who_is_held_before_there_are_replicas_goes_first(
+    monkeypatch: pytest.MonkeyPatch, replicas: int, first: Priority
+) -> None:
+    """Somebody waits for that look; one more request that waits for a replica that serves can wait for it."""
+    world = World(monkeypatch)
+    world.operator.on_event("ADDED", raw(SPEC, status={"desiredReplicas": replicas}))
+    added: list[tuple[str, Priority]] = []
+    monkeypatch.setattr(world.operator.queue, "add", lambda key, priority: added.append((key, priority)))
+    demand = Demand(endpoint="demo/a", uid="u1", held=1, in_flight=0, arrivals=1, last_activity_us=NOW)
+    world.view.apply(Delta(at_us=NOW, demand=demand), NOW)
+    world.operator._demand_changed("demo/a")
+    assert added == [("demo/a", first)]
+
+
+async def test_a_start_that_is_given_up_is_counted_by_what_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second after who waits was told why."""
+    world = await woken(monkeypatch)
+    clock = world.operator._clock
+    began_us = clock.now_us()
+    digest = world.server.deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_SPEC_DIGEST]
+    # It got its node months ago.
+    world.operator.watches.pods.take(Change("set", pod_object(digest=digest)), began_us)
+    await world.look()
+    assert world.server.status["state"] == "Failed" and world.server.scaled == [1]
+    monkeypatch.setattr(clock, "now_us", lambda: began_us + 5 * SECOND)
+    await world.look()
+    assert world.server.scaled == [1, 0] and world.server.status["lastDecision"]["reason"] == "StartFailed"
+    assert 'zerotide_wakes_total{cause="Request",outcome="failed"} 1.0' in world.operator.metrics.text().decode()
