@@ -31,6 +31,12 @@ def test_top_level_holds_only_the_agreed_folders() -> None:
     assert folders <= agreed | {"build", "dist"}
 
 
+def test_no_file_is_too_long_to_be_read_at_once() -> None:
+    """A file is about one idea; what has grown beyond 20 kB is about several."""
+    sizes = {str(path.relative_to(ROOT)): path.stat().st_size for path in ROOT.glob("[a-z]*/**/*.py")}
+    assert {name: size for name, size in sizes.items() if size > 20 * 1024} == {}
+
+
 def test_lock_files_name_no_index() -> None:
     """The locks are checked by hash, wherever the files come from."""
     for lock in (*ROOT.glob("*/requirements*.txt"), *ROOT.glob("*/requirements*.in")):
