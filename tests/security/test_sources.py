@@ -16,12 +16,20 @@ import pytest
 import yaml
 
 import zerotide
+from e2e.setup import lock
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted(
     [*(ROOT / "operator" / "zerotide").rglob("*.py"), *(ROOT / "runtime-image" / "zerotide_runtime").rglob("*.py")]
 )
-LOCKS = sorted([*ROOT.glob("tests/requirements*.txt"), *ROOT.glob("operator/*.txt"), *ROOT.glob("runtime-image/*.txt")])
+LOCKED = sorted(
+    [
+        *ROOT.glob("tests/requirements*.txt"),
+        *ROOT.glob("operator/*.txt"),
+        *ROOT.glob("runtime-image/*.txt"),
+        *ROOT.glob("bench/*.txt"),
+    ]
+)
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
 REPEATS = {words.MAX_REPEAT, words.MIN_REPEAT}
 MANY = 1000
@@ -58,13 +66,20 @@ def test_no_client_keeps_cookies_or_asks_the_environment() -> None:
     assert found > 10
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_locked_package_has_a_hash(lock: Path) -> None:
+@pytest.mark.parametrize("file", LOCKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_locked_package_has_a_hash(file: Path) -> None:
     """And one version: pip takes nothing else."""
-    logical = lock.read_text().replace("\\\n", " ").splitlines()
+    logical = file.read_text().replace("\\\n", " ").splitlines()
     for line in (line for line in logical if line.strip() and not line.lstrip().startswith(("#", "--"))):
         assert "==" in line or " @ " in line, line
         assert "--hash=sha256:" in line, line
+
+
+def test_a_release_waits_before_it_is_locked() -> None:
+    """One that was made with a stolen account is mostly withdrawn by then."""
+    asked = [lock.command(target, sources) for target, sources in lock.LOCKS]
+    assert {target for target, _ in lock.LOCKS} <= {str(path.relative_to(ROOT)) for path in LOCKED}
+    assert all(each[each.index("--exclude-newer") + 1] == lock.PAUSE == "5 days" for each in asked)
 
 
 def test_images_install_by_hash_alone() -> None:
