@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.reconcile.helpers import endpoint
 from zerotide.api.endpoint import Spec
 from zerotide.api.scalars import SECOND
 from zerotide.api.spec_scaling import Scaling
-from zerotide.billing.reports import ArrivalReport, CostReport
+from zerotide.billing.reports import ArrivalReport, CostReport, EndpointCost, PhaseCost, TokenCost
 from zerotide.cli.advise import history_of, say
 from zerotide.cli.advise_text import compared, left_out, patch, sentence, table
 from zerotide.cli.main import build, main
@@ -27,6 +28,21 @@ LESS = Option("timeout 10s", Outcome(idle_s=100, load_s=90, waited_s=100, cold_s
 MORE = Option("learned", Outcome(idle_s=5_100, load_s=10, waited_s=10, cold_starts=1), learned=True)
 ALWAYS = Option("always on", Outcome(idle_s=9_990, load_s=10), float("inf"), kept=1)
 COST = CostReport(currency="USD", from_us=0, to_us=10, as_of_us=10, endpoints=(), total="0", always_on="0")
+
+BILLED = EndpointCost(
+    namespace="demo",
+    endpoint="a",
+    accelerator="",
+    units=0,
+    replicas=1,
+    phases=(),
+    tokens=TokenCost(requests=1, input=1, cached_input=0, output=1, amount="0"),
+    consumers=(),
+    wakes=(),
+    total="0",
+    always_on="0",
+    per_million_tokens="2.504",
+)
 
 
 def advice(best: Option) -> Advice:
@@ -65,6 +81,11 @@ def test_comparisons() -> None:
         "to zero."
     )
     assert "no price to hold against" in compared(advice(NOW), PRICES, COST, None, 0.6)[0]
+    cost = COST.model_copy(update={"endpoints": (BILLED,)})
+    assert compared(advice(NOW), PRICES, cost, None, 0.6) == [
+        "A million tokens cost 2.50 here, as billed, and 0.60 elsewhere: less elsewhere."
+    ]
+    assert compared(advice(NOW), PRICES, cost, None, 3.0)[0].endswith("and 3.00 elsewhere: less here.")
     assert compared(advice(NOW), PRICES, COST, None, None) == []
 
 
@@ -105,14 +126,61 @@ def test_what_is_not_replayed_is_said() -> None:
     assert "Prewarming is not replayed" in left_out(Scaling.model_validate({"prewarm": {"mode": "Enabled"}}))[0]
 
 
-def printed(scaling: dict[str, Any], days: int, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
-    """Return what is printed for an endpoint that is asked each quarter of an hour: the patch, and the prose."""
-    now = 1_790_000_000 * SECOND
-    requests = tuple((now - days * 86_400 * SECOND + step * 900 * SECOND, SECOND) for step in range(96 * days))
-    report = ArrivalReport(from_us=0, to_us=now, requests=requests)
+NOW_US, DAY = 1_790_000_000 * SECOND, 86_400
+
+
+def printed(
+    scaling: dict[str, Any],
+    days: int,
+    capsys: pytest.CaptureFixture[str],
+    *options: str,
+    cost: CostReport = COST,
+    times: Sequence[int] = (),
+    status: dict[str, Any] | None = None,
+) -> tuple[str, str]:
+    """Return the patch and the prose for one that is asked at these times, or each quarter of an hour, until Monday."""
+    midnight = NOW_US // SECOND // DAY * DAY
+    known = times or range(0, days * DAY, 900)
+    requests = tuple(((midnight - days * DAY + time) * SECOND, SECOND) for time in known)
+    report = ArrivalReport(from_us=0, to_us=midnight * SECOND, requests=requests)
     args = build().parse_args(["plan", "advise", "a", *options])
-    say(Printer(as_json=args.json), args, endpoint({"scaling": scaling}), report, COST)
+    say(Printer(as_json=args.json), args, endpoint({"scaling": scaling}, status=status), report, cost)
     return capsys.readouterr()
+
+
+def test_prices_are_those_of_the_bill(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the phase that took longest, unless others are given; a cold start is as long as they were."""
+    phases = tuple(
+        PhaseCost(
+            phase=phase,
+            replica_us=seconds * SECOND,
+            accelerator_seconds="0",
+            cpu_seconds="0",
+            memory_gib_seconds="0",
+            amount=amount,
+        )
+        for phase, seconds, amount in (("active", 10, "1"), ("idle", 90, "4.5"), ("blocked", 900, "0"))
+    )
+    cost = COST.model_copy(update={"endpoints": (BILLED.model_copy(update={"phases": phases}),), "currency": "EUR"})
+    _, said = printed(
+        {}, 2, capsys, cost=cost, status={"coldStarts": {"window": 20, "count": 3, "p50": "7s", "p90": "9s"}}
+    )
+    assert " in EUR: 0.05 for a second of a replica, " in said and "no price for it" not in said
+    assert "No cold start was measured" not in said
+    assert " in EUR: 0.3 for a second " in printed({}, 2, capsys, "--gpu-second", "0.3", cost=cost)[1]
+    known = {"coldStarts": {"window": 20, "count": 3, "p50": "7s", "p90": "9s"}}
+    document = json.loads(printed({}, 2, capsys, "--json", status=known)[0])
+    assert document["options"]["always on"]["load_s"] == 7
+
+
+def test_windows_are_told_in_the_zone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nine to five of UTC, as they have it in Tokyo."""
+    office = [day * DAY + 9 * 3_600 + step * 600 for day in range(14) for step in range(48) if day % 7 < 5]
+    nights = [day * DAY + 17 * 3_600 + 1_800 + step * 2_700 for day in range(14) for step in range(19)]
+    options = ("--json", "--time-zone", "Asia/Tokyo", "--gpu-second", "0.001", "--waiting-second", "0.03")
+    document = json.loads(printed({}, 14, capsys, *options, times=sorted(office + nights))[0])
+    (window,) = document["patch"]["spec"]["scaling"]["schedules"]
+    assert (window["start"], window["duration"], window["timeZone"]) == ("0 18 * * 1-5", "8h", "Asia/Tokyo")
 
 
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +189,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith("Take learned: ") and "\nnow: always on " in said
     assert yaml.safe_load(patch_) == {"spec": {"scaling": {"minReplicas": 0, "idle": {"policy": "Learned"}}}}
     for line in (
-        "Costs are those of 2.0 days, since 2026-09-19T14:13:20Z, in USD: 0.0014 for a second of a replica, and 0.01 "
+        "Costs are those of 2.0 days, since 2026-09-19T00:00:00Z, in USD: 0.0014 for a second of a replica, and 0.01 "
         "for each second that a request waits.",
         "The learned policy would take ",
         "The price book has no price for it: 0.0014 for a second of a replica is assumed.",

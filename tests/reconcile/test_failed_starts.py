@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.reconcile.helpers import raw
-from tests.reconcile.world import World, truth
+from tests.reconcile.world import QUIET, World, awake, truth
 from zerotide.api.scalars import SECOND, format_time
 from zerotide.reconcile.pods import Exit, Stage
 
@@ -102,3 +103,49 @@ def test_a_failure_survives_the_operator() -> None:
     copy.pass_time(301)
     copy.step()
     assert copy.replicas == 0
+
+
+def test_a_start_for_which_there_is_no_room_ends_once_nobody_asks() -> None:
+    """The idle timeout after start.capacityTimeout, and no sooner: room may come until then."""
+    world = World()
+    world.settle()
+    world.wish("w1")
+    world.step()
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    for seconds, replicas in ((301, 1), (298, 1), (2, 0)):
+        world.pass_time(seconds)
+        world.settle()
+        assert world.replicas == replicas
+    assert "failedStarts" not in world.status
+
+
+def test_who_waits_for_the_place_of_an_old_replica_waits_as_long_as_any_other() -> None:
+    """Although nobody asks: both times begin when that one is gone, and not when the new one was made."""
+    world = awake(World(load=replace(QUIET, in_flight=1)))
+    old = replace(world.pods[0], name="a-old", uid="old")
+    world.spec(runtime={"image": "runtime:9"})
+    world.step()
+    world.run_pods(Stage.UNSCHEDULABLE, scheduled_us=None, unscheduled="0/1 nodes are available")
+    new = world.pods
+    world.pods = (old, *new)
+    world.pass_time(300)
+    world.settle()
+    world.pods, world.load = new, QUIET
+    for seconds, replicas in ((0, 1), (599, 1), (2, 0)):
+        world.pass_time(seconds)
+        world.settle()
+        assert world.replicas == replicas
+
+
+def test_a_start_is_looked_at_when_its_deadline_is_over() -> None:
+    """By the clock alone, since nothing of it changes."""
+    world = World(obj=raw({"start": {"deadline": "10m"}}), load=replace(QUIET, held=1))
+    world.settle()
+    world.run_pods(Stage.RUNNING)
+    world.pass_time(30)
+    world.settle()
+    _, planned = world.look()
+    assert world.status["state"] == "Loading" and planned.again_us == world.now_us + 570 * SECOND
+    world.pass_time(570)
+    world.step()
+    assert world.condition("Accepting")["reason"] == "StartDeadlineExceeded"

@@ -112,6 +112,10 @@ def test_a_roll_out_that_finds_no_room_beside_the_old_replica_takes_its_place() 
     world.settle()
     rolling = world.children[Kind.DEPLOYMENT]["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 0, "maxUnavailable": 1}
+    world.run_pods()
+    world.settle()
+    kept = world.children[Kind.DEPLOYMENT]["spec"]["strategy"]["rollingUpdate"]
+    assert kept == rolling and world.status["state"] == "Awake", "nothing is written that nobody needs"
 
 
 def test_a_spec_that_makes_no_pod_fails_without_a_deployment() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zerotide.api.spec_scaling import Scaling
-from zerotide.scaling.advice import ENOUGH_SILENCES, NOTICEABLE, Advice, Option, advise, span
+from zerotide.scaling.advice import ENOUGH_SILENCES, NOTICEABLE, WORTH_IT, Advice, Option, advise, span
 from zerotide.scaling.hours import History, Hours, find, local
 from zerotide.scaling.learning.prior import Prior
 from zerotide.scaling.replay.rules import Fixed, Learned
@@ -69,6 +69,22 @@ def test_office_hours_are_found() -> None:
     assert hours.cron == "0 9 * * 1-5" and advice.best.timeout_s == 5
     early = advise(history(sorted(office + nights)[:400], 6.9), 30.0, prices, NOW)
     assert all(option.hours is None for option in early.options), "less than a week"
+
+
+def test_a_window_must_be_worth_it() -> None:
+    """By a margin, on the requests themselves: the best of a thousand is a little better by chance alone."""
+    office = [day * DAY + 9 * 3_600 + step * 600 for day in range(14) for step in range(48) if day % 7 < 5]
+    nights = [day * DAY + 17.5 * 3_600 + step * 2_700 for day in range(14) for step in range(19)]
+    known, found = history(sorted(office + nights), 14), []
+    for waiting in (0.02, 0.025):
+        prices = Prices(0.001, waiting)
+        advice = advise(known, 30.0, prices, NOW)
+        fixed = advice.options[1]
+        hours, beside = find(known, 30.0, prices, fixed.timeout_s, "UTC")
+        ratio = replay(known, 30.0, hours, Fixed(beside)).cost(prices) / fixed.outcome.cost(prices)
+        found.append(any(option.hours for option in advice.options))
+        assert found[-1] == (ratio <= WORTH_IT)
+    assert set(found) == {False, True}
 
 
 @settings(max_examples=25, deadline=None)

@@ -69,7 +69,10 @@ def compared(
     own = [each.per_million_tokens for each in cost.endpoints if each.per_million_tokens is not None]
     if api_million is not None and own:
         paid = float(Decimal(own[0]))
-        lines.append(f"A million tokens cost {paid:.2f} here and {api_million:.2f} elsewhere.")
+        cheaper = "here" if paid <= api_million else "elsewhere"
+        lines.append(
+            f"A million tokens cost {paid:.2f} here, as billed, and {api_million:.2f} elsewhere: less {cheaper}."
+        )
     elif api_million is not None:
         lines.append("No tokens were billed in this time, so there is no price to hold against the API's.")
     return lines
