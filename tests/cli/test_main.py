@@ -12,7 +12,16 @@ import pytest
 from zerotide import __version__
 from zerotide.cli import keys, main
 from zerotide.cli.completion import script
-from zerotide.cli.errors import CliError, Denied, Missing, from_kube
+from zerotide.cli.errors import (
+    CliError,
+    Denied,
+    GatewayError,
+    Missing,
+    StartFailed,
+    TimedOut,
+    UsageError,
+    from_kube,
+)
 from zerotide.kube import (
     Conflict,
     ConnectionFailed,
@@ -37,6 +46,15 @@ def parsers(parser: argparse.ArgumentParser, name: str = "zerotide") -> Iterator
             yield from parsers(inner, f"{name} {word}")
     if not below:
         yield name, parser
+
+
+def test_each_failure_has_the_exit_code_of_the_contract() -> None:
+    """Scripts go by it, and the help lists it; the difference that `bill verify` finds is the command's own answer."""
+    codes = {CliError: 1, GatewayError: 1, UsageError: 2, Missing: 3, Denied: 4, TimedOut: 5, StartFailed: 6}
+    assert {kind: kind("why").exit_code for kind in codes} == codes
+    assert main.EPILOG.splitlines()[1].strip() == (
+        "0 ok · 1 error · 2 usage · 3 not found · 4 denied · 5 timed out · 6 start failed · 7 verify found a difference"
+    )
 
 
 def test_every_command_of_the_contract_is_there() -> None:

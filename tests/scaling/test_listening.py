@@ -138,6 +138,14 @@ def test_who_waited_for_a_wake() -> None:
     assert not listening.learner.woken
 
 
+def test_a_wake_that_was_over_before_anybody_listened_teaches_nothing() -> None:
+    """Neither how long is waited for one, nor that the next silence is the first after one."""
+    listening = Listening(Learner(Prior(), 10.0, 7.0))
+    listening.observe(Load(in_flight=1, last_activity_us=NOW, last_request_us=NOW, reported_us=NOW), NOW)
+    listening.woke()
+    assert listening.learner.waiting.wakes == 0 and not listening.learner.woken
+
+
 @given(lengths=st.lists(st.floats(0, 200_000), max_size=80))
 def test_memory(lengths: list[float]) -> None:
     """What is written is read again."""

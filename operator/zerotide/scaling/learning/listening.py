@@ -38,6 +38,10 @@ class Listening:
         self._quiet_us = (load.last_request_us or None) if known else None
 
     def woke(self) -> None:
-        """Take in that a wake is over: all that was held since the silence before it has waited for it."""
-        self.learner.woke(self._waited_us / SECOND)
+        """Take in that a wake is over: all that was held since the silence before it has waited for it.
+
+        One of which nobody was heard waiting was over before this began to listen, and teaches nothing.
+        """
+        if self._waited_us:
+            self.learner.woke(self._waited_us / SECOND)
         self._waited_us = 0
