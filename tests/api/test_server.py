@@ -29,6 +29,7 @@ from zerotide.api.endpoint import (
     InferenceEndpoint,
     LastWake,
     LearnedIdle,
+    LiveOverride,
     ModelStatus,
     OpenWindow,
     Status,
@@ -280,6 +281,7 @@ def full_status() -> dict[str, Any]:
         cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
         idle=LearnedIdle(timeout="42s", message="why", silences=9, history="3:4 12:5", held_per_wake="1.25", wakes=2),
         schedule=OpenWindow(name="w", min_replicas=1, start_time=NOW, end_time=NOW, lead_time="9s"),
+        override=LiveOverride(min_replicas=2, until=NOW),
         cost=Cost(
             currency="USD",
             month="2026-11",
