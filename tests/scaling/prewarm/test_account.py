@@ -41,6 +41,18 @@ def test_nobody_comes() -> None:
     assert step(missed, tomorrow, 20 * MINUTE, 0, True, tomorrow.from_us).opening is not None
 
 
+def test_what_goes_on_over_midnight_counts_on_both_days() -> None:
+    """All of it is set aside of the new day too, of which it may take most."""
+    late = NOON + 12 * HOUR - MINUTE
+    window = Expected(late, late + 5 * MINUTE, late + 9 * MINUTE, 3, 4, 15 * MINUTE)
+    opened = step(Account(), window, 20 * MINUTE, 0, True, late)
+    after = step(opened, window, 20 * MINUTE, 0, False, late + 2 * MINUTE)
+    assert after.day == opened.day + 1 and after.spent_us == 15 * MINUTE and after.opening is not None
+    over = step(after, None, 20 * MINUTE, 0, False, late + 15 * MINUTE)
+    soon = replace(window, from_us=late + HOUR, start_us=late + HOUR, end_us=late + 2 * HOUR)
+    assert step(over, soon, 20 * MINUTE, 0, True, late + HOUR).opening is None
+
+
 def test_who_is_awake_needs_no_start() -> None:
     """Requests came before."""
     assert step(Account(), WINDOW, HOUR, WINDOW.from_us - 1, False, WINDOW.from_us).opening is None
