@@ -10,6 +10,7 @@ from zerotide.api.scalars import SECOND, format_micro_time, format_time
 from zerotide.controller.learners import Learners
 from zerotide.controller.prewarmers import Prewarmers
 from zerotide.controller.signals import Signals
+from zerotide.reconcile.engines.said import Said
 from zerotide.reconcile.observed import Told
 from zerotide.reconcile.wakes import Sightings
 from zerotide.scaling.decide import Why
@@ -223,3 +224,18 @@ def test_who_waits_is_heard_while_an_older_request_ends() -> None:
     serving = endpoint(status={"desiredReplicas": 1})
     assert one.matters(serving, NOW + 3) and not one.matters(serving, NOW + 4)
     assert one.called_us("demo/a") == NOW + 1
+
+
+def test_what_engines_say_is_load_where_the_spec_asks_for_it() -> None:
+    """Requests that wait there and tokens in flight, each for its own target."""
+    heard: Any = Heard("x")
+    heard.says("x", NOW)
+    one = Signals(heard, Learners(7.0), Prewarmers(7.0), lambda key: Said(9, 30_000) if key == "demo/a" else Said())
+    asks = {"maxReplicas": 9, "engineQueue": {"target": 2}}
+    load = one.load(endpoint({"scaling": asks}), NOW)
+    assert (load.queued, load.tokens) == (9, 30_000)
+    assert one.window(endpoint({"scaling": asks}), load, NOW).latest == 5
+    tokens = endpoint({"scaling": {"maxReplicas": 9, "tokensInFlight": {"target": 10_000}}})
+    assert one.window(tokens, one.load(tokens, NOW), NOW).latest == 3
+    plain = one.load(endpoint({"scaling": {"maxReplicas": 9}}), NOW)
+    assert (plain.queued, plain.tokens) == (0, 0)
