@@ -280,6 +280,35 @@ async def test_a_bug_with_one_endpoint_stops_no_stream(side: Side, caplog: pytes
     }
 
 
+async def test_a_stream_that_falls_silent_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is open: what it does not tell may be a request."""
+    monkeypatch.setattr("zerotide.controller.streams.STALL", 0.3)
+    made = StandIn("act-0")
+    made.tell({"endpoint": KEY, "uid": UID, "held": 0})
+    made.tell({"mute": True})
+    runner = web.AppRunner(made.app(), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    streams = Streams(
+        lambda: "",
+        runner.addresses[0][1],
+        Clock(),
+        on_demand=heard.put_nowait,
+        on_wake=lambda *_: None,
+        on_membership=lambda: None,
+    )
+    streams.start()
+    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
+    async with asyncio.timeout(10):
+        assert await heard.get() == KEY
+        assert load_of(KEY, UID, streams.views, streams.names).missing == ()
+        assert await heard.get() == KEY
+    assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
+    await streams.close()
+    await runner.cleanup()
+
+
 @pytest.mark.parametrize("answer", [b"nonsense\n", b'{"type": "report"}\n', b'{"type": "news", "atUs": 1}\n', b""])
 async def test_a_server_that_speaks_otherwise_is_missing(answer: bytes) -> None:
     """A message of a kind that is not known yet is passed over; anything else ends the stream."""

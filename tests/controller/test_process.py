@@ -109,6 +109,23 @@ async def test_a_wish_goes_first() -> None:
     assert made._priority(raw(status=wish), "MODIFIED") is Priority.WAKE
 
 
+async def test_whom_a_request_waits_for_goes_first() -> None:
+    """As an activator tells, before whatever else there is to look at; one that is awake takes its turn."""
+    made = operator()
+    for name, replicas in (("first", 0), ("asleep", 0), ("awake", 1)):
+        made.on_event("ADDED", raw(name=name, uid=name, status={"desiredReplicas": replicas}))
+    now_us, schedule = made._clock.now_us(), made.queue._schedule
+    demands = tuple(
+        Demand(endpoint=f"demo/{name}", uid=name, held=1, in_flight=0, arrivals=1, last_activity_us=now_us)
+        for name in ("awake", "asleep")
+    )
+    view = made.streams.views["act"] = View()
+    view.apply(Snapshot(activator="act", started_at_us=now_us, at_us=now_us, demands=demands), now_us)
+    for demand in demands:
+        made._demand_changed(demand.endpoint)
+    assert [schedule.take(0.0) for _ in range(4)] == ["demo/asleep", "demo/first", "demo/awake", None]
+
+
 async def test_changes_of_a_start_are_gathered_and_a_wake_is_not() -> None:
     """A dozen changes of pods and children are one round; held requests do not wait for it."""
     made = operator()
