@@ -6,6 +6,7 @@ import math
 import random
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,12 @@ def test_patience_is_earned(
     for edge in EDGES:
         if edge <= break_even * patience:
             assert choice.cost_s <= expect(believed, break_even, edge).cost_s * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("longer", "patience"), [(63, 1.0), (64, 1.0), (96, 1.5), (128, 2.0), (900, 2.0)])
+def test_how_much_patience_so_many_silences_earn(longer: int, patience: float) -> None:
+    """As the documentation has it: none up to 64 that were longer, and the double at most."""
+    assert belief(learned([500.0] * longer + [3.0] * 400), Prior()).patience(100.0) == patience
 
 
 def test_who_comes_without_memory_but_often_enough_is_waited_for() -> None:

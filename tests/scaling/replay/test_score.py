@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from functools import partial
 
 import pytest
 
-from zerotide.scaling.replay.score import PRICES, Cell, cells, known_rate
+from zerotide.scaling.replay.rules import Learned, prior_of
+from zerotide.scaling.replay.score import PRICES, Cell, cells, fixed, known_rate, learned, run
 from zerotide.scaling.replay.simulate import Outcome, Prices
 from zerotide.scaling.replay.synthetic import make
+from zerotide.scaling.replay.trace import Arrivals, Trace
 from zerotide.scaling.replay.verdict import floor, verdict
 
 CURVE = {30.0: Outcome(idle_s=100, waited_s=50), 60.0: Outcome(idle_s=200, waited_s=30)}
@@ -32,6 +35,25 @@ def test_a_cell_by_hand() -> None:
     nothing = {30.0: Outcome(idle_s=100), 60.0: Outcome(idle_s=200)}
     assert cell(Outcome(idle_s=150), nothing).wait_at_equal_gpu == 1.0
     assert cell(Outcome(idle_s=150, waited_s=1), nothing).wait_at_equal_gpu == math.inf
+
+
+def every(gap_s: float, begin_s: float, requests: int) -> Arrivals:
+    """Return requests that come by the clock."""
+    return Arrivals(tuple(begin_s + gap_s * number for number in range(requests)), (1.0,) * requests)
+
+
+def test_what_is_judged_on_was_not_known_before() -> None:
+    """Rules learn, others' silences are taken and a timeout is chosen on what was before, and on nothing else."""
+    before = Trace("t", 0.0, 9_000.0, (every(100.0, 0.0, 90), every(110.0, 0.0, 80)))
+    after = Trace("t", 9_000.0, 15_000.0, (every(1_000.0, 9_000.0, 6), every(900.0, 9_100.0, 6)))
+    prices = Prices(0.001, 0.01)
+    (one,) = cells(before, after, [30.0], [prices])
+    assert (one.chosen_s, one.hindsight_s) == (120.0, 30.0)
+    prior, hindsight = (prior_of(trace.endpoints, 30.0) for trace in (before, after))
+    ours = learned(before, after, prior, 30.0, prices)
+    ignorant = run(after, 30.0, [partial(Learned, prior, 30.0, prices)] * 2)
+    assert one.ours == ours not in (learned(before, after, hindsight, 30.0, prices), ignorant)
+    assert one.knative == fixed(after, 30.0, 60.0) == one.fixed[60.0], "Knative's own default"
 
 
 def test_the_verdict() -> None:
