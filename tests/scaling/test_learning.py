@@ -95,6 +95,18 @@ def test_patience_is_earned(
             assert choice.cost_s <= expect(believed, break_even, edge).cost_s * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("shape", [0.3, 1 - 1e-7, 1.0, 1 + 1e-13, 1 + 1e-7, 2.0, 10.0])
+def test_the_mean_of_what_nobody_saw_is_the_integral_of_its_survival(shape: float) -> None:
+    """At every shape; at 1 the formula has a limit and no value."""
+    base, total, since = base_of(Prior(shape, 55.0), 1.0, 0.0), 0.0, 0.0
+    for edge, outlive, until_s in zip(EDGES, base.outlive, base.until_s, strict=True):
+        assert outlive == pytest.approx((55 / (55 + edge)) ** shape)
+        steps = [since + (edge - since) * (step + 0.5) / 50 for step in range(50)]
+        total += (edge - since) / 50 * sum((55 / (55 + step)) ** shape for step in steps)
+        since = edge
+        assert until_s == pytest.approx(total, rel=1e-4)
+
+
 @pytest.mark.parametrize(("longer", "patience"), [(63, 1.0), (64, 1.0), (96, 1.5), (128, 2.0), (900, 2.0)])
 def test_how_much_patience_so_many_silences_earn(longer: int, patience: float) -> None:
     """As the documentation has it: none up to 64 that were longer, and the double at most."""

@@ -7,6 +7,7 @@ silence which outlived all others may last, where a rate that is known well woul
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,11 +42,12 @@ def base_of(prior: Prior, weight: float = WEIGHT, others: float = OTHERS) -> Bas
         longer = max(0.0, 1.0 - shorter)
         survives = (prior.scale_s / (prior.scale_s + edge)) ** prior.shape
         outlive.append(weight * survives + others * longer)
-        until_s.append(weight * _mean_until(edge, survives, prior) + others * (shorter_s + longer * edge))
+        until_s.append(weight * _mean_until(edge, prior) + others * (shorter_s + longer * edge))
     return Base(weight + others, tuple(outlive), tuple(until_s))
 
 
-def _mean_until(timeout: float, survives: float, prior: Prior) -> float:
+def _mean_until(timeout: float, prior: Prior) -> float:
     """Return the mean of a Lomax silence cut at the timeout: the integral of its survival."""
-    shape = prior.shape + 1e-6 if abs(prior.shape - 1) < 1e-9 else prior.shape
-    return (prior.scale_s - (prior.scale_s + timeout) * survives) / (shape - 1)
+    power, log = prior.shape - 1, math.log1p(timeout / prior.scale_s)
+    # Written so that nothing cancels out near a shape of 1, where the limit is the logarithm itself.
+    return prior.scale_s * (-math.expm1(-power * log) / power if power else log)
