@@ -18,18 +18,21 @@ from pathlib import Path
 
 from bench.control_plane import nodes
 from bench.control_plane.measure import Plan, measure
-from bench.control_plane.table import result, table
+from bench.control_plane.table import Outcome, result, table
 from bench.local import favour, prepare_process, run_again_inside
 from bench.wire.programs import compiled, say
 from e2e.cluster import Cluster
 
 
 async def run(plan: Plan) -> None:
-    """Measure, and print a table and the RESULT line."""
+    """Measure, and print a table, of a run that failed of the steps before, and the RESULT line of one that did not."""
+    outcome = Outcome(plan.endpoints)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-control-plane-")))
-        outcome = await measure(stack, folder, plan)
-    print(table(outcome))
+        try:
+            await measure(stack, folder, plan, outcome)
+        finally:
+            print(table(outcome), flush=True)
     print("RESULT " + json.dumps(result(outcome)))
 
 

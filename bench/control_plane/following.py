@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from bench.wire.programs import say
 from zerotide.api.names import LABEL_ENDPOINT
 from zerotide.kube import Change, Client, Reflector
 from zerotide.kube.resources import INFERENCE_ENDPOINTS, PODS
 
 Json = dict[str, Any]
 Key = tuple[str, str]
+TELL = 60.0
+"""Seconds after which is told how far it has come."""
 
 
 class Following:
@@ -41,16 +45,18 @@ class Following:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def until(self, mark: str, count: int, timeout: float) -> float:
-        """Return when something was first seen of the last of so many. Raises TimeoutError."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while len(self.marks.get(mark, ())) < count:
+        """Return when something was first seen of the last of so many, and tell how it goes. Raises TimeoutError."""
+        began = told = time.monotonic()
+        while (seen := len(self.marks.get(mark, ()))) < count:
+            if (now := time.monotonic()) - began > timeout:
+                raise TimeoutError(f"{mark}: {seen} of {count} endpoints after {timeout:.0f} s")
+            if now - told > TELL:
+                told = now
+                say(f"  {mark}: {seen} of {count} after {now - began:.0f} s")
             self._news.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
                     await self._news.wait()
-            except TimeoutError:
-                seen = len(self.marks.get(mark, ()))
-                raise TimeoutError(f"{mark}: {seen} of {count} endpoints after {timeout:.0f} s") from None
         return max(self.marks[mark].values())
 
     def _changed(self, change: Change) -> None:

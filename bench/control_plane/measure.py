@@ -52,9 +52,8 @@ class Plan:
     idle: float
 
 
-async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outcome:
-    """Do all steps. Raises TimeoutError, NotServing, RuntimeError."""
-    outcome = Outcome(plan.endpoints)
+async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan, outcome: Outcome) -> None:
+    """Do all steps, and note what each came to. Raises TimeoutError, NotServing, RuntimeError."""
     async with Client(await load_credentials()) as client:
         await _prepare(client)
         own = [nodes.start(stack, folder, _cores()), *_data_plane(stack, folder)]
@@ -76,7 +75,6 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Outc
             await _bursts(client, asleep[ALONE : ALONE + BURSTS * BURST], operator, outcome)
         await _wake(client, endpoints[: plan.wakes], Meter([*own, operator]), outcome)
         outcome.note("with those that woke", operator)
-    return outcome
 
 
 async def _until_ready(client: Client, endpoints: list[tuple[str, str]], meter: Meter, outcome: Outcome) -> None:
