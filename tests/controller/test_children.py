@@ -150,7 +150,7 @@ async def test_a_foreign_object_is_left_alone(rig: Rig, resource: Resource) -> N
     metadata = {"name": "taken", "namespace": namespace}
     selector = {"app": "mine"}
     if resource is SERVICES:
-        spec: dict[str, Any] = {"selector": selector, "ports": [{"port": 1234}]}
+        spec: dict[str, Any] = {"selector": selector, "ports": [{"name": "http", "port": 1234}]}
     else:
         container = {"name": "c", "image": TRIVIAL}
         template = {"metadata": {"labels": selector}, "spec": {"containers": [container]}}
@@ -173,6 +173,10 @@ async def test_a_foreign_object_is_left_alone(rig: Rig, resource: Resource) -> N
     after = await rig.client.get(resource, "taken", namespace)
     assert after["spec"] == before["spec"] and after["metadata"].get("generation") == generation
     assert "ownerReferences" not in after["metadata"]
+    if resource is SERVICES:
+        slices = (await rig.client.list(ENDPOINT_SLICES, namespace)).items
+        joined = [each["metadata"]["name"] for each in slices if "zerotide.dev/endpoint" in each["metadata"]["labels"]]
+        assert joined == [], "a slice of ours would take the requests of that Service"
     await rig.client.delete(resource, "taken", namespace)
     await rig.state(namespace, "taken", "Asleep", timeout=40)
 

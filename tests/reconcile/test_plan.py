@@ -153,6 +153,25 @@ def test_a_foreign_object_is_never_touched(kind: Kind) -> None:
     assert world.status["handledWakeRequest"] == "w1"
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_foreign_service_gets_no_slice(labelled: bool) -> None:
+    """It would lead that Service's requests to the activators; one of ours from before goes."""
+    world = World()
+    world.settle()
+    del world.children[Kind.SERVICE]
+    if labelled:
+        world.children[Kind.SERVICE] = {"metadata": {"name": "a", "uid": "x", "labels": {}}, "spec": {}}
+    else:
+        world.conflicts = frozenset({Kind.SERVICE})
+    world.settle()
+    assert Kind.ENDPOINT_SLICE not in world.children
+    assert world.condition("Ready")["reason"] == "NameConflict"
+    world.children.pop(Kind.SERVICE, None)
+    world.conflicts = frozenset()
+    world.settle()
+    assert {Kind.SERVICE, Kind.ENDPOINT_SLICE} <= set(world.children) and world.status["state"] == "Asleep"
+
+
 def test_a_predecessors_children_are_waited_for() -> None:
     """They are neither touched nor told as a conflict: the garbage collector is on its way."""
     reference = {

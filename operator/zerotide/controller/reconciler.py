@@ -272,14 +272,15 @@ class Reconciler:
             self._recorder.tell_once(obj, told, warning.once)
 
     async def _write_children(self, key: str, writes: tuple[Create | Apply | Delete, ...]) -> bool:
-        sound = True
+        """Do the writes in order up to one that met another object than was planned for: the next may rest on it."""
         for write in writes:
             try:
-                sound = await self._executor.carry_out(key, write) and sound
+                if not await self._executor.carry_out(key, write):
+                    return False
             except Forbidden as error:
                 if not _going(error):
                     raise
-        return sound
+        return True
 
     def _observe(self, endpoint: InferenceEndpoint, now_us: int) -> Observed:
         key, world = endpoint.key, self._world

@@ -111,7 +111,7 @@ def _children(observed: Observed, config: Config, protected: bool) -> Iterator[C
         Kind.SERVICE_ACCOUNT: service_account(endpoint),
         Kind.NETWORK_POLICY: network_policy(endpoint, config.system_namespace),
         Kind.SERVICE: service(endpoint),
-        Kind.ENDPOINT_SLICE: endpoint_slice(endpoint, observed.activators, _family(observed)),
+        Kind.ENDPOINT_SLICE: _slice(observed),
         Kind.POD_DISRUPTION_BUDGET: disruption_budget(endpoint, protected),
     }
     for kind, wanted in desired.items():
@@ -131,9 +131,12 @@ def _children(observed: Observed, config: Config, protected: bool) -> Iterator[C
             yield Apply(wanted, drift)
 
 
-def _family(observed: Observed) -> str:
+def _slice(observed: Observed) -> Child | None:
+    # A slice names its Service and not whose that is: beside somebody else's it would take that one's traffic.
+    if observed.taken(Kind.SERVICE):
+        return None
     live = observed.own(Kind.ENDPOINT_SLICE) or {}
-    return str(live.get("addressType", "IPv4"))
+    return endpoint_slice(observed.endpoint, observed.activators, str(live.get("addressType", "IPv4")))
 
 
 def _notices(observed: Observed, steering: Steering) -> Iterator[Notice]:
