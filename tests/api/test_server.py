@@ -277,7 +277,9 @@ def full_status() -> dict[str, Any]:
         last_wake=LastWake.of("a" * 32, NOW, "Request", {"provision": 250_000, "load": 1_000_000, "firstByte": 9_000}),
         handled_annotations=HandledAnnotations(wake_requested_at=NOW, sleep_requested_at=NOW),
         verification=VerificationStatus(spec_digest="0" * 16, outcome="Failed", failures=3, reason="R", message="why"),
-        failed_starts=FailedStarts(count=1, since=NOW, reason="OutOfMemory", message="it ended", retry_time=NOW),
+        failed_starts=FailedStarts(
+            count=1, since=NOW, times=(NOW,), reason="OutOfMemory", message="it ended", retry_time=NOW
+        ),
         cold_starts=ColdStarts(window=20, count=1, p50="1s259ms", p90="1s259ms", recent=("1s259ms",)),
         idle=LearnedIdle(timeout="42s", message="why", silences=9, history="3:4 12:5", held_per_wake="1.25", wakes=2),
         schedule=OpenWindow(name="w", min_replicas=1, start_time=NOW, end_time=NOW, lead_time="9s"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from tests.billing.worlds import T0, at
+from tests.exporter.fakeapi import FakeApi
 from zerotide.api.scalars import MINUTE, SECOND
 from zerotide.billing.ledger import Wake
-from zerotide.exporter.endpoints import class_name, record_of, trim, wake_of
+from zerotide.exporter.endpoints import EndpointWatch, class_name, record_of, trim, wake_of
+from zerotide.exporter.store import Store
+from zerotide.exporter.threads import Threaded
+from zerotide.kube import Client, Key
+from zerotide.kube.clock import Clock
 
 
 def endpoint(*, generation: int = 1, status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
@@ -112,3 +118,27 @@ def test_a_wake_is_read_from_the_status() -> None:
 def test_a_wake_that_cannot_be_read_is_left_out(change: dict[str, Any]) -> None:
     last = {"id": "w1", "time": at(3), "cause": "Request", "total": "1s", "stages": []}
     assert wake_of(endpoint(status={"lastWake": {**last, **change}})) is None
+
+
+async def test_each_failed_start_is_news_for_the_costs(api: FakeApi, client: Client, ledger: Threaded[Store]) -> None:
+    """Also where the window forgot as many as came; a status that is told again is none."""
+    asked: asyncio.Queue[Key] = asyncio.Queue()
+    watch = EndpointWatch(client, ledger, Clock(), asked.put_nowait)
+    running = asyncio.create_task(watch.reflector.run())
+
+    async def told(seconds: int, state: str) -> None:
+        failed = {"count": 1, "since": at(seconds), "times": [at(seconds)]} if seconds else None
+        await api.put("inferenceendpoints", endpoint(status={"failedStarts": failed, "state": state}))
+        async with asyncio.timeout(10):
+            while watch.reflector.store.get(("demo", "smollm2"), {}).get("status", {}).get("state") != state:
+                await asyncio.sleep(0.01)
+
+    try:
+        for number, (seconds, news) in enumerate(((0, 0), (100, 1), (100, 0), (4_000, 1), (0, 1))):
+            await told(seconds, f"S{number}")
+            assert asked.qsize() == news, number
+            while not asked.empty():
+                assert asked.get_nowait() == ("demo", "smollm2")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

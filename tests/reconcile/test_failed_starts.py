@@ -105,6 +105,70 @@ def test_a_failure_survives_the_operator() -> None:
     assert copy.replicas == 0
 
 
+def fail(world: World) -> None:
+    """Have a start fail for which a request is made now."""
+    world.wish(f"w{world.now_us}")
+    world.step()
+    world.run_pods(Stage.SCHEDULED, waiting="CrashLoopBackOff", restarts=2, exit=Exit("Error", 1, "boom"))
+    world.pass_time(1)
+    world.step()
+
+
+def give_up(world: World, seconds: int) -> None:
+    """Let nobody ask until the start is given up, and so many seconds be over since it failed."""
+    world.pass_time(301)
+    world.step()
+    world.pods = ()
+    assert world.replicas == 0
+    world.pass_time(seconds - 301)
+    world.settle()
+
+
+def test_the_window_of_failed_starts_slides() -> None:
+    """Each failure is forgotten by itself, by every operator: `status.failedStarts` has the times."""
+    world = World(obj=raw({"start": {"failureWindow": "1h"}}))
+    world.settle()
+    times: list[str] = []
+    for seconds in (3_000, 900, 400):
+        fail(world)
+        times.insert(0, format_time(world.now_us))
+        give_up(world, seconds)
+    world = World(obj=world.obj, children=world.children, now_us=world.now_us)
+    fail(world)
+    told = world.status["failedStarts"]
+    assert told["times"] == [format_time(world.now_us), *times[:2]], "the first is older than an hour"
+    assert (told["count"], told["since"]) == (3, times[1])
+    world.load = replace(QUIET, held=1)
+    world.pass_time(2)
+    world.step()
+    assert world.replicas == 0, "the third within the hour, though a request waits"
+
+
+def test_failed_starts_without_times_are_forgotten_with_the_first() -> None:
+    """As the operator did that wrote them."""
+    for seconds, count in ((400, 3), (3_601, 1)):
+        world = failing()
+        since = world.now_us
+        world.status["failedStarts"] |= {"count": 2, "since": format_time(since)}
+        del world.status["failedStarts"]["times"]
+        give_up(world, seconds)
+        fail(world)
+        told = world.status["failedStarts"]
+        assert told["count"] == count and len(told["times"]) == count
+        assert told["since"] == format_time(since if count == 3 else world.now_us)
+
+
+def test_as_many_failed_starts_are_kept_as_a_status_may_have() -> None:
+    """A status that had more would be refused, and with it all that the operator has to tell."""
+    world = failing()
+    world.status["failedStarts"] |= {"count": 2_000_000_000}
+    del world.status["failedStarts"]["times"]
+    world.step()
+    assert world.status["failedStarts"]["count"] == len(world.status["failedStarts"]["times"]) == 100
+    give_up(world, 3_000)
+    assert world.status["failedStarts"]["count"] == 100
+
+
 def test_a_start_for_which_there_is_no_room_ends_once_nobody_asks() -> None:
     """The idle timeout after start.capacityTimeout, and no sooner: room may come until then."""
     world = World()

@@ -134,10 +134,17 @@ class Start(Model):
         Field(description="Longest time that requests are held for a pod that no node has room for."),
     ] = Duration("5m")
     max_failures: Annotated[
-        StrictInt, Field(ge=1, le=100, description="Failed starts within `failureWindow` before starts back off.")
+        StrictInt,
+        Field(
+            ge=1,
+            le=100,
+            description="With so many failed starts within `failureWindow`, one is given up though requests wait.",
+        ),
     ] = 3
     failure_window: Annotated[
-        Duration, Span("1m", "24h"), Field(description="Time over which failed starts are counted.")
+        Duration,
+        Span("1m", "24h"),
+        Field(description="Time within which failed starts add up; it ends with the newest of them."),
     ] = Duration("1h")
     verify: Annotated[
         Literal["Never", "OnChange"],

@@ -222,8 +222,18 @@ class LiveOverride(Model):
 class FailedStarts(Model):
     """Starts that failed one after another; a start that succeeds, or a new spec, clears them."""
 
-    count: Annotated[Count, Field(description="How many failed within start.failureWindow.")]
+    count: Annotated[
+        Count, Field(description="How many failed within the start.failureWindow that ends with the newest of them.")
+    ]
     since: Annotated[Time, Field(description="When the first of them failed.")]
+    times: Annotated[
+        tuple[Time, ...],
+        Field(
+            max_length=100,
+            description="When each of them failed, newest first; no more than 100 are counted.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
     reason: Annotated[Label, Field(description="Why the newest failed, as one word.")]
     message: Annotated[Prose, Field(description="Why the newest failed, in a sentence.")] = ""
     retry_time: Annotated[

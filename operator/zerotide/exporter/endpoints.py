@@ -101,6 +101,15 @@ def wake_of(endpoint: Object) -> Wake | None:
     )
 
 
+def failed_starts(endpoint: Object) -> tuple[str, ...]:
+    """Return what tells the failed starts of an endpoint from those it had before, nothing where none failed.
+
+    Their number does not: of two that are an hour apart, the window may have forgotten the first.
+    """
+    told: dict[str, Any] = (endpoint.get("status") or {}).get("failedStarts") or {}
+    return (str(told.get("count")), str(told.get("since")), *(told.get("times") or ())) if told else ()
+
+
 class EndpointWatch:
     """Record endpoints and their wakes; `on_cost` is called where what an endpoint cost should be looked at anew."""
 
@@ -113,7 +122,7 @@ class EndpointWatch:
         self._store, self._clock, self._on_cost = store, clock, on_cost
         self._known: dict[str, EndpointRecord] = {}
         self._wakes: dict[str, Wake] = {}
-        self._failed: dict[str, int] = {}
+        self._failed: dict[str, tuple[str, ...]] = {}
         self._work: asyncio.Queue[EndpointRecord | Wake] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -144,8 +153,8 @@ class EndpointWatch:
         if wake is not None and self._wakes.get(uid) != wake:
             self._wakes[uid] = wake
             self._work.put_nowait(wake)
-        failed = int(((change.object.get("status") or {}).get("failedStarts") or {}).get("count") or 0)
-        if self._failed.get(uid, 0) != failed:
+        failed = failed_starts(change.object)
+        if self._failed.get(uid, ()) != failed:
             self._failed[uid] = failed
             self._on_cost(key_of(change.object))
         if change.type == "deleted":

@@ -25,7 +25,7 @@ from zerotide.reconcile.verifying import Outcome, Verification, since_us, verifi
 from zerotide.scaling.decide import Facts, Why, unasked
 from zerotide.scaling.policy import Policy
 from zerotide.scaling.schedules import Floor, floor_of
-from zerotide.scaling.starts import FailedStarts, failed, give_up_at, given_up
+from zerotide.scaling.starts import MOST, FailedStarts, believed, failed, give_up_at, given_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     obstacle, predecessor = _obstacle(observed, rendering)
     wake, sleep = _wishes(observed, replicas)
     fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
-    starts = FailedStarts() if fresh else _remembered(status)
+    starts = FailedStarts() if fresh else believed(_remembered(status), policy, now_us)
     verifying_us = since_us(endpoint, replicas)
     # Kubernetes may go on trying for whoever waits, but nobody does.
     patient = replace(policy, idle_us=0) if unasked(observed.load, verifying_us) else policy
@@ -191,7 +191,9 @@ def _remembered(status: Status) -> FailedStarts:
     if known is None:
         return FailedStarts()
     retry = parse_time(known.retry_time) if known.retry_time else None
-    return FailedStarts(known.count, parse_time(known.since), known.reason, known.message, retry)
+    # An older operator wrote no times, and forgot all of them with the first.
+    times = known.times or (known.since,) * min(known.count, MOST)
+    return FailedStarts(tuple(map(parse_time, times)), known.reason, known.message, retry)
 
 
 def _starts(

@@ -334,6 +334,7 @@ def _failed(steering: Steering) -> Object | None:
     return FailedStartsRecord(
         count=starts.count,
         since=format_time(starts.since_us),
+        times=tuple(format_time(time) for time in starts.times_us),
         reason=starts.reason,
         message=starts.message[:_MESSAGE],
         retry_time=format_time(starts.retry_us) if starts.retry_us else None,
