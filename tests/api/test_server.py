@@ -213,7 +213,6 @@ def test_examples_are_accepted(server: Server, path: Path) -> None:
         ({**MODEL, "scaling": {"schedules": [{**WINDOW, "timeZone": "Mars/Base"}]}}, "timeZone: Invalid value"),
         ({**MODEL, "scaling": {"schedules": [{**WINDOW, "minReplicas": 2}]}}, "spec.scaling.schedules: Invalid value"),
         ({**MODEL, "scaling": {"schedules": [WINDOW, WINDOW]}}, "spec.scaling.schedules[1]: Duplicate value"),
-        ({**MODEL, "scaling": {"override": {"minReplicas": 2, "until": NOW}}}, "spec.scaling.override.minReplicas"),
         ({**MODEL, "scaling": {"override": {"minReplicas": 1, "until": "noon"}}}, "spec.scaling.override.until"),
     ],
 )

@@ -128,12 +128,13 @@ class Spec(Model):
             lambda spec: all(window.min_replicas <= spec.scaling.max_replicas for window in spec.scaling.schedules),
             ".scaling.schedules",
         ),
+        # A rule of the change alone: one that is over may stay in the spec, where it must not hold maxReplicas up, and
+        # CEL has no clock. The operator keeps no more than maxReplicas.
         Rule(
-            "!has(self.scaling.override) || self.scaling.override.minReplicas <= self.scaling.maxReplicas",
+            "!has(self.scaling.override) || self.scaling.override.minReplicas <= self.scaling.maxReplicas "
+            "|| (has(oldSelf.scaling.override) && self.scaling.override == oldSelf.scaling.override)",
             "scaling.override.minReplicas must not be greater than scaling.maxReplicas",
-            lambda spec: (
-                spec.scaling.override is None or spec.scaling.override.min_replicas <= spec.scaling.max_replicas
-            ),
+            lambda spec: True,
             ".scaling.override.minReplicas",
         ),
         Rule(
