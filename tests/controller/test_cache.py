@@ -115,6 +115,22 @@ def test_pods_are_kept_by_endpoint() -> None:
     assert pods.of("demo/a") == ()
 
 
+def test_pods_say_when_room_was_given_back() -> None:
+    """By those that ended or are gone, as long as there are others, since whoever comes later is younger."""
+    pods, ended = Pods(), pod_object("b")
+    ended["status"]["phase"] = "Succeeded"
+    for name in ("a", "b", "c"):
+        pods.take(Change("set", pod_object(name)), NOW)
+    assert pods.freed_us("demo/a") == 0
+    pods.take(Change("deleted", pod_object("a")), NOW + 1)
+    assert pods.freed_us("demo/a") == NOW + 1
+    pods.take(Change("set", ended), NOW + 2)
+    pods.take(Change("deleted", ended), NOW + 3)
+    assert pods.freed_us("demo/a") == NOW + 2, "what is over holds nothing, however long it is kept"
+    pods.take(Change("deleted", pod_object("c")), NOW + 4)
+    assert pods.freed_us("demo/a") == 0
+
+
 def test_starts_remember_the_first_sight_of_each_step() -> None:
     """And of volumes that failed to mount twice."""
     starts = Starts()

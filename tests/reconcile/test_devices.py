@@ -350,6 +350,46 @@ def test_who_waits_for_the_place_of_an_old_replica_waits_from_its_end_on() -> No
     assert asks_for(world) == "a100", "nobody makes room any more"
 
 
+def draining(seconds: int) -> World:
+    """Return an endpoint whose old replica has so long to end its requests, while the new one waits for its room."""
+    world = rolling("h100")
+    old, new = world.pods
+    world.pods = (replace(old, leaving=True, ends_us=world.now_us + seconds * 1_000_000), new)
+    world.settle()
+    return world
+
+
+def test_while_an_old_replica_drains_nobody_has_waited_in_vain() -> None:
+    """However long its last requests take: start.capacityTimeout begins when its room is free."""
+    world = draining(900)
+    for seconds in (301, 301, 290):
+        world.pass_time(seconds)
+        world.settle()
+        assert asks_for(world) == "h100"
+        assert world.status["state"] == "WaitingForCapacity" and world.condition("Accepting")["status"] == "True"
+    world.pods, world.freed_us = world.pods[1:], world.now_us
+    world.settle()
+    world.pass_time(299)
+    world.settle()
+    assert asks_for(world) == "h100" and world.condition("Accepting")["status"] == "True"
+    world.pass_time(1)
+    world.settle()
+    assert asks_for(world) == "a100"
+
+
+def test_a_replica_that_does_not_end_in_its_time_is_waited_for_no_longer() -> None:
+    """Its node is lost, and nothing will tell so."""
+    world = draining(400)
+    _, planned = world.step()
+    assert planned.again_us is not None and planned.again_us - world.now_us <= 400_000_000
+    world.pass_time(399)
+    world.settle()
+    assert asks_for(world) == "h100" and world.condition("Accepting")["status"] == "True"
+    world.pass_time(1)
+    world.settle()
+    assert asks_for(world) == "a100"
+
+
 def test_pods_say_of_which_class_they_are() -> None:
     """By the label that they are billed by."""
     assert read(pod_object(labels={"zerotide.dev/accelerator-class": "h100"})).class_name == "h100"

@@ -65,6 +65,7 @@ class World:
     writer: Writer | None = None
     holders: Holders = field(default_factory=dict)
     rush_us: int = 0
+    freed_us: int = 0
     _uids: int = 0
 
     @property
@@ -151,6 +152,7 @@ class World:
             written_us=self.written_us,
             held_us=self.held[1] if self.held else None,
             rush_us=self.rush_us,
+            freed_us=self.freed_us,
         )
         choices = render_all(endpoint, self.config, devices(endpoint, self.classes, self.labels))
         rendering = choose(choices, observed, self.config, self.now_us)

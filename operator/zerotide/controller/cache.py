@@ -253,6 +253,7 @@ class Pods:
     def __init__(self) -> None:
         self._pods: dict[str, dict[str, Pod]] = {}
         self._gated: dict[str, str] = {}
+        self._freed: dict[str, int] = {}
         self.starts = Starts()
 
     def take(self, change: Change, now_us: int) -> str | None:
@@ -264,18 +265,28 @@ class Pods:
         key = f"{metadata.get('namespace', '')}/{name}"
         if change.type == "deleted":
             pods = self._pods.get(key, {})
-            pods.pop(metadata["uid"], None)
+            gone = pods.pop(metadata["uid"], None)
+            if gone is not None and not gone.ended:
+                self._freed[key] = now_us
             self._gated.pop(metadata["uid"], None)
             if not pods:
+                # Whoever comes next is younger.
                 self._pods.pop(key, None)
+                self._freed.pop(key, None)
             self.starts.forget(metadata["uid"])
             return key
-        pod = read(change.object)
-        self._pods.setdefault(key, {})[pod.uid] = pod
+        pod, pods = read(change.object), self._pods.setdefault(key, {})
+        if pod.ended and (before := pods.get(pod.uid)) is not None and not before.ended:
+            self._freed[key] = now_us
+        pods[pod.uid] = pod
         if pod.proof is not None:
             self._gated[pod.uid] = key
         self.starts.observe(pod, now_us)
         return key
+
+    def freed_us(self, key: str) -> int:
+        """Return when a pod of an endpoint gave its room back last, 0 where that was before all that are there."""
+        return self._freed.get(key, 0)
 
     def holders(self) -> Holders:
         """Return which endpoints hold devices."""

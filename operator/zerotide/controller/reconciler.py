@@ -316,6 +316,7 @@ class Reconciler:
             spent=world.costs.of(key),
             names_taken=world.endpoints.claims.taken(key),
             holders=world.pods.holders() if any(pod.stage is Stage.UNSCHEDULABLE for pod in pods) else {},
+            freed_us=world.pods.freed_us(key),
             written_us=self._written.get(key, 0),
             held_us=held.since_us if held else None,
             rush_us=self._rush.wait_us(now_us),

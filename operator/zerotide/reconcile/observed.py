@@ -84,6 +84,8 @@ class Observed:
     told: Told | None = None
     holders: Holders = field(default_factory=dict)
     """Who holds devices, where a replica waits for some."""
+    freed_us: int = 0
+    """When a replica that left gave its room back last, 0 where nobody saw it."""
     written_us: int = 0
     held_us: int | None = None
     rush_us: int = 0
@@ -96,16 +98,19 @@ class Observed:
         return replicas_of(self.own(Kind.DEPLOYMENT)) if known is None else known
 
     def unserved_us(self, now_us: int) -> int:
-        """Return since when no replica serves, as far as the status tells; 0 while one does, or where none ever did.
+        """Return since when no replica has the room, as far as is known; 0 while one serves, or where none ever did.
 
-        One that waits for the room of another has waited since then, and not since it was made.
+        One that waits for the room of another has waited since then, and not since it was made. While that one ends
+        its requests nobody has waited in vain.
         """
         if any(pod.counts and pod.stage is Stage.READY for pod in self.pods):
             return 0
         serving = self.endpoint.status.condition("Serving")
         if serving is None:
             return 0
-        return now_us if serving.status == "True" else parse_time(serving.last_transition_time)
+        if serving.status == "True" or any(pod.drains(now_us) for pod in self.pods):
+            return now_us
+        return max(parse_time(serving.last_transition_time), self.freed_us)
 
     def owner_of(self, kind: Kind) -> Owner | None:
         """Return whose the live object of a kind is, None where there is none."""

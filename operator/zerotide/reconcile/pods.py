@@ -81,6 +81,8 @@ class Pod:
     address: str = ""
     proof: Proof | None = None
     """None where it need not generate a token to be ready."""
+    ends_us: int | None = None
+    """When it is ended at the latest, where it leaves."""
     class_name: str = ""
     """The class of its accelerators, empty where it has none or the class no name."""
 
@@ -88,6 +90,10 @@ class Pod:
     def counts(self) -> bool:
         """Tell whether it is a replica: neither leaving nor at its end."""
         return not self.leaving and not self.ended
+
+    def drains(self, now_us: int) -> bool:
+        """Tell whether it leaves and holds its room yet; whose time is long over is on a node that is lost."""
+        return self.leaving and not self.ended and now_us < (self.ends_us or 0)
 
     @property
     def served(self) -> bool:
@@ -114,6 +120,7 @@ def read(obj: Mapping[str, Any]) -> Pod:
         stage=_stage(ready, scheduled, state),
         running="running" in state,
         leaving="deletionTimestamp" in metadata,
+        ends_us=_time(metadata.get("deletionTimestamp")),
         ended=status.get("phase") in ("Succeeded", "Failed"),
         scheduled_us=_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         ready_us=_time(ready.get("lastTransitionTime")),

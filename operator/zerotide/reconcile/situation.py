@@ -103,7 +103,9 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         proven=any(pod in serving for pod in current),
     )
     withheld_us = observed.withheld.until_us if observed.withheld is not None else None
-    due = _due(current, policy, unserved_us, now_us, retry_us, floor.until_us, withheld_us)
+    # One whose node is lost does not end: no change will tell that the time is over.
+    drained_us = min((pod.ends_us or 0 for pod in observed.pods if pod.drains(now_us)), default=None)
+    due = _due(current, policy, unserved_us, now_us, retry_us, floor.until_us, withheld_us, drained_us)
     hopeless = roll_out if roll_out is not None and roll_out.hopeless else None
     return Situation(
         policy,
