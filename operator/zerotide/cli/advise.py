@@ -15,7 +15,7 @@ from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import ArrivalReport, CostReport
 from zerotide.cli.advise_text import basis, compared, left_out, patch, sentence, table
 from zerotide.cli.arrivals import COLD_S, add_arguments, recorded, replica_price
-from zerotide.cli.commands import Subparsers, declare, positive
+from zerotide.cli.commands import Subparsers, declare, defaulted, positive
 from zerotide.cli.output import Printer
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
@@ -41,15 +41,15 @@ def add(plans: Subparsers) -> None:
     )
     add_arguments(parser, since="720h", zone_of="windows")
     parser.add_argument("--gpu-second", type=positive, metavar="USD", help="price of a replica; default: as billed")
-    parser.add_argument(
-        "--waiting-second",
-        type=positive,
-        default=Prices().waiting,
-        metavar="USD",
-        help="what it is worth that a request waits a second less; %(default)s",
-    )
+    add_waiting(parser)
     parser.add_argument("--dedicated-hour", type=positive, metavar="USD", help="what a machine of your own would cost")
     parser.add_argument("--api-million", type=positive, metavar="USD", help="what a million tokens cost elsewhere")
+
+
+def add_waiting(parser: argparse.ArgumentParser) -> None:
+    """Declare the price of waiting."""
+    said = "what it is worth that a request waits a second less"
+    defaulted(parser, "--waiting-second", positive, Prices().waiting, said, "USD")
 
 
 async def print_advice(session: Session, args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from zerotide.api.bounds import Zone
 from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.scalars import SECOND
 from zerotide.billing.reports import ArrivalReport, CostReport
-from zerotide.cli.commands import lasting
+from zerotide.cli.commands import defaulted, lasting
 from zerotide.cli.errors import CliError
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
@@ -41,8 +41,8 @@ class Recorded(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser, *, since: str, zone_of: str) -> None:
     """Declare which endpoint's requests are taken, of how long, and a time zone: `zone_of` says what is told in it."""
     parser.add_argument("name", help="the endpoint")
-    parser.add_argument("--since", type=lasting, default=since, metavar="TIME", help="the last so long; %(default)s")
-    parser.add_argument("--time-zone", type=_zone, default="UTC", metavar="ZONE", help=f"of {zone_of}; %(default)s")
+    defaulted(parser, "--since", lasting, since, "the last so long", "TIME")
+    defaulted(parser, "--time-zone", _zone, "UTC", f"of {zone_of}", "ZONE")
 
 
 async def recorded(session: Session, args: argparse.Namespace) -> Recorded:

@@ -19,7 +19,7 @@ from zerotide.billing.reports import CostReport
 from zerotide.cli import gateway
 from zerotide.cli.bench_text import HEADER, cost_line, document, known, measured, rows, span, summary
 from zerotide.cli.chat import Answer, Question, ask
-from zerotide.cli.commands import Subparsers, declare, lasting, positive, whole
+from zerotide.cli.commands import Subparsers, declare, defaulted, lasting, positive, whole
 from zerotide.cli.errors import CliError, UsageError
 from zerotide.cli.load import MOST, Load, Sample, drive
 from zerotide.cli.reports import fetch
@@ -52,18 +52,18 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("name", help="the endpoint")
     load = parser.add_argument_group("load")
     much = load.add_mutually_exclusive_group()
-    much.add_argument("--at-once", type=whole, default=4, metavar="N", help="requests at once; %(default)s")
+    defaulted(much, "--at-once", whole, 4, "requests at once")
     much.add_argument("--rate", type=positive, metavar="N", help=f"requests a second (Poisson), up to {MOST} at once")
-    load.add_argument("--duration", type=lasting, default="30s", metavar="TIME", help="how long; %(default)s")
+    defaulted(load, "--duration", lasting, "30s", "how long", "TIME")
     load.add_argument("--requests", type=whole, metavar="N", help="no more than so many")
-    load.add_argument("--grace", type=lasting, default="1m", metavar="TIME", help="wait for the last ones; %(default)s")
-    load.add_argument("--seed", type=int, default=1, metavar="N", help="of times and words; %(default)s")
+    defaulted(load, "--grace", lasting, "1m", "wait for the last ones", "TIME")
+    defaulted(load, "--seed", int, 1, "of times and words")
     load.add_argument("--cold", action="store_true", help="put it to sleep before, and count its start")
     load.add_argument("--no-warm-up", action="store_true", help="count the first request, too, asleep or not")
     asked = parser.add_argument_group("requests")
     asked.add_argument("--prompt", metavar="TEXT", help="the same message each time; default: another one each time")
     asked.add_argument("--words", type=whole, metavar="N", help="words of a made-up message instead")
-    asked.add_argument("--max-tokens", type=whole, default=64, metavar="N", help="longest answer; %(default)s")
+    defaulted(asked, "--max-tokens", whole, 64, "longest answer")
     asked.add_argument("--model", metavar="NAME", help="model to name in the request; default: the endpoint's")
     asked.add_argument("--key", metavar="KEY", help="API key or token; default: $ZEROTIDE_API_KEY")
 

@@ -13,7 +13,9 @@ from zerotide.api.scalars import parse_duration
 from zerotide.cli.session import Session
 
 Handler = Callable[[Session, argparse.Namespace], Awaitable[int | None]]
-Subparsers = Any  # argparse's own type is private
+# argparse's own types are private.
+Subparsers = Any
+Options = Any
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +63,14 @@ def declare(
     )
     parser.set_defaults(handler=handler)
     return parser
+
+
+def defaulted(
+    options: Options, name: str, kind: Callable[[str], Any], default: float | str, help: str, metavar: str = "N"
+) -> None:
+    """Declare an option whose help ends with its default, on a parser or a group of one."""
+    told = default if isinstance(default, str) else f"{default:g}"
+    options.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{help}; {told}")
 
 
 def positive(text: str) -> float:

@@ -11,7 +11,7 @@ from zerotide.api.scalars import SECOND
 from zerotide.api.wording import counted
 from zerotide.cli import advise, compare, forecast
 from zerotide.cli.arrivals import TRACE, name_of, read_trace
-from zerotide.cli.commands import Subparsers, declare, group, lasting, positive, whole
+from zerotide.cli.commands import Subparsers, declare, defaulted, group, lasting, positive, whole
 from zerotide.cli.errors import UsageError
 from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
@@ -45,44 +45,14 @@ def add(commands: Subparsers) -> None:
     source.add_argument("--trace", type=Path, metavar="FILE", help=TRACE)
     source.add_argument("--synthetic", choices=list(KINDS), help="a made-up trace of this kind")
     thinning = Thinning()
-    parser.add_argument(
-        "--endpoints",
-        type=whole,
-        default=thinning.endpoints,
-        metavar="N",
-        help="endpoints that there are; they share a trace's requests; %(default)s",
-    )
-    parser.add_argument(
-        "--run",
-        type=whole,
-        default=thinning.run,
-        metavar="N",
-        help="mean length of runs that stay together; %(default)s",
-    )
-    parser.add_argument(
-        "--stretch",
-        type=positive,
-        default=thinning.stretch,
-        metavar="X",
-        help="slow the trace down so many times; %(default)g",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=thinning.seed, metavar="N", help="of everything random; %(default)s"
-    )
-    parser.add_argument(
-        "--cold-start", type=lasting, default="30s", metavar="TIME", help="length of a cold start; %(default)s"
-    )
-    prices = Prices()
-    parser.add_argument(
-        "--gpu-second", type=positive, default=prices.gpu, metavar="USD", help="price of a replica; %(default)s"
-    )
-    parser.add_argument(
-        "--waiting-second",
-        type=positive,
-        default=prices.waiting,
-        metavar="USD",
-        help="what it is worth that a request waits a second less; %(default)s",
-    )
+    said = "endpoints that there are; they share a trace's requests"
+    defaulted(parser, "--endpoints", whole, thinning.endpoints, said)
+    defaulted(parser, "--run", whole, thinning.run, "mean length of runs that stay together")
+    defaulted(parser, "--stretch", positive, thinning.stretch, "slow the trace down so many times", "X")
+    defaulted(parser, "--seed", int, thinning.seed, "of everything random")
+    defaulted(parser, "--cold-start", lasting, "30s", "length of a cold start", "TIME")
+    defaulted(parser, "--gpu-second", positive, Prices().gpu, "price of a replica", "USD")
+    advise.add_waiting(parser)
 
 
 async def replay(session: Session, args: argparse.Namespace) -> None:
