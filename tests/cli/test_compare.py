@@ -171,6 +171,8 @@ def test_what_is_known_of_an_endpoint() -> None:
     [
         ({"minReplicas": 1}, "always on", ()),
         ({"minReplicas": 2, "maxReplicas": 3}, "2 kept warm", ()),
+        ({"pinnedReplicas": 2, "maxReplicas": 2}, "always on", ()),
+        ({"pinnedReplicas": 4, "minReplicas": 1, "maxReplicas": 5}, "4 kept warm", ("pinnedReplicas",)),
         ({"idle": {"policy": "Learned"}, "prewarm": {"mode": "Enabled"}}, "learned", ("prewarm",)),
         ({"schedules": [{"name": "a", "start": "0 8 * * *", "duration": "1h"}]}, "sleeps after 5m", ("schedules",)),
     ],

@@ -194,6 +194,11 @@ class Scaling(Model):
     ] = None
 
     @property
+    def kept_replicas(self) -> int:
+        """Return how many replicas are kept without any request, whatever the time."""
+        return self.pinned_replicas or self.min_replicas
+
+    @property
     def asks_engines(self) -> bool:
         """Tell whether engines are to be asked for their load."""
         return self.engine_queue is not None or self.tokens_in_flight is not None

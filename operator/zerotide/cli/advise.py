@@ -93,9 +93,9 @@ def say(
 
 def _present(scaling: Scaling, history: History) -> Option:
     """Return what the spec asks for, not replayed yet."""
-    kept = scaling.pinned_replicas or scaling.min_replicas
     windows = Windows.of(scaling, history.begin_s, history.end_s) if scaling.schedules else None
-    return Option("now", Outcome(), scaling.idle.timeout.seconds, scaling.idle.policy == "Learned", None, windows, kept)
+    idle, kept = scaling.idle, scaling.kept_replicas
+    return Option("now", Outcome(), idle.timeout.seconds, idle.policy == "Learned", None, windows, kept)
 
 
 def history_of(report: ArrivalReport) -> History:

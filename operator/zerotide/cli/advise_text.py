@@ -80,7 +80,7 @@ def compared(
 
 def left_out(scaling: Scaling) -> list[str]:
     """Return what of a spec is not replayed."""
-    kept = max((scaling.pinned_replicas or scaling.min_replicas, *(each.min_replicas for each in scaling.schedules)))
+    kept = max((scaling.kept_replicas, *(each.min_replicas for each in scaling.schedules)))
     lines = [f"One replica is replayed, of {kept} that are kept."] if kept > 1 else []
     if scaling.prewarm.mode == "Enabled":
         lines.append("Prewarming is not replayed: what it is now is told without it.")

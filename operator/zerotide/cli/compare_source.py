@@ -117,23 +117,27 @@ def of_recorded(
         devices=devices,
         bounds=bounds,
         timeouts_s=[*_timeouts(args), now_s] if args.idle else [now_s, *TIMEOUTS_S],
-        kept=[*_kept(args, bounds), scaling.min_replicas],
+        kept=[*_kept(args, bounds), scaling.kept_replicas],
         currency=cost.currency,
         present=_present(scaling, bounds),
-        left_out=_left_out(scaling),
+        left_out=_left_out(scaling, bounds),
     )
 
 
 def _present(scaling: Scaling, bounds: Bounds) -> str:
     """Return the name of the way that a spec asks for."""
-    if scaling.min_replicas:
-        return "always on" if scaling.min_replicas >= bounds.most else kept_warm(scaling.min_replicas)
+    if scaling.kept_replicas:
+        return "always on" if scaling.kept_replicas >= bounds.most else kept_warm(scaling.kept_replicas)
     return "learned" if scaling.idle.policy == "Learned" else sleeps_after(scaling.idle.timeout.seconds)
 
 
-def _left_out(scaling: Scaling) -> tuple[str, ...]:
-    """Return what of a spec moves replicas beside what is compared."""
-    moves = {"schedules": bool(scaling.schedules), "prewarm": scaling.prewarm.mode == "Enabled"}
+def _left_out(scaling: Scaling, bounds: Bounds) -> tuple[str, ...]:
+    """Return what of a spec moves or holds replicas beside what is compared."""
+    moves = {
+        "pinnedReplicas": 0 < scaling.pinned_replicas < bounds.most,
+        "schedules": bool(scaling.schedules),
+        "prewarm": scaling.prewarm.mode == "Enabled",
+    }
     return tuple(name for name, there in moves.items() if there)
 
 
