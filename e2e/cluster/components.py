@@ -130,6 +130,8 @@ def _controller_manager(layout: Layout, folder: Path) -> tuple[str, ...]:
         # Its forty controllers ask for much at once when they start; the default budget makes them wait for seconds.
         "--kube-api-qps=200",
         "--kube-api-burst=400",
+        # Autoscalers look every 15 s otherwise, and whoever tries one waits for several looks.
+        "--horizontal-pod-autoscaler-sync-period=3s",
     )
 
 
