@@ -66,6 +66,19 @@ def test_no_client_keeps_cookies_or_asks_the_environment() -> None:
     assert found > 10
 
 
+def test_no_client_follows_redirects() -> None:
+    """Where a server leads, a token of ours has no business, nor is its answer the one that was asked for."""
+    found = 0
+    for file in (file for file in CODE if "cli" not in file.parts):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and re.search(
+                r"\b_?session\.(get|post|put|patch|delete|request)$", ast.unparse(node.func)
+            ):
+                found += 1
+                assert {word.arg: ast.unparse(word.value) for word in node.keywords}["allow_redirects"] == "False", file
+    assert found > 10
+
+
 @pytest.mark.parametrize("file", LOCKED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_locked_package_has_a_hash(file: Path) -> None:
     """And one version: pip takes nothing else."""

@@ -22,6 +22,7 @@
     │   └── HandshakeFailed     no TLS
     ├── LedgerSilent            an exporter that does not answer what it is asked
     ├── MalformedTalk           another activator's message that makes no sense
+    ├── MemberRedirects         another activator's address that leads elsewhere, where no token of ours goes
     ├── TokenRefused            a token that opens nothing; `reason` is its word in the metrics
     │   ├── TokenMalformed      no signed token, or larger than any that is taken
     │   ├── AlgorithmRefused    signed in a way that is not on the list
@@ -176,6 +177,10 @@ class HandshakeFailed(PeerFault):
 
 class MalformedTalk(ActivatorError):
     """A message of another activator that makes no sense; the connection to it ends."""
+
+
+class MemberRedirects(ActivatorError):
+    """Another activator's address leads elsewhere."""
 
 
 class TokenRefused(ActivatorError):

@@ -64,7 +64,7 @@ class Costs:
         query = {"epoch": self._epoch, "after": str(self._version)}
         try:
             headers = {"Authorization": f"Bearer {self._token()}"} if self._token is not None else {}
-            async with session.get(self._url + PATH, params=query, headers=headers) as answer:
+            async with session.get(self._url + PATH, params=query, headers=headers, allow_redirects=False) as answer:
                 body = await answer.read()
                 if answer.status != 200:
                     raise CostsUnknown(f"the exporter answered {answer.status}: {body[:200].decode(errors='replace')}")

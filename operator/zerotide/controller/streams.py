@@ -120,7 +120,7 @@ class Streams:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=STALL)
         headers = {"Authorization": f"Bearer {token}"} if (token := self._token()) else {}
         try:
-            async with self._session.get(url, headers=headers, timeout=timeout) as response:
+            async with self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as response:
                 if response.status != 200:
                     raise StreamBroken(f"answered {response.status}: {(await response.text())[:200]}")
                 await self._read(activator, response)

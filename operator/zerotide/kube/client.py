@@ -243,11 +243,12 @@ class Client:
                 params=query,
                 headers=sent,
                 timeout=timeout or aiohttp.ClientTimeout(sock_connect=5),
+                allow_redirects=False,
             )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ConnectionFailed(f"{method} {self.credentials.server}{path}: {error!r}") from error
         try:
-            if response.status >= 400:
+            if response.status >= 300:
                 content = await response.read()
                 raise error_from(response.status, content, response.headers.get("Retry-After", ""))
             yield response

@@ -17,7 +17,7 @@ from zerotide.activator.admin.bearer import Review, refuse
 from zerotide.activator.council.council import Council
 from zerotide.activator.council.membership import Member
 from zerotide.activator.council.messages import Message, decode, encode
-from zerotide.activator.failures import MalformedTalk
+from zerotide.activator.failures import MalformedTalk, MemberRedirects
 from zerotide.api.urls import host_of
 from zerotide.kube import CredentialsError
 
@@ -81,7 +81,9 @@ class Links:
 
     async def run(self) -> None:
         """Keep connections to all members, and the council's time."""
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[_no_redirects()]
+        )
         try:
             while True:
                 self._dial()
@@ -124,7 +126,7 @@ class Links:
             began = loop.time()
             try:
                 await self._talk_to(member)
-            except (aiohttp.ClientError, TimeoutError, OSError, CredentialsError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, CredentialsError, MemberRedirects) as error:
                 log.info("another activator cannot be reached", extra={"member": member.name, "error": str(error)})
             pause = FIRST_PAUSE if loop.time() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
@@ -180,3 +182,14 @@ class Links:
                 del self._links[name]
                 self._council.detach(name)
             await asyncio.gather(writing, return_exceptions=True)
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """Return what ends a call that is to be led elsewhere: of a WebSocket's, nothing else can be asked."""
+
+    async def refuse_redirect(_: object, __: object, params: aiohttp.TraceRequestRedirectParams) -> None:
+        raise MemberRedirects(f"{params.url} answered {params.response.status}, and no redirect is followed")
+
+    config: aiohttp.TraceConfig = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse_redirect)
+    return config

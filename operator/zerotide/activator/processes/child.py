@@ -96,7 +96,7 @@ class Child:
             raise ChildSilent(f"process {self.number} is not running")
         try:
             timeout = STREAMING if stream else ASKING
-            return await self._session.get(f"http://child{path}", timeout=timeout)
+            return await self._session.get(f"http://child{path}", timeout=timeout, allow_redirects=False)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ChildSilent(f"process {self.number} does not answer: {error}") from error
 
