@@ -145,6 +145,30 @@ def test_an_operator_that_dies_ahead_of_requests_spends_nothing_twice() -> None:
     assert not again.account.keeps(nine + 40 * SECOND)
 
 
+def test_a_replica_that_may_not_sleep_yet_spends_on() -> None:
+    """Unless something else keeps it by now: then what was set aside is all that it cost."""
+    nine = MONDAY + 3 * WEEK
+    early, over = nine - 5 * MINUTE, nine + 5 * MINUTE
+    office = {"name": "office", "start": "0 9 * * *", "duration": "1h"}
+    for schedules, spent, goes_on in (([], 13 * MINUTE, True), ([office], 10 * MINUTE, False)):
+        prewarmers, pupil = Prewarmers(7.0), endpoint()
+        last = work(prewarmers, pupil, 3)
+        opened = prewarmers.look(pupil, quiet(last, early), early)
+        assert opened is not None and opened.account.over_us == over
+        obj = raw(status={"coldStarts": COLD, "desiredReplicas": 1}, uid="u-1")
+        obj["spec"]["scaling"] = {
+            "idle": {"timeout": "5m"},
+            "prewarm": {"mode": "Enabled"},
+            "schedules": schedules,
+        }
+        late = over + 3 * MINUTE
+        known = prewarmers.look(InferenceEndpoint.parse(obj), quiet(last, late), late)
+        assert known is not None and known.account.spent_us == spent
+        assert (known.account.opening is not None) == known.exhausted(late) == goes_on
+        after = prewarmers.look(pupil, quiet(last, late), late + MINUTE)
+        assert after is not None and (after.account.missed, after.account.spent_us) == (1, spent)
+
+
 def test_an_operator_that_dies_within_an_hour_makes_no_habit_of_it() -> None:
     """Requests that ended two silences of one hour are one week, whoever counts them."""
     pupil, now, known = endpoint(), MONDAY, None

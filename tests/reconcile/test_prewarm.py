@@ -8,6 +8,7 @@ from tests.reconcile.helpers import NOW, raw
 from tests.reconcile.world import QUIET, World
 from zerotide.api.endpoint import Status
 from zerotide.api.scalars import HOUR, MINUTE, SECOND, format_time
+from zerotide.scaling.learning.explain import Learned
 from zerotide.scaling.prewarm.account import DAY, Account, step
 from zerotide.scaling.prewarm.habits import Expected, Habits, Hour
 from zerotide.scaling.prewarm.prewarmed import Prewarmed
@@ -58,6 +59,56 @@ def test_it_starts_ahead_and_sleeps_when_nobody_came() -> None:
     made.now_us += SECOND
     made.settle()
     assert made.replicas == 0 and made.status["lastDecision"]["reason"] == "Idle"
+
+
+def look_again(made: World) -> None:
+    """Let the account look at what is there, as the operator does, until nothing is written."""
+    for _ in range(4):
+        assert made.prewarmed is not None
+        status = Status.read(made.status)
+        stays, account = bool(status.desired_replicas), made.prewarmed.account
+        account = step(account, None, HOUR, made.load.last_request_us, not stays, made.now_us, stays=stays)
+        made.prewarmed = replace(made.prewarmed, account=account)
+        made.step()
+
+
+def test_a_timeout_that_grows_meanwhile_costs_no_more() -> None:
+    """What was set aside is the most, whatever is learned from others' silences."""
+    made = world()
+    open_up(made)
+    made.run_pods()
+    made.settle()
+    made.learned = Learned(HOUR, "learned", 9, "", "", 1.0, 9)
+    made.now_us = EXPECTED.from_us + EXPECTED.most_us - SECOND
+    look_again(made)
+    assert made.replicas == 1
+    assert made.look()[0].situation.due_us == EXPECTED.from_us + EXPECTED.most_us
+    made.now_us += SECOND
+    look_again(made)
+    assert made.replicas == 0 and made.status["lastDecision"]["reason"] == "Idle"
+    assert made.prewarmed is not None and made.prewarmed.account.spent_us == EXPECTED.most_us
+    assert (made.prewarmed.account.missed, made.prewarmed.account.opening) == (1, None)
+
+
+def test_while_a_report_is_missing_it_stays_and_that_is_spent() -> None:
+    """A missing report means awake, so the day's next ones have less, and it sleeps at once with the report."""
+    made = world()
+    open_up(made)
+    made.run_pods()
+    made.settle()
+    heard, made.load = made.load, replace(made.load, missing=("act-0",))
+    over_us = EXPECTED.from_us + EXPECTED.most_us
+    for late in (0, 10 * MINUTE, 20 * MINUTE):
+        made.now_us = over_us + late
+        look_again(made)
+        assert made.replicas == 1
+    assert made.prewarmed is not None and made.prewarmed.account.spent_us == EXPECTED.most_us + 20 * MINUTE
+    due_us = made.look()[0].situation.due_us
+    assert due_us is None or due_us > made.now_us, "a time that is over calls for no look"
+    made.load = heard
+    look_again(made)
+    assert made.replicas == 0 and made.prewarmed.account.spent_us == EXPECTED.most_us + 20 * MINUTE
+    assert (made.prewarmed.account.missed, made.prewarmed.account.opening) == (1, None)
 
 
 def test_a_dry_run_starts_nothing_and_writes_nothing() -> None:

@@ -11,7 +11,7 @@ from zerotide.scaling.demand import Load
 from zerotide.scaling.prewarm.account import DAY, Account, step
 from zerotide.scaling.prewarm.habits import Expected, Habits, Prices, expected, read
 from zerotide.scaling.prewarm.prewarmed import Prewarmed
-from zerotide.scaling.schedules import LONGEST_LEAD_US
+from zerotide.scaling.schedules import LONGEST_LEAD_US, floor_of
 
 
 @dataclass(slots=True)
@@ -56,9 +56,11 @@ class Prewarmers:
         )
         coming = expected(keeper.habits, prices, now_us)
         asleep = not status.desired_replicas and not load.active and not endpoint.spec.suspend
-        budget_us = scaling.prewarm.budget.us
-        keeper.account = step(keeper.account, coming, budget_us, load.last_request_us, asleep, now_us)
-        return Prewarmed(scaling.prewarm.mode == "Enabled", budget_us, keeper.habits, keeper.account, coming)
+        budget_us, enabled = scaling.prewarm.budget.us, scaling.prewarm.mode == "Enabled"
+        stays = enabled and keeper.account.opening is not None and _kept_by_it(endpoint, now_us)
+        last_us = load.last_request_us
+        keeper.account = step(keeper.account, coming, budget_us, last_us, asleep, now_us, stays=stays)
+        return Prewarmed(enabled, budget_us, keeper.habits, keeper.account, coming)
 
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
@@ -73,6 +75,13 @@ class Prewarmers:
         if keeper is None or keeper.uid != uid:
             keeper = self._keepers[key] = _remembered(uid, endpoint.status, now_us)
         return keeper
+
+
+def _kept_by_it(endpoint: InferenceEndpoint, now_us: int) -> bool:
+    """Tell whether the replicas that are there have nothing else that keeps them."""
+    scaling = endpoint.spec.scaling
+    kept = scaling.pinned_replicas or floor_of(scaling, _lead_us(endpoint.status), now_us).replicas
+    return bool(endpoint.status.desired_replicas) and not kept
 
 
 def _lead_us(status: Status) -> int:

@@ -133,6 +133,9 @@ def _policy(observed: Observed, now_us: int) -> tuple[Policy, Floor]:
     floor = floor_of(endpoint.spec.scaling, _lead_us(endpoint.status), now_us)
     if observed.prewarmed is not None:
         floor = observed.prewarmed.beside(floor, now_us)
+        if observed.prewarmed.exhausted(now_us):
+            # A timeout that was learned meanwhile may be longer than what was set aside.
+            policy = replace(policy, idle_us=0)
     policy = policy.at_least(floor)
     return (policy.withholding(observed.withheld.reason) if observed.withheld is not None else policy), floor
 

@@ -1,7 +1,8 @@
-"""What prewarming has cost, and whether it may go on: a budget of a replica's time for each day, never exceeded.
+"""What prewarming has cost, and whether it may go on: a budget of a replica's time for each day.
 
 The most that an opening can cost is taken off the budget when it begins, and what is left of that given back when a
-request comes: so whoever dies in between has spent too much, never too little.
+request comes: so whoever dies in between has spent too much, never too little. Once that is used up the replica must
+sleep; while it may not, because somebody says nothing of its demand, the time is spent as well.
 """
 
 from __future__ import annotations
@@ -41,9 +42,19 @@ class Account:
 
 
 def step(
-    account: Account, expected: Expected | None, budget_us: int, last_request_us: int, asleep: bool, now_us: int
+    account: Account,
+    expected: Expected | None,
+    budget_us: int,
+    last_request_us: int,
+    asleep: bool,
+    now_us: int,
+    *,
+    stays: bool = False,
 ) -> Account:
-    """Return the account after a look: an opening ends with a request or its time, and begins where one is due."""
+    """Return the account after a look: an opening ends with a request or its time, and begins where one is due.
+
+    `stays` says that the opening's replica is there yet; what it takes beyond its time is spent.
+    """
     account = _new_day(account, now_us)
     opening = account.opening
     if opening is not None and last_request_us >= account.opened_us:
@@ -51,6 +62,9 @@ def step(
         saved_us = account.saved_us + min(used_us, opening.start_us - opening.from_us)
         spent_us = max(0, account.spent_us - (opening.most_us - used_us))
         account = replace(account, spent_us=spent_us, met=account.met + 1, saved_us=saved_us, opening=None, opened_us=0)
+    elif opening is not None and stays and now_us >= account.opened_us + opening.most_us:
+        more = replace(opening, most_us=now_us - account.opened_us)
+        return replace(account, spent_us=account.spent_us + more.most_us - opening.most_us, opening=more)
     elif opening is not None and now_us >= account.opened_us + opening.most_us:
         account = replace(account, missed=account.missed + 1, opening=None, opened_us=0)
     if account.opening is not None or expected is None or not asleep or expected.start_us <= account.newest_us:

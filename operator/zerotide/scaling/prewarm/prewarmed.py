@@ -24,13 +24,19 @@ class Prewarmed:
     def beside(self, floor: Floor, now_us: int) -> Floor:
         """Return the floor with what is kept for requests that are expected, where nothing else keeps any."""
         opening, coming = self.account.opening, self.expected
-        times = [floor.until_us, self.account.over_us]
+        over_us = self.account.over_us
+        times = [floor.until_us, over_us if over_us is not None and now_us < over_us else None]
         times.append(opening.end_us if opening is not None and now_us < opening.end_us else None)
         times.append(coming.from_us if coming is not None and now_us < coming.from_us else None)
         floor = replace(floor, until_us=min((time for time in times if time is not None), default=None))
         if not self.enabled or floor.replicas or floor.by is By.OVERRIDE or not self.account.keeps(now_us):
             return floor
         return replace(floor, replicas=1, by=By.PREWARM, reason="prewarm")
+
+    def exhausted(self, now_us: int) -> bool:
+        """Tell whether nobody came in all the time that was set aside, so that the replica must sleep."""
+        over_us = self.account.over_us
+        return self.enabled and over_us is not None and over_us <= now_us
 
     @property
     def message(self) -> str:
