@@ -19,6 +19,7 @@ from hypothesis import given
 from tests.activator.records import Exporter, everything, intent, settlement
 from tests.activator.stack import until
 from zerotide.activator.usage.backlog import Bounds
+from zerotide.activator.usage.figures import UsageFigures
 from zerotide.activator.usage.journal import Journal, read
 from zerotide.activator.usage.records import Records
 from zerotide.activator.usage.shipper import Shipper
@@ -142,6 +143,12 @@ async def test_an_exporter_that_is_away(
     await journal.close()
 
 
+def told(journal: Journal) -> float:
+    """Return how many refused segments there are, as the figures have it."""
+    (family,) = [each for each in UsageFigures(journal).collect() if each.name == "zerotide_usage_refused_segments"]
+    return float(family.samples[0].value)
+
+
 async def test_records_that_are_refused_are_set_aside(
     folder: Path, exporter: Exporter, session: aiohttp.ClientSession
 ) -> None:
@@ -155,8 +162,9 @@ async def test_records_that_are_refused_are_set_aside(
     journal.append(intent(2))
     await shipper.ship()
     assert exporter.taken == [intent(2)]
-    assert len(list(folder.glob("*.refused"))) == 1
+    assert len(list(folder.glob("*.refused"))) == 1 == told(journal)
     await journal.close()
+    assert told(Journal(folder)) == 1, "as long as it is there, whichever process looks"
 
 
 @pytest.mark.parametrize("status", [202, 301, 302, 303])

@@ -27,6 +27,11 @@ class UsageFigures(Collector):
             ("zerotide_usage_backlog_records", "Usage records that wait for the exporter.", waiting.records),
             ("zerotide_usage_backlog_age_seconds", "Age of the oldest of them.", waiting.age_us / SECOND),
             ("zerotide_usage_backlog_ratio", "How much of the bound met first they take.", waiting.fill(bounds)),
+            (
+                "zerotide_usage_refused_segments",
+                "Segments of usage that the exporter refused whole, and that are kept to be looked at.",
+                len(self._journal.refused()),
+            ),
         )
         for name, about, value in gauges:
             yield GaugeMetricFamily(name, about, value)

@@ -51,6 +51,8 @@ class Entry:
 LOST = Entry(written=False)
 """An intent that the log did not take."""
 
+_ASIDE = ".refused"
+
 
 class Journal:
     """The log of this process, and what an earlier one left behind."""
@@ -114,6 +116,14 @@ class Journal:
     def segments(self) -> list[Path]:
         """Return all segments, oldest first."""
         return sorted((path for path in self.folder.glob("*.ndjson")), key=lambda path: int(path.stem))
+
+    def aside(self, segment: Path) -> None:
+        """Keep a segment that the exporter will never take for people to look at."""
+        segment.rename(segment.with_suffix(_ASIDE))
+
+    def refused(self) -> list[Path]:
+        """Return the segments that are kept for people to look at, oldest first."""
+        return sorted(self.folder.glob(f"*{_ASIDE}"), key=lambda path: int(path.stem))
 
     def waiting(self) -> Waiting:
         """Return what the exporter has not acknowledged."""

@@ -109,10 +109,10 @@ class Shipper:
         if path == self._journal.active:
             self._journal.rotate()
         rest = path.read_bytes()[self._offset :]
-        path.rename(path.with_suffix(".refused"))
+        self._journal.aside(path)
         self._journal.acknowledged(len(rest), rest.count(b"\n"))
         self._path, self._offset = None, 0
-        for old in sorted(path.parent.glob("*.refused"), key=lambda each: int(each.stem))[:-MOST_ASIDE]:
+        for old in self._journal.refused()[:-MOST_ASIDE]:
             log.error("refused usage records are given up, since there are too many", extra={"segment": old.name})
             old.unlink(missing_ok=True)
 
