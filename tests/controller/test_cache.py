@@ -214,6 +214,20 @@ def test_an_activator_that_is_ready_no_longer_may_still_serve() -> None:
     assert activators([pod], {each.uid for each in before}) == (), "what it had is over"
 
 
+def test_an_activator_that_was_ready_before_the_operator_came_may_still_serve() -> None:
+    """Its pod tells: its readiness changed after it was started."""
+    pod, made = activator("a", ready=False), "2026-09-21T14:12:20Z"
+    pod["status"]["startTime"] = made
+    pod["status"]["containerStatuses"] = [{"name": "activator", "ready": False, "state": {"running": {}}}]
+    (ready,) = pod["status"]["conditions"]
+    ready["lastTransitionTime"] = made
+    assert activators([pod]) == (), "it never was"
+    ready["lastTransitionTime"] = "2026-09-21T15:00:00Z"
+    assert [(each.name, each.serves, each.stays) for each in activators([trimmed_pod(pod)])] == [("a", False, False)]
+    pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    assert activators([pod]) == (), "what it had is over"
+
+
 async def test_which_activators_were_ready_is_remembered() -> None:
     """From one look at their pods to the next."""
     watches, pod = operator().watches, activator("a", ready=False)

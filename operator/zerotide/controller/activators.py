@@ -6,6 +6,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zerotide.reconcile.pods import read
+
 
 @dataclass(frozen=True, slots=True)
 class Activator:
@@ -22,7 +24,8 @@ def activators(pods: Iterable[Mapping[str, Any]], before: Container[str] = ()) -
     """Return the activators that may know of demand: with an address, not at their end, ready or leaving.
 
     Ready is also one that is not so only because Kubernetes has lost its node for the moment. One that was among them
-    `before`, by its uid, and is ready no longer gets no new requests, but may have some as long as it runs.
+    `before`, by its uid, or whose pod says that it was ready once, and is so no longer, gets no new requests, but may
+    have some as long as it runs: an operator that has just started knows of none before.
     """
     found = []
     for pod in pods:
@@ -34,7 +37,7 @@ def activators(pods: Iterable[Mapping[str, Any]], before: Container[str] = ()) -
         ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
         leaving = "deletionTimestamp" in metadata
         stays = ready or _was_ready(status)
-        if stays or leaving or (metadata["uid"] in before and _runs(status)):
+        if stays or leaving or (_runs(status) and (metadata["uid"] in before or read(pod).served)):
             serves, stays = ready and not leaving, stays and not leaving
             found.append(Activator(metadata["name"], metadata["uid"], address, serves, stays))
     return tuple(sorted(found, key=lambda activator: activator.name))
