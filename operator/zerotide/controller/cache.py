@@ -284,6 +284,11 @@ class Pods:
         self.starts.observe(pod, now_us)
         return key
 
+    def stepped(self, step_us: int) -> None:
+        """Move what was seen along with a clock that was set."""
+        self.starts.stepped(step_us)
+        self._freed = {key: time_us + step_us for key, time_us in self._freed.items()}
+
     def freed_us(self, key: str) -> int:
         """Return when a pod of an endpoint gave its room back last, 0 where that was before all that are there."""
         return self._freed.get(key, 0)

@@ -56,6 +56,11 @@ class Learners:
         learner.price(self._population(now_us), cold_s(endpoint.status), self._worth)
         return learned(learner, endpoint.spec.scaling.idle.timeout.us)
 
+    def stepped(self, step_us: int) -> None:
+        """Move what is being heard along with a clock that was set: nobody was silent, or waited, for as long."""
+        for student in self._students.values():
+            student.listening.stepped(step_us)
+
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
         self._students.pop(key, None)

@@ -62,6 +62,11 @@ class Prewarmers:
         keeper.account = step(keeper.account, coming, budget_us, last_us, asleep, now_us, stays=stays)
         return Prewarmed(enabled, budget_us, keeper.habits, keeper.account, coming)
 
+    def stepped(self, step_us: int) -> None:
+        """Move the silences along with a clock that was set: nobody was quiet for as long."""
+        for keeper in self._keepers.values():
+            keeper.quiet_us = None if keeper.quiet_us is None else keeper.quiet_us + step_us
+
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone."""
         self._keepers.pop(key, None)

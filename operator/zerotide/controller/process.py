@@ -13,6 +13,7 @@ from zerotide.api.endpoint import InferenceEndpoint
 from zerotide.api.failures import InvalidObject
 from zerotide.api.generation import one_token
 from zerotide.api.names import MANAGER_OPERATOR, SERVICE_ACCOUNT_OPERATOR
+from zerotide.api.scalars import SECOND
 from zerotide.api.urls import host_of
 from zerotide.controller.activators import Activator, addresses
 from zerotide.controller.admin import Admin
@@ -56,9 +57,9 @@ CALM = 0.1
 class Operator:
     """One operator process, but for kopf, which only calls `on_event`."""
 
-    def __init__(self, client: Client, options: Options) -> None:
+    def __init__(self, client: Client, options: Options, clock: Clock | None = None) -> None:
         self._client, self._options = client, options
-        self._clock = Clock()
+        self._clock = clock or Clock()
         self._beat = Heartbeat()
         self.listed = asyncio.Event()
         self.led = asyncio.Event()
@@ -344,7 +345,20 @@ class Operator:
     async def _pulse(self) -> None:
         while True:
             self._beat.beat()
+            self._keep_time()
             await asyncio.sleep(1.0)
+
+    def _keep_time(self) -> None:
+        """Take in that the machine's clock was set: what is timed goes on, and what goes by the clock is looked at."""
+        step_us = self._clock.follow()
+        if not step_us:
+            return
+        log.warning("the clock was set", extra={"seconds": step_us / SECOND})
+        for each in (self.reconciler, self.watches.pods, self.signals):
+            each.stepped(step_us)
+        self.streams.anew()
+        for key in self.endpoints:
+            self.queue.add(key, Priority.SWEEP)
 
     def _leading(self) -> bool:
         return not self._options.elect or self.elector.leading

@@ -150,6 +150,15 @@ class Reconciler:
         self._executor.forget(key)
         self._world.signals.forget(key)
 
+    def stepped(self, step_us: int) -> None:
+        """Move what is timed here along with a clock that was set."""
+        self._rush.stepped(step_us)
+        self._written = {key: time_us + step_us for key, time_us in self._written.items()}
+        self._held = {key: replace(held, since_us=held.since_us + step_us) for key, held in self._held.items()}
+        for key, refusal in self._refused.items():
+            if refusal.until_us is not None:
+                self._refused[key] = replace(refusal, until_us=refusal.until_us + step_us)
+
     async def _steer(self, key: str, endpoint: InferenceEndpoint, rendering: Rendering, steering: Steering) -> bool:
         if steering.move is None:
             return True

@@ -32,6 +32,10 @@ class Rush:
         """Note that one does not, or no longer."""
         self._began.pop(key, None)
 
+    def stepped(self, step_us: int) -> None:
+        """Move the starts along with a clock that was set."""
+        self._began = {key: began_us + step_us for key, began_us in self._began.items()}
+
     def wait_us(self, now_us: int) -> int:
         """Return how long what nobody waits for should wait."""
         while self._began and (oldest := next(iter(self._began))) and self._began[oldest] + LONG_US <= now_us:

@@ -157,6 +157,16 @@ class Signals:
         self._prewarmers.observe(endpoint, load, now_us)
         return self._prewarmers.look(endpoint, load, now_us, learned.timeout_us if learned is not None else 0)
 
+    def stepped(self, step_us: int) -> None:
+        """Move what was heard along with a clock that was set; what cannot be moved begins anew."""
+        self._windows = {key: window.moved(step_us) for key, window in self._windows.items()}
+        self._before = {key: (uid, load.moved(step_us)) for key, (uid, load) in self._before.items()}
+        self._called = {key: time_us + step_us for key, time_us in self._called.items()}
+        self._arrivals.clear()
+        self._services.clear()
+        self._learners.stepped(step_us)
+        self._prewarmers.stepped(step_us)
+
     def finished(self, key: str) -> LastWake | None:
         """Return the newest finished wake that may not be in the status yet."""
         return self._finished.get(key)

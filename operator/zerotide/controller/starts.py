@@ -62,6 +62,11 @@ class Starts:
         after = [item for item in seen if (item.scheduled_us or 0) >= since_us]
         return min(after, key=lambda item: item.scheduled_us or 0, default=Sightings())
 
+    def stepped(self, step_us: int) -> None:
+        """Move what was seen along with a clock that was set."""
+        self.pulls.stepped(step_us)
+        self._seen = {uid: seen.moved(step_us) for uid, seen in self._seen.items()}
+
     def forget(self, uid: str) -> None:
         """Forget a pod that is gone."""
         self.pulls.forget(uid)

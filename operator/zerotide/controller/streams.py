@@ -81,6 +81,16 @@ class Streams:
             self._adjust()
             self._on_membership()
 
+    def anew(self) -> None:
+        """Open every stream anew, because the clock was set: what was measured and told is by the one before."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        for name in list(self.views):
+            self._lost(name)
+        if self._following:
+            self._adjust()
+
     def _adjust(self) -> None:
         wanted = {(activator.uid, activator.address): activator for activator in self.expected}
         for place in [place for place in self._tasks if place not in wanted]:

@@ -38,6 +38,11 @@ class PullWatch:
             seen.backoffs += 1
         seen.waiting = pod.waiting
 
+    def stepped(self, step_us: int) -> None:
+        """Move what was seen along with a clock that was set."""
+        for seen in self._seen.values():
+            seen.since_us += step_us
+
     def forget(self, uid: str) -> None:
         """Forget a pod that is gone."""
         self._seen.pop(uid, None)

@@ -25,6 +25,11 @@ class Sightings:
     scheduled_us: int | None = None
     started_us: int | None = None
 
+    def moved(self, step_us: int) -> Sightings:
+        """Return the same moments by a clock that was set."""
+        times = (self.scheduled_us, self.started_us)
+        return Sightings(*(None if time_us is None else time_us + step_us for time_us in times))
+
 
 @dataclass(frozen=True, slots=True)
 class WakeStamps:

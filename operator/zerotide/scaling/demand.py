@@ -54,6 +54,12 @@ class Load:
         present = self.held + self.in_flight
         return present if self.backlog is None else self.backlog.weigh(present)
 
+    def moved(self, step_us: int) -> Load:
+        """Return the same load by a clock that was set; what is not known stays so."""
+        times = (self.last_activity_us, self.last_request_us, self.reported_us)
+        activity, request, reported = (time_us + step_us if time_us else 0 for time_us in times)
+        return replace(self, last_activity_us=activity, last_request_us=request, reported_us=reported)
+
     def after(self, before: Load, now_us: int) -> Load:
         """Return the load with the activity that was known before it: who leaves takes along what it has told.
 

@@ -35,6 +35,10 @@ class Window:
             first += 1
         return Window(tuple(steps[first:]))
 
+    def moved(self, step_us: int) -> Window:
+        """Return the same steps by a clock that was set."""
+        return Window(tuple((time_us + step_us, wanted) for time_us, wanted in self.steps))
+
     def within(self, now_us: int, span_us: int, unknown: int) -> list[int]:
         """Return every number wanted in the last `span_us`, and `unknown` where the window does not reach back."""
         begin = now_us - span_us

@@ -37,6 +37,12 @@ class Listening:
         known = not load.active and load.last_request_us >= self._unsure_us
         self._quiet_us = (load.last_request_us or None) if known else None
 
+    def stepped(self, step_us: int) -> None:
+        """Move what is being heard along with a clock that was set."""
+        self._quiet_us = None if self._quiet_us is None else self._quiet_us + step_us
+        if self._seen_us:
+            self._seen_us, self._unsure_us = self._seen_us + step_us, self._unsure_us + step_us
+
     def woke(self) -> None:
         """Take in that a wake is over: all that was held since the silence before it has waited for it.
 
