@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART, Object, RenderFailed, render
+from zerotide.api.names import CLUSTER_DOMAIN, MAX_CLUSTER_DOMAIN, PATTERN_CLUSTER_DOMAIN
 
 SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
 VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -32,6 +33,10 @@ VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
         ({"images": {"runtimes": {"ollama": "x"}}}, "ollama"),
         ({"images": {"zerotide": {"digest": "sha256:short"}}}, "digest"),
         ({"gateway": {"service": {"type": "ExternalName"}}}, "type"),
+        ({"service": {"type": "ClusterIP"}}, "type"),
+        ({"service": {"type": "ExternalName"}, "gateway": {"service": {"port": 8080}}}, "port"),
+        ({"clusterDomain": "cluster.local."}, "clusterDomain"),
+        ({"clusterDomain": ""}, "clusterDomain"),
         ({"gateway": {"limits": {"headTime": "10"}}}, "headTime"),
         ({"gateway": {"limits": {"bodyBytes": "1GB"}}}, "bodyBytes"),
         ({"gateway": {"limits": {"connections": 0}}}, "connections"),
@@ -78,6 +83,13 @@ def leaves(values: Object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
             yield from leaves(value, (*path, key))
         else:
             yield (*path, key)
+
+
+def test_a_domain_is_what_the_operator_takes_for_one() -> None:
+    """By the same pattern, and as long at most."""
+    domain = SCHEMA["properties"]["clusterDomain"]
+    assert (domain["pattern"], domain["maxLength"]) == (PATTERN_CLUSTER_DOMAIN, MAX_CLUSTER_DOMAIN)
+    assert VALUES["clusterDomain"] == CLUSTER_DOMAIN
 
 
 def test_every_value_is_in_the_schema_and_back() -> None:

@@ -12,6 +12,7 @@ from zerotide.activator import settings as activator
 from zerotide.activator.endpoints.peers import members_of
 from zerotide.activator.usage.backlog import Bounds
 from zerotide.activator.wire import Limits
+from zerotide.api.names import PORT_SERVICE
 from zerotide.controller import options as operator
 from zerotide.exporter import settings as exporter
 
@@ -60,6 +61,26 @@ def test_the_operator_checks_the_chart_s_policy() -> None:
     assert config.policy.images is not None and "r.example/*" in config.policy.images
     assert (config.policy.node_paths, config.policy.allow_open, config.elastic) == (("/models",), False, True)
     assert set(config.images) == {"zerotide", "vllm", "sglang", "llamacpp", "tgi"}
+
+
+def test_endpoints_are_names_of_the_chart_s_gateway_where_it_says_so() -> None:
+    """Of the very Service that it makes, on the port that endpoints are called at, in the cluster's own domain."""
+    for values, type_, gateway in (
+        ({}, "EndpointSlice", "zerotide-gateway.sys.svc"),
+        (
+            {"service": {"type": "ExternalName"}, "clusterDomain": "k8s.example.org"},
+            "ExternalName",
+            "zerotide-gateway.sys.svc.k8s.example.org",
+        ),
+    ):
+        objects = render(values, namespace="sys")
+        container = find(objects, "Deployment", "zerotide-operator")["spec"]["template"]["spec"]["containers"][0]
+        config = operator.parse([], {"POD_NAMESPACE": "sys", **environment(container)}).config
+        assert config.service_type == type_ and config.gateway.startswith(gateway)
+        service = find(objects, "Service", config.gateway.partition(".")[0])
+        assert (service["metadata"]["namespace"], service["spec"]["ports"][0]["port"]) == ("sys", PORT_SERVICE)
+        (test,) = find(objects, "Pod", "zerotide-test")["spec"]["containers"]
+        assert f"--gateway=http://{gateway}:80" in test["args"], "a wrong domain is found out by `helm test`"
 
 
 def test_the_operator_learns_with_the_chart_s_worth_of_waiting() -> None:

@@ -31,8 +31,13 @@ def test_defaults_and_environment() -> None:
             "ZEROTIDE_WAITING_WORTH": "3",
             "ZEROTIDE_EXPORTER_URL": "http://exporter:9090/",
             "ZEROTIDE_EXPORTER_TOKEN_FILE": "/e",
+            "ZEROTIDE_SERVICE_TYPE": "ExternalName",
+            "ZEROTIDE_CLUSTER_DOMAIN": "k8s.example.org",
         },
     )
+    assert (plain.config.service_type, plain.config.cluster_domain) == ("EndpointSlice", "cluster.local")
+    assert told.config.service_type == "ExternalName"
+    assert told.config.gateway == "zerotide-gateway.sys.svc.k8s.example.org"
     assert (plain.lease, told.lease) == (5.0, 15.0)
     assert (plain.waiting_worth, told.waiting_worth) == (7.0, 3.0)
     assert (told.identity, told.namespace, told.workers, told.log_level) == ("op-1", "sys", 3, "debug")
@@ -52,6 +57,8 @@ def test_defaults_and_environment() -> None:
         (["--lease-duration", "1"], "--lease-duration '1': give a number from 2"),
         (["--log-format", "xml"], "--log-format 'xml': choose json or text"),
         (["--log-level", "loud"], "--log-level 'loud': choose debug, info, warning or error"),
+        (["--service-type", "ClusterIP"], "--service-type 'ClusterIP': choose EndpointSlice or ExternalName"),
+        (["--cluster-domain", "cluster.local."], "--cluster-domain 'cluster.local.': give what Services' names end"),
         (["--exporter-url", "exporter:9090"], "--exporter-url 'exporter:9090': give an http or https address"),
         (["--runtime-images", "{"], "--runtime-images must be JSON"),
         (["--runtime-images", "[]"], "--runtime-images must be a JSON object"),

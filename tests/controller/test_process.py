@@ -16,6 +16,7 @@ from tests.reconcile.helpers import NOW, raw
 from zerotide.api.conditions import State
 from zerotide.api.demand import Delta, Demand, Snapshot, Wake
 from zerotide.api.endpoint import InferenceEndpoint
+from zerotide.controller.activators import Activator
 from zerotide.controller.admin import Admin
 from zerotide.controller.cache import Children
 from zerotide.controller.executor import Executor
@@ -94,6 +95,20 @@ async def test_what_ends_while_it_is_listed_stays_gone(monkeypatch: pytest.Monke
     await made._take_all()
     assert list(made.endpoints) == ["demo/b"]
     assert made.queue._schedule.take(0.0) == "demo/b" and made.queue._schedule.take(0.0) is None
+
+
+@pytest.mark.parametrize(("type_", "looked_at"), [("EndpointSlice", "demo/a"), ("ExternalName", None)])
+async def test_activators_that_move_call_for_looks_where_slices_hold_their_addresses(
+    type_: str, looked_at: str | None
+) -> None:
+    """Ten thousand looks that could find nothing would keep whoever wakes then waiting."""
+    made = Operator(Client(NOWHERE), parse(["--service-type", type_], {"POD_NAME": "op-0"}))
+    made.on_event("ADDED", raw())
+    assert made.queue._schedule.take(0.0) == "demo/a"
+    made.queue._schedule.done("demo/a")
+    made._activators_changed((Activator("act-0", "uid", "10.0.0.1", serves=True),))
+    assert made.queue._schedule.take(0.0) == looked_at
+    assert made.streams.names == ("act-0",), "who is to be heard is another matter"
 
 
 async def test_a_wish_goes_first() -> None:

@@ -29,7 +29,7 @@ LABELS = st.dictionaries(
 def children(made: InferenceEndpoint) -> list[Child]:
     """Return every object that an endpoint may have."""
     found = [
-        service(made),
+        service(made, CONFIG),
         service_account(made),
         endpoint_slice(made, ["10.0.0.1"]),
         disruption_budget(made, False),

@@ -121,6 +121,12 @@ livenessProbe:
 {{- concat (values .Values.images.runtimes | sortAlpha) .Values.policy.images | uniq | toJson -}}
 {{- end }}
 
+{{/* The gateway's name; whole where endpoints are second names of it, so that `helm test` tells a wrong clusterDomain. */}}
+{{- define "zerotide.gatewayHost" -}}
+zerotide-gateway.{{ .Release.Namespace }}.svc
+{{- if eq .Values.service.type "ExternalName" }}.{{ .Values.clusterDomain }}{{ end }}
+{{- end }}
+
 {{/* Head of the objects of the uninstall hook; open-ended, so that a weight can follow. */}}
 {{- define "zerotide.uninstallMeta" -}}
 name: zerotide-uninstall

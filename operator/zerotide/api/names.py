@@ -30,6 +30,7 @@ SHORT_ACCELERATOR_CLASS = "zacc"
 CATEGORY = "zerotide"
 
 SYSTEM_NAMESPACE = "zerotide-system"
+CLUSTER_DOMAIN = "cluster.local"
 RELEASE = "zerotide"
 
 # Labels on everything that is made.
@@ -90,6 +91,9 @@ RESOURCE_GPU = "nvidia.com/gpu"
 DEVICE_RESOURCES = r"^(nvidia\.com/(gpu|gpu\.shared|mig-[a-z0-9.]{1,40})|amd\.com/gpu|habana\.ai/gaudi[0-9]?)$"
 
 PATTERN_ENDPOINT_NAME = r"^[a-z]([-a-z0-9]{0,44}[a-z0-9])?$"
+# Short enough for the gateway's name before it; checked by the chart's schema, too.
+PATTERN_CLUSTER_DOMAIN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
+MAX_CLUSTER_DOMAIN = 168
 PATTERN_CLASS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$"
 PATTERN_KEY_NAME = r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$"
 
@@ -107,6 +111,11 @@ def is_key_name(name: str) -> bool:
 def is_class_name(name: str) -> bool:
     """Tell whether an AcceleratorClass may have this name: at most 63 characters, so that it is a label's value."""
     return re.fullmatch(PATTERN_CLASS_NAME.strip("^$"), name) is not None
+
+
+def is_cluster_domain(name: str) -> bool:
+    """Tell whether a cluster's names may end so: at most 168 characters, so that the gateway has a name in it."""
+    return len(name) <= MAX_CLUSTER_DOMAIN and re.fullmatch(PATTERN_CLUSTER_DOMAIN.strip("^$"), name) is not None
 
 
 def labels(endpoint: str, *, model: str = "") -> dict[str, str]:

@@ -190,6 +190,7 @@ class Executor:
 
     async def _delete(self, key: str, write: Delete) -> None:
         namespace, _, name = key.partition("/")
+        await self._paced(write.kind)
         await self._client.delete(RESOURCES[write.kind], name, namespace, uid=write.uid)
         log.info("deleted", extra={"key": key, "kind": write.kind.value})
         self._children.lost(write.kind, key)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zerotide.api.egress import Egress
-from zerotide.api.names import PORT_ADMIN, SYSTEM_NAMESPACE
+from zerotide.api.names import CLUSTER_DOMAIN, PORT_ADMIN, SYSTEM_NAMESPACE, is_cluster_domain
 from zerotide.controller.failures import SettingsError
 from zerotide.kube.options import Flags, Given
-from zerotide.reconcile.config import Config, Policy
+from zerotide.reconcile.config import Config, Policy, ServiceType
 
 DAY_S = 86_400
 
@@ -59,6 +59,8 @@ def parse(arguments: Sequence[str] | None = None, environment: Mapping[str, str]
         policy=policy,
         system_namespace=namespace,
         elastic=given.text("elastic").lower() == "true",
+        service_type=ServiceType(given.choice("service-type", tuple(ServiceType))),
+        cluster_domain=_domain(given.text("cluster-domain")),
     )
     return Options(
         config=config,
@@ -87,6 +89,12 @@ def _exporter(url: str) -> str:
     return url
 
 
+def _domain(name: str) -> str:
+    if not is_cluster_domain(name):
+        raise SettingsError(f"--cluster-domain {name!r}: give what Services' names end with, such as {CLUSTER_DOMAIN}")
+    return name
+
+
 def _egress(given: Given) -> Egress:
     try:
         return Egress.of(map(str, given.json("policy-egress-allow", list, [])))
@@ -109,6 +117,10 @@ def _flags(environment: Mapping[str, str]) -> Flags:
     open_to_all = "true" if environment.get("ZEROTIDE_POLICY_ALLOW_OPEN", "true") else "false"
     flags.add("policy-allow-open", open_to_all, "whether endpoints may be open to anyone: true or false")
     flags.add("elastic", "false", "whether nodes are added on demand, so that no pod is hopeless: true or false")
+    flags.add(
+        "service-type", ServiceType.ENDPOINT_SLICE, "how endpoints' Services lead to us: " + ", ".join(ServiceType)
+    )
+    flags.add("cluster-domain", CLUSTER_DOMAIN, "what Services' names end with, for --service-type ExternalName")
     flags.add("activator-token-file", "", "token for the activators' demand streams")
     flags.add("activator-port", str(PORT_ADMIN), "port of the activators' demand streams")
     flags.add("workers", "32", "endpoints that are worked on at a time")

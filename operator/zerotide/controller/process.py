@@ -39,6 +39,7 @@ from zerotide.controller.tokens import StreamToken
 from zerotide.controller.watches import Heartbeat, Watches
 from zerotide.kube import Client, Clock, Elector, KubeError, Recorder
 from zerotide.kube.resources import INFERENCE_ENDPOINTS
+from zerotide.reconcile.config import ServiceType
 from zerotide.reconcile.engines.ping import ping
 from zerotide.reconcile.pods import Pod, Stage
 from zerotide.scaling.demand import View
@@ -196,6 +197,8 @@ class Operator:
         serving = addresses(known)
         if serving != self._addresses:
             self._addresses = serving
+            if self._options.config.service_type is ServiceType.EXTERNAL_NAME:
+                return  # nothing of an endpoint follows from the addresses
             for key in self.endpoints:
                 self.queue.add(key, Priority.SWEEP)
 

@@ -49,12 +49,12 @@ class Given:
     @property
     def log_format(self) -> str:
         """Return how log lines are written."""
-        return self._choice("log-format", FORMATS)
+        return self.choice("log-format", FORMATS)
 
     @property
     def log_level(self) -> str:
         """Return from which level on records are logged."""
-        return self._choice("log-level", LEVELS)
+        return self.choice("log-level", LEVELS)
 
     def text(self, name: str) -> str:
         """Return a flag as it is."""
@@ -108,7 +108,8 @@ class Given:
             raise self._refused(f"--{name} must be a JSON {'object' if kind is dict else 'list'}, not {text!r}")
         return value
 
-    def _choice(self, name: str, choices: Sequence[str]) -> str:
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """Return a flag that is one of some words."""
         text = self._values[name]
         if text not in choices:
             *others, last = choices

@@ -11,7 +11,7 @@ from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.api.wording import counted
 from zerotide.reconcile import status as statuses
 from zerotide.reconcile.child import Child, Kind
-from zerotide.reconcile.config import Config
+from zerotide.reconcile.config import Config, ServiceType
 from zerotide.reconcile.drift import difference
 from zerotide.reconcile.network_policy import network_policy
 from zerotide.reconcile.observed import Observed
@@ -110,8 +110,8 @@ def _children(observed: Observed, config: Config, protected: bool) -> Iterator[C
     desired: dict[Kind, Child | None] = {
         Kind.SERVICE_ACCOUNT: service_account(endpoint),
         Kind.NETWORK_POLICY: network_policy(endpoint, config.system_namespace),
-        Kind.SERVICE: service(endpoint),
-        Kind.ENDPOINT_SLICE: _slice(observed),
+        Kind.SERVICE: service(endpoint, config),
+        Kind.ENDPOINT_SLICE: _slice(observed, config),
         Kind.POD_DISRUPTION_BUDGET: disruption_budget(endpoint, protected),
     }
     for kind, wanted in desired.items():
@@ -131,7 +131,9 @@ def _children(observed: Observed, config: Config, protected: bool) -> Iterator[C
             yield Apply(wanted, drift)
 
 
-def _slice(observed: Observed) -> Child | None:
+def _slice(observed: Observed, config: Config) -> Child | None:
+    if config.service_type is ServiceType.EXTERNAL_NAME:
+        return None
     # A slice names its Service and not whose that is: beside somebody else's it would take that one's traffic.
     if observed.taken(Kind.SERVICE):
         return None
