@@ -71,6 +71,44 @@ def test_what_cannot_be_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert usage.value.code == 2
 
 
+@pytest.mark.parametrize("value", ["1e308", "1e16", "1e-16", "1e-320", "inf", "nan", "0", "-1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["replay", "--synthetic", "timer", "--gpu-second"],
+        ["replay", "--synthetic", "timer", "--waiting-second"],
+        ["compare", "--rate"],
+        ["compare", "--rate", "1", "--gpu-second"],
+        ["compare", "--rate", "1", "--waiting-worth"],
+        ["advise", "m", "--gpu-second"],
+        ["advise", "m", "--waiting-second"],
+        ["advise", "m", "--dedicated-hour"],
+        ["advise", "m", "--api-million"],
+        ["forecast", "m", "--waiting-worth"],
+    ],
+    ids=" ".join,
+)
+def test_figures_with_which_nothing_can_be_reckoned(
+    line: list[str], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would make every cost infinite or none, and every ratio no number."""
+    with pytest.raises(SystemExit) as usage:
+        main(["plan", *line, value])
+    assert usage.value.code == 2
+    assert f"argument {line[-1]}: {value} is not a number from 1e-15 to 1e+15" in capsys.readouterr().err
+
+
+def test_the_least_and_the_most_still_give_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one beside the other; what they come to together is refused where it is too much."""
+    for gpu, waiting in (("1e15", "1e-15"), ("1e-15", "1e15"), ("1e15", "1e15"), ("1e-15", "1e-15")):
+        line = ["plan", "replay", "--synthetic", "timer", "--endpoints", "1", "--json"]
+        assert main([*line, "--gpu-second", gpu, "--waiting-second", waiting]) == 0
+        told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        assert 0 < told["optimum"] <= told["rules"]["learned"]["cost"]
+    assert main(["plan", "compare", "--rate", "1", "--gpu-second", "1e10", "--waiting-worth", "1e10"]) == 1
+    assert "1e+20 for a second in which a request waits cannot be reckoned with" in capsys.readouterr().err
+
+
 def test_how_a_trace_is_written_does_not_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Packed, from a spreadsheet, with other line ends, its rows in any order: the same figures under the same name."""
     plain = Path(trace(tmp_path, list(range(0, 3_000, 20)))).read_bytes()

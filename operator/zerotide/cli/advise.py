@@ -15,7 +15,7 @@ from zerotide.api.spec_scaling import Scaling
 from zerotide.billing.reports import ArrivalReport, CostReport
 from zerotide.cli.advise_text import basis, compared, left_out, patch, sentence, table
 from zerotide.cli.arrivals import COLD_S, add_arguments, recorded, replica_price
-from zerotide.cli.commands import Subparsers, declare, defaulted, positive
+from zerotide.cli.commands import Subparsers, declare, defaulted, figure
 from zerotide.cli.output import Printer
 from zerotide.cli.reports import fetch
 from zerotide.cli.session import Session
@@ -40,16 +40,16 @@ def add(plans: Subparsers) -> None:
             zerotide plan advise smollm2 --dedicated-hour 1.99 --api-million 0.6 --json""",
     )
     add_arguments(parser, since="720h", zone_of="windows")
-    parser.add_argument("--gpu-second", type=positive, metavar="USD", help="price of a replica; default: as billed")
+    parser.add_argument("--gpu-second", type=figure, metavar="USD", help="price of a replica; default: as billed")
     add_waiting(parser)
-    parser.add_argument("--dedicated-hour", type=positive, metavar="USD", help="what a machine of your own would cost")
-    parser.add_argument("--api-million", type=positive, metavar="USD", help="what a million tokens cost elsewhere")
+    parser.add_argument("--dedicated-hour", type=figure, metavar="USD", help="what a machine of your own would cost")
+    parser.add_argument("--api-million", type=figure, metavar="USD", help="what a million tokens cost elsewhere")
 
 
 def add_waiting(parser: argparse.ArgumentParser) -> None:
     """Declare the price of waiting."""
     said = "what it is worth that a request waits a second less"
-    defaulted(parser, "--waiting-second", positive, Prices().waiting, said, "USD")
+    defaulted(parser, "--waiting-second", figure, Prices().waiting, said, "USD")
 
 
 async def print_advice(session: Session, args: argparse.Namespace) -> None:

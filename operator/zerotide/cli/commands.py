@@ -11,6 +11,7 @@ from zerotide.api.failures import InvalidDuration
 from zerotide.api.names import SYSTEM_NAMESPACE
 from zerotide.api.scalars import parse_duration
 from zerotide.cli.session import Session
+from zerotide.scaling.replay.simulate import LEAST, MOST
 
 Handler = Callable[[Session, argparse.Namespace], Awaitable[int | None]]
 # argparse's own types are private.
@@ -78,6 +79,14 @@ def positive(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def figure(text: str) -> float:
+    """Read a price, or what is weighed with one, as a type of an argument."""
+    value = float(text)
+    if not LEAST <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from {LEAST:g} to {MOST:g}")
     return value
 
 

@@ -12,7 +12,7 @@ import yaml
 from zerotide.billing.elsewhere import offers
 from zerotide.billing.prices import PriceIndex, read_price_books
 from zerotide.cli.arrivals import TRACE
-from zerotide.cli.commands import Subparsers, declare, defaulted, lasting, positive, whole
+from zerotide.cli.commands import Subparsers, declare, defaulted, figure, lasting, whole
 from zerotide.cli.compare_source import of_endpoint, of_nobody
 from zerotide.cli.compare_text import document, notes, table
 from zerotide.cli.errors import UsageError
@@ -40,7 +40,7 @@ def add(plans: Subparsers) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("name", nargs="?", help="the endpoint whose requests are taken, as the exporter has them")
     source.add_argument("--trace", type=Path, metavar="FILE", help=TRACE)
-    source.add_argument("--rate", type=positive, metavar="N", help="made-up requests, so many an hour")
+    source.add_argument("--rate", type=figure, metavar="N", help="made-up requests, so many an hour")
     defaulted(parser, "--since", lasting, "720h", "the endpoint's last so long", "TIME")
     parser.add_argument("--input-tokens", type=whole, metavar="N", help="of each request; default: as recorded")
     parser.add_argument("--output-tokens", type=whole, metavar="N", help="of each request; default: as recorded")
@@ -55,9 +55,9 @@ def add(plans: Subparsers) -> None:
     prices = parser.add_argument_group("prices")
     prices.add_argument("--class", dest="class_name", metavar="NAME", help="class of the accelerators of a replica")
     prices.add_argument("--count", type=whole, metavar="N", help="how many there are in one")
-    prices.add_argument("--gpu-second", type=positive, metavar="USD", help="price of a replica; default: as billed")
+    prices.add_argument("--gpu-second", type=figure, metavar="USD", help="price of a replica; default: as billed")
     said = "idle seconds that a second of waiting is worth to the learned policy"
-    defaulted(prices, "--waiting-worth", positive, WORTH, said)
+    defaulted(prices, "--waiting-worth", figure, WORTH, said)
 
 
 async def print_comparison(session: Session, args: argparse.Namespace) -> None:

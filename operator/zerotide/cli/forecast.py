@@ -11,7 +11,7 @@ from zerotide.api.scalars import SECOND, format_duration
 from zerotide.api.wording import counted
 from zerotide.billing.periods import local, zone
 from zerotide.cli.arrivals import COLD_S, add_arguments, recorded
-from zerotide.cli.commands import Subparsers, declare, defaulted, positive
+from zerotide.cli.commands import Subparsers, declare, defaulted, figure
 from zerotide.cli.session import Session
 from zerotide.scaling.prewarm.forecast import habits_of, week
 from zerotide.scaling.prewarm.habits import Expected, Prices, worth_it
@@ -34,7 +34,7 @@ def add(plans: Subparsers) -> None:
             zerotide plan forecast smollm2 --time-zone Europe/Rome --json""",
     )
     add_arguments(parser, since="1344h", zone_of="times")
-    defaulted(parser, "--waiting-worth", positive, WORTH, "idle seconds that a second of waiting is worth")
+    defaulted(parser, "--waiting-worth", figure, WORTH, "idle seconds that a second of waiting is worth")
 
 
 async def print_forecast(session: Session, args: argparse.Namespace) -> None:

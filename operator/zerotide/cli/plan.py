@@ -11,7 +11,7 @@ from zerotide.api.scalars import SECOND
 from zerotide.api.wording import counted
 from zerotide.cli import advise, compare, forecast
 from zerotide.cli.arrivals import TRACE, name_of, read_trace
-from zerotide.cli.commands import Subparsers, declare, defaulted, group, lasting, positive, whole
+from zerotide.cli.commands import Subparsers, declare, defaulted, figure, group, lasting, positive, whole
 from zerotide.cli.errors import UsageError
 from zerotide.cli.output import format_span
 from zerotide.cli.session import Session
@@ -51,7 +51,7 @@ def add(commands: Subparsers) -> None:
     defaulted(parser, "--stretch", positive, thinning.stretch, "slow the trace down so many times", "X")
     defaulted(parser, "--seed", int, thinning.seed, "of everything random")
     defaulted(parser, "--cold-start", lasting, "30s", "length of a cold start", "TIME")
-    defaulted(parser, "--gpu-second", positive, Prices().gpu, "price of a replica", "USD")
+    defaulted(parser, "--gpu-second", figure, Prices().gpu, "price of a replica", "USD")
     advise.add_waiting(parser)
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from zerotide.scaling.learning.prior import Prior
 from zerotide.scaling.replay.ahead import Ahead
+from zerotide.scaling.replay.failures import InvalidPrices
 from zerotide.scaling.replay.optimum import optimum
 from zerotide.scaling.replay.rules import Fixed, KubeAI, Learned
-from zerotide.scaling.replay.simulate import Prices, busy, simulate, total
+from zerotide.scaling.replay.simulate import LEAST, MOST, Prices, busy, simulate, total
 from zerotide.scaling.replay.trace import Arrivals
 
 PRICES = Prices(0.001, 0.01)
@@ -136,3 +137,26 @@ def test_what_kubeai_sees(requests: list[tuple[float, float]]) -> None:
     for came, ended in requests:
         goes = ended + rule.timeout_s(max(came, began), ended)
     assert goes == Looking(5.0).goes_at(requests, requests[0][0])
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, 1e-320, LEAST / 2, MOST * 2, 1e308, math.inf, -math.inf, math.nan])
+def test_prices_with_which_nothing_can_be_reckoned(price: float) -> None:
+    """Whichever it is: costs would be infinite or none, and what they are compared by no number."""
+    with pytest.raises(InvalidPrices, match="a second of a replica"):
+        Prices(gpu=price)
+    with pytest.raises(InvalidPrices, match="in which a request waits"):
+        Prices(waiting=price)
+
+
+@given(
+    arrivals=some_arrivals(most=25),
+    load=st.floats(0.1, 60),
+    prices=st.builds(Prices, st.floats(LEAST, MOST), st.floats(LEAST, MOST)),
+)
+def test_other_prices_give_costs_that_are_numbers(arrivals: Arrivals, load: float, prices: Prices) -> None:
+    """And a learner that knows what to do."""
+    end = (arrivals.times[-1] if arrivals.times else 0.0) + 1_000
+    best = optimum(arrivals, load, prices)
+    ours = simulate(arrivals, end, load, Learned(Prior(), load, prices)).cost(prices)
+    assert math.isfinite(ours) and math.isfinite(prices.worth)
+    assert best <= ours * (1 + 1e-9) and (best > 0) == bool(arrivals.times)

@@ -1,7 +1,8 @@
-"""Why a trace is not replayed.
+"""Why a trace is not replayed, or not priced.
 
 ReplayError
 ├── InvalidTrace    it cannot be read, or thinned in that way
+├── InvalidPrices   figures with which nothing can be reckoned
 └── EmptyHoldout    nothing came in the part on which policies are judged
 """
 
@@ -16,6 +17,10 @@ class ReplayError(ApiError):
 
 class InvalidTrace(ReplayError):
     """A trace cannot be read, or thinned in that way."""
+
+
+class InvalidPrices(ReplayError):
+    """A price with which nothing can be reckoned."""
 
 
 class EmptyHoldout(ReplayError):

@@ -10,7 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from zerotide.scaling.replay.failures import InvalidPrices
 from zerotide.scaling.replay.trace import Arrivals
+
+LEAST, MOST = 1e-15, 1e15
+"""Prices with which sums and shares of costs stay numbers, whatever a trace holds."""
 
 
 class Rule(Protocol):
@@ -31,10 +35,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for a GPU-second, and for a second in which a request waits."""
+    """Dollars for a GPU-second, and for a second in which a request waits. Raises InvalidPrices."""
 
     gpu: float = 0.0014
     waiting: float = 0.01
+
+    def __post_init__(self) -> None:
+        for price, of in ((self.gpu, "of a replica"), (self.waiting, "in which a request waits")):
+            if not LEAST <= price <= MOST:
+                raise InvalidPrices(f"{price:g} for a second {of} cannot be reckoned with: only {LEAST:g} to {MOST:g}")
 
     @property
     def worth(self) -> float:
