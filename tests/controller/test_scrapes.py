@@ -13,7 +13,7 @@ from tests.controller.test_process import operator
 from tests.loopback import served
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.controller.failures import EngineSilent
-from zerotide.controller.rounds import AT_ONCE, in_turn, rounds
+from zerotide.controller.rounds import AT_ONCE, OPEN, SOON, in_turn, rounds
 from zerotide.controller.scrapes import MOST, STALE, Engine, Scrapes, _read
 from zerotide.kube import Change
 
@@ -78,12 +78,12 @@ async def test_what_engines_say_is_summed_and_the_silent_are_left_out(engines: E
         await scrapes.round(session)
         assert len(changed) == 2, "nothing new"
         with pytest.raises(EngineSilent, match="no metric"):
-            await _read(session, f"{engines.base}/none")
+            await _read(session, f"{engines.base}/none", asyncio.Semaphore())
         with pytest.raises(EngineSilent, match="no metric"):
-            await _read(session, f"{engines.base}/elsewhere")
+            await _read(session, f"{engines.base}/elsewhere", asyncio.Semaphore())
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.1)) as session:
         with pytest.raises(EngineSilent, match="Timeout"):
-            await _read(session, f"{engines.base}/never")
+            await _read(session, f"{engines.base}/never", asyncio.Semaphore())
 
 
 async def test_many_that_hang_keep_nobody_from_being_asked(engines: Engines) -> None:
@@ -108,6 +108,41 @@ async def test_many_that_hang_keep_nobody_from_being_asked(engines: Engines) -> 
         engines.asked.clear()
         await scrapes.round(session)
     assert "/a" in engines.asked[:AT_ONCE]
+
+
+async def test_many_that_begin_to_hang_delay_nobody(engines: Engines) -> None:
+    """Nobody knows yet that they are silent, and they were asked longest ago: the others' turn comes all the same."""
+    engines.pages["/a"] = VLLM.encode()
+    asked = [engines.engine(f"/never{number}", f"demo/{number}") for number in range(6 * AT_ONCE)]
+    asked.append(engines.engine("/a"))
+    scrapes = Scrapes(lambda: asked, lambda key: None)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        task = asyncio.create_task(scrapes.round(session))
+        while "/a" not in engines.asked and not task.done():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert "/a" in engines.asked, "in the same round"
+
+
+async def test_no_more_are_waited_for_than_that() -> None:
+    """However many hang, and for however long."""
+    present = most = 0
+
+    async def ask(number: int) -> int:
+        nonlocal present, most
+        present += 1
+        most = max(most, present)
+        await asyncio.sleep(60)
+        return number
+
+    task = asyncio.create_task(in_turn(range(3 * OPEN), ask))
+    while most < OPEN:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(3 * SOON)
+    assert most == OPEN
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_round_ends_although_many_hang() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import aiohttp
 
 AT_ONCE = 16
+SOON = 0.1
+"""Seconds after which one that has not answered makes room for the next, and is waited for beside it."""
+OPEN = 128
+"""How many are waited for at most."""
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -26,17 +31,37 @@ async def rounds(ask: Callable[[aiohttp.ClientSession], Awaitable[None]], *, eve
             await asyncio.sleep(every)
 
 
+@asynccontextmanager
+async def _slot(slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Hold one of the slots, but no longer than is `SOON`."""
+    await slots.acquire()
+    held = True
+
+    def release() -> None:
+        nonlocal held
+        if held:
+            held = False
+            slots.release()
+
+    late = asyncio.get_running_loop().call_later(SOON, release)
+    try:
+        yield
+    finally:
+        late.cancel()
+        release()
+
+
 async def in_turn(
     asked: Sequence[Asked], ask: Callable[[Asked], Awaitable[Answer]], within: float | None = None
 ) -> list[tuple[Asked, Answer]]:
     """Ask in this order, a few at a time, and return who answered what; whose turn does not come `within` is left out.
 
-    Patience with one begins with its turn: a few that hang must not use up everybody's.
+    Patience with one begins with its turn: those that hang must not use up everybody's.
     """
-    slots = asyncio.Semaphore(AT_ONCE)
+    slots, present = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(OPEN)
 
     async def one(each: Asked) -> Answer:
-        async with slots:
+        async with present, _slot(slots):
             return await ask(each)
 
     tasks = [asyncio.ensure_future(one(each)) for each in asked]

@@ -6,6 +6,7 @@ what the others say counts, and so does everything else that is known of the loa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from zerotide.controller.failures import EngineSilent
-from zerotide.controller.rounds import in_turn, rounds
+from zerotide.controller.rounds import AT_ONCE, in_turn, rounds
 from zerotide.reconcile.engines.said import Said, said
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class Scrapes:
     async def round(self, session: aiohttp.ClientSession) -> None:
         """Ask everybody once, those that were silent last of all, and tell whose sum changed."""
         engines = sorted(self._asked(), key=lambda engine: self._tried.get(engine.uid, (False, 0.0)))
-        answers = await in_turn(engines, lambda engine: self._ask(session, engine), within=LONGEST)
+        reading = asyncio.Semaphore(AT_ONCE)
+        answers = await in_turn(engines, lambda engine: self._ask(session, engine, reading), within=LONGEST)
         said = {engine.uid: answer for engine, answer in answers}
         told: dict[str, dict[str, tuple[float, Said]]] = {}
         tried: dict[str, tuple[bool, float]] = {}
@@ -99,17 +101,18 @@ class Scrapes:
         for key in changed:
             self._on_change(key)
 
-    async def _ask(self, session: aiohttp.ClientSession, engine: Engine) -> Said | None:
+    async def _ask(self, session: aiohttp.ClientSession, engine: Engine, reading: asyncio.Semaphore) -> Said | None:
         try:
-            return await _read(session, engine.url)
+            return await _read(session, engine.url, reading)
         except EngineSilent as error:
             log.debug("engine not asked", extra={"key": engine.key, "error": str(error)})
             return None
 
 
-async def _read(session: aiohttp.ClientSession, url: str) -> Said:
+async def _read(session: aiohttp.ClientSession, url: str, reading: asyncio.Semaphore) -> Said:
+    """Return what one page says; pages may be long, so a few are read at once, however many are waited for."""
     try:
-        async with session.get(url, allow_redirects=False) as answer:
+        async with session.get(url, allow_redirects=False) as answer, reading:
             page = await answer.content.read(MOST + 1) if answer.status == 200 else b""
             while 0 < len(page) <= MOST and (more := await answer.content.read(MOST + 1 - len(page))):
                 page += more
