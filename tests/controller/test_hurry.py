@@ -1,8 +1,9 @@
-"""The way of a wake to its write: how large it is, and that what is deployed as it should be is not rendered for it."""
+"""The way of a wake to its write: how large it is, and that nothing is looked at for what was worked out before."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from zerotide.controller import reconciler
 from zerotide.controller.activators import Activator
 from zerotide.controller.options import parse
 from zerotide.controller.process import Operator
+from zerotide.kube import Forbidden
 from zerotide.kube.encoding import decode, encode
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.rendering import render_all
@@ -31,8 +33,10 @@ class Server:
         self.versions = itertools.count(100)
         self.deployment: Object = {}
         self.scaled: list[int] = []
+        self.on_scale: Callable[[], None] = lambda: None
         self.applied: list[Object] = []
         self.status: Object = {}
+        self.spec: Object = SPEC
 
     def stored(self, obj: Object) -> Object:
         """Return an object as it is answered."""
@@ -52,13 +56,14 @@ class Server:
         """Take in a status, or a child."""
         if subresource:
             self.status = obj["status"]
-            return self.stored(raw(SPEC, status=self.status))
+            return self.stored(raw(self.spec, status=self.status))
         self.applied.append(obj)
         return self.stored(obj)
 
     async def patch(self, _: Any, name: str, namespace: str, patch: Any, **__: Any) -> Object:
         """Scale the Deployment, or join managers of fields."""
         if isinstance(patch, dict):
+            self.on_scale()
             self.scaled.append(patch["spec"]["replicas"])
             self.deployment["spec"]["replicas"] = patch["spec"]["replicas"]
         return self.stored(self.deployment)
@@ -90,9 +95,12 @@ class World:
         self.operator.reconciler._rendered.pop("demo/a")
         await self.operator.reconciler.reconcile("demo/a")
 
-    async def asleep(self) -> None:
+    async def asleep(self, spec: Object = SPEC) -> None:
         """Make its children."""
-        self.operator.on_event("ADDED", raw(SPEC))
+        self.server.spec = spec
+        self.operator.on_event("ADDED", raw(spec))
+        assert self.operator.queue._schedule.take(0.0) == "demo/a"
+        self.operator.queue._schedule.done("demo/a")
         await self.look()
         assert self.server.deployment["spec"]["replicas"] == 0 and self.rendered == 1
         self.hold(0)
@@ -104,15 +112,101 @@ class World:
         self.view.apply(Delta(at_us=at_us, demand=demand), at_us)
 
 
-async def test_a_wake_is_written_without_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the look after it renders and compares as ever."""
+async def test_a_wake_is_written_before_anything_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the look after it renders, compares and records as ever."""
+    world, seen = World(monkeypatch), list[int]()
+    await world.asleep()
+    world.server.on_scale = lambda: seen.append(world.rendered)
+    world.operator.endpoints._parsed.pop("demo/a")
+    world.hold(1)
+    world.operator._demand_changed("demo/a")
+    assert world.operator.queue._schedule.take(0.0) == "demo/a"
+    assert world.operator.endpoints._parsed.get("demo/a") is None
+    await world.look()
+    assert world.server.scaled == [1] and seen == [1] and world.rendered == 2
+    decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]
+    assert (decided["from"], decided["to"], decided["reason"]) == (0, 1, "Demand")
+    assert 'zerotide_decisions_total{reason="Demand"} 1.0' in world.operator.metrics.text().decode()
+    await world.look()
+    assert world.server.scaled == [1] and world.rendered == 3
+
+
+@pytest.mark.parametrize(("most", "held", "scaled"), [(1, 20, [1]), (9, 8, [1]), (9, 20, [3]), (2, 40, [2])])
+async def test_a_wake_is_one_write_whatever_is_held(
+    monkeypatch: pytest.MonkeyPatch, most: int, held: int, scaled: list[int]
+) -> None:
+    """What was worked out for one request is not written where more ask for more."""
+    world = World(monkeypatch)
+    await world.asleep({**SPEC, "scaling": {"maxReplicas": most}})
+    world.hold(held)
+    world.operator._demand_changed("demo/a")
+    await world.look()
+    assert world.server.scaled == scaled
+
+
+async def test_who_left_before_the_write_wakes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what is asked of an endpoint that had its name."""
     world = World(monkeypatch)
     await world.asleep()
     world.hold(1)
+    world.operator._demand_changed("demo/a")
+    world.hold(0, before=1)
     await world.look()
-    assert world.server.scaled == [1] and world.rendered == 1
+    demand = Demand(endpoint="demo/a", uid="another", held=1, in_flight=0, arrivals=1, last_activity_us=NOW)
+    world.view.apply(Delta(at_us=NOW, demand=demand), NOW)
+    world.operator._demand_changed("demo/a")
     await world.look()
-    assert world.server.scaled == [1] and world.rendered == 2
+    assert world.server.scaled == [] and world.operator.signals.called_us("demo/a") is not None
+
+
+News = Callable[[Operator], object]
+NEWS: dict[str, News] = {
+    "object": lambda it: it.on_event("MODIFIED", raw(SPEC, resourceVersion="999")),
+    "child": lambda it: it._changed("demo/a"),
+    "names": lambda it: it._names_moved({"demo/a"}),
+    "budget": lambda it: it._look_at_all_of("demo"),
+    "list": lambda it: it._take([raw(SPEC, resourceVersion="999")]),
+    "cost": lambda it: it._cost_changed("demo/a"),
+    "end": lambda it: it._gone("demo/a", "u1"),
+}
+
+
+@pytest.mark.parametrize("news", NEWS.values(), ids=NEWS)
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["after the look", "during the look"])
+async def test_news_of_anything_but_the_demand_call_for_a_whole_look(
+    monkeypatch: pytest.MonkeyPatch, news: News, meanwhile: bool
+) -> None:
+    """Whether they come while it sleeps, or while the look is under way that would have worked out its wake."""
+    world = World(monkeypatch)
+    if meanwhile:
+        real = world.server.apply
+
+        async def apply(*arguments: Any, **more: Any) -> Any:
+            news(world.operator)
+            return await real(*arguments, **more)
+
+        monkeypatch.setattr(world.server, "apply", apply)
+    await world.asleep()
+    assert ("demo/a" in world.operator.reconciler.ready) is not meanwhile
+    if not meanwhile:
+        news(world.operator)
+    assert "demo/a" not in world.operator.reconciler.ready
+
+
+async def test_a_wake_that_is_refused_is_told_by_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one is that was not worked out before."""
+
+    def refuse() -> None:
+        raise Forbidden(403, "Forbidden", "a quota is used up")
+
+    world = World(monkeypatch)
+    await world.asleep()
+    world.server.on_scale = refuse
+    world.hold(1)
+    world.operator._demand_changed("demo/a")
+    await world.look()
+    assert "a quota is used up" in str(world.operator.reconciler._refused["demo/a"].error)
+    assert world.server.scaled == []
 
 
 @pytest.mark.parametrize("changed", ["spec", "rendering"])
@@ -127,9 +221,12 @@ async def test_what_is_not_deployed_as_it_should_be_is_rendered(monkeypatch: pyt
         annotations = world.server.deployment["metadata"]["annotations"]
         annotations[ANNOTATION_RENDERED_DIGEST] = "an older one"
         world.operator.watches.children.wrote(Kind.DEPLOYMENT, "demo/a", world.server.stored(world.server.deployment))
+        world.operator._changed("demo/a")
+        await world.look()
+    before = world.rendered
     world.hold(1)
     await world.look()
-    assert world.rendered == 2 and world.server.applied[0]["spec"]["replicas"] == 1
+    assert world.rendered == before + 1 and world.server.applied[0]["spec"]["replicas"] == 1
 
 
 async def test_a_wake_is_as_large_as_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +251,7 @@ async def test_a_wake_is_as_large_as_what_comes(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_wake_in_a_hurry_proves_nothing_and_forgets_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was proven of a spec is known by its digest, which is not reckoned anew for a wake."""
+    """What was proven of a spec is known by its digest, which a wake leaves as it is."""
     world = World(monkeypatch)
     spec = {**SPEC, "start": {"verify": "OnChange"}}
     world.operator.on_event("ADDED", raw(spec))
@@ -168,10 +265,10 @@ async def test_a_wake_in_a_hurry_proves_nothing_and_forgets_no_proof(monkeypatch
     live["spec"]["replicas"] = 0
     world.server.deployment = live
     world.operator.watches.children.wrote(Kind.DEPLOYMENT, "demo/a", live)
-    before = world.rendered
+    await world.look()
     world.hold(1)
     await world.look()
-    assert world.rendered == before and world.server.scaled[-1] == 1
+    assert world.server.scaled[-1] == 1
     assert world.server.status["verification"] == proven
     verified = next(each for each in world.server.status["conditions"] if each["type"] == "Verified")
     assert verified["status"] == "True"

@@ -101,6 +101,24 @@ def test_when_an_endpoint_was_called() -> None:
     assert one.called_us("demo/a") is None
 
 
+def test_a_call_that_was_prepared_for_is_noted_without_a_look_at_the_endpoint() -> None:
+    """Once, as long as somebody is held, and for no more requests than it was prepared for."""
+    one, heard = signals("x", "y")
+    heard.says("x", NOW)
+    assert not one.calls("demo/a", "u1", 8, NOW) and one.called_us("demo/a") is None
+    heard.says("x", NOW, held=2)
+    heard.says("y", NOW, in_flight=6)
+    assert not one.calls("demo/a", "u1", 7, NOW) and not one.calls("demo/a", "u2", 8, NOW)
+    assert one.called_us("demo/a") is None
+    assert one.calls("demo/a", "u1", 8, NOW + 1) and one.calls("demo/a", "u1", 8, NOW + 2)
+    one.matters(endpoint(), NOW + 3)
+    assert one.called_us("demo/a") == NOW + 1
+    heard.says("x", NOW + 4)
+    assert one.matters(endpoint(), NOW + 4), "who leaves is news"
+    heard.says("x", NOW + 5, held=1)
+    assert one.calls("demo/a", "u1", 8, NOW + 5) and one.called_us("demo/a") == NOW + 5
+
+
 def test_the_backlog_of_a_start_counts_by_what_comes() -> None:
     """Once it was seen how long requests and starts take: while nothing serves, and as long after as another start."""
     one, heard = signals("x")

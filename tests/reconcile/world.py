@@ -156,6 +156,7 @@ class World:
         )
         choices = render_all(endpoint, self.config, devices(endpoint, self.classes, self.labels))
         rendering = choose(choices, observed, self.config, self.now_us)
+        self.seen = observed, rendering
         steering = steer(observed, rendering, self.config, self.now_us)
         return steering, plan(observed, rendering, steering, self.config, self.now_us)
 

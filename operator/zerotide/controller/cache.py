@@ -146,6 +146,11 @@ class Endpoints:
         """Return the keys of those whose replicas are to be pinged."""
         return [key for key, each in self._versions.items() if each.awake and each.pinged]
 
+    def uid(self, key: str) -> str:
+        """Return the uid of an endpoint, empty if there is none."""
+        known = self._versions.get(key)
+        return known.uid if known is not None else ""
+
     def arrived_us(self, key: str) -> int:
         """Return when the present version came, 0 if there is none."""
         known = self._versions.get(key)
@@ -185,13 +190,12 @@ class Children:
 
     def of(self, key: str) -> dict[Kind, Object]:
         """Return the live objects of an endpoint's name, by kind."""
+        return {kind: obj for kind in self._watched if (obj := self.one(kind, key)) is not None}
+
+    def one(self, kind: Kind, key: str) -> Object | None:
+        """Return the live object of a kind and an endpoint's name."""
         namespace, _, name = key.partition("/")
-        found: dict[Kind, Object] = {}
-        for kind, reflector in self._watched.items():
-            obj = newer(self._written.get((kind, key)), reflector.store.get((namespace, name)))
-            if obj is not None:
-                found[kind] = obj
-        return found
+        return newer(self._written.get((kind, key)), self._watched[kind].store.get((namespace, name)))
 
     @contextmanager
     def writing(self, kind: Kind, key: str) -> Iterator[None]:

@@ -155,7 +155,12 @@ class Operator:
         if type_ == "DELETED":
             self._gone(key, obj["metadata"]["uid"])
         elif self._put(key, obj):
-            self.queue.add(key, self._priority(obj, type_))
+            self._look(key, self._priority(obj, type_))
+
+    def _look(self, key: str, priority: Priority = Priority.CHANGE) -> None:
+        """Look at an endpoint, of which something has changed but its demand."""
+        self.reconciler.ready.changed(key)
+        self.queue.add(key, priority)
 
     def _put(self, key: str, obj: dict[str, Any]) -> bool:
         """Take in an endpoint; one whose name it has is gone, whether or not a watch told so."""
@@ -174,12 +179,13 @@ class Operator:
     def _changed(self, key: str) -> None:
         # A start brings a dozen changes within half a second, none of which anybody waits for here.
         if key in self.endpoints:
+            self.reconciler.ready.changed(key)
             self.queue.add_after(key, CALM)
         self.proofs.look()
 
     def _names_moved(self, keys: set[str]) -> None:
         for key in keys:
-            self.queue.add(key, Priority.SWEEP)
+            self._look(key, Priority.SWEEP)
 
     def _gone(self, key: str, uid: str) -> None:
         self._ended.add((key, uid))
@@ -200,12 +206,12 @@ class Operator:
             if self._options.config.service_type is ServiceType.EXTERNAL_NAME:
                 return  # nothing of an endpoint follows from the addresses
             for key in self.endpoints:
-                self.queue.add(key, Priority.SWEEP)
+                self._look(key, Priority.SWEEP)
 
     def _class_changed(self, name: str) -> None:
         for key in self.endpoints:
             if name in class_names(self.endpoints.get(key) or {}):
-                self.queue.add(key, Priority.SWEEP)
+                self._look(key, Priority.SWEEP)
 
     def _namespace_changed(self, name: str) -> None:
         if self.watches.classes.selective:
@@ -214,15 +220,19 @@ class Operator:
     def _look_at_all_of(self, namespace: str) -> None:
         for key in self.endpoints:
             if key.startswith(f"{namespace}/"):
-                self.queue.add(key, Priority.SWEEP)
+                self._look(key, Priority.SWEEP)
 
     def _reports_changed(self) -> None:
         # Whoever is awake may have waited for just that report; whoever sleeps does not care.
         for key in self.endpoints.awake():
-            self.queue.add(key, Priority.SWEEP)
+            self._look(key, Priority.SWEEP)
 
     def _demand_changed(self, key: str) -> None:
-        endpoint, now_us = self._parsed(key), self._clock.now_us()
+        now_us = self._clock.now_us()
+        if self.reconciler.ready.called(key, self.endpoints.uid(key), self.streams.heard_us or now_us):
+            self.queue.add(key, Priority.WAKE)
+            return
+        endpoint = self._parsed(key)
         if endpoint is None or not self.signals.matters(endpoint, now_us, self.streams.heard_us):
             return
         waiting = self.signals.load(endpoint, now_us).held and not endpoint.status.desired_replicas
@@ -273,7 +283,7 @@ class Operator:
 
     def _cost_changed(self, key: str) -> None:
         if key in self.endpoints:
-            self.queue.add(key, Priority.SWEEP)
+            self._look(key, Priority.SWEEP)
 
     def _parsed(self, key: str) -> InferenceEndpoint | None:
         try:
@@ -337,7 +347,7 @@ class Operator:
             if (key, item["metadata"]["uid"]) in self._ended:
                 continue
             self._put(key, item)
-            self.queue.add(key, self._priority(self.endpoints.get(key) or item, ""))
+            self._look(key, self._priority(self.endpoints.get(key) or item, ""))
             taken.add(key)
         return taken
 
@@ -361,7 +371,7 @@ class Operator:
             each.stepped(step_us)
         self.streams.anew()
         for key in self.endpoints:
-            self.queue.add(key, Priority.SWEEP)
+            self._look(key, Priority.SWEEP)
 
     def _leading(self) -> bool:
         return not self._options.elect or self.elector.leading

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from zerotide.api.conditions import State
 from zerotide.api.endpoint import InferenceEndpoint, Status
 from zerotide.api.failures import InvalidObject
-from zerotide.api.names import ANNOTATION_RENDERED_DIGEST
 from zerotide.api.scalars import MILLISECOND, SECOND
 from zerotide.controller.cache import RECENT, Children, Endpoints, Pods
 from zerotide.controller.classes import AcceleratorClasses
 from zerotide.controller.costs import Costs
 from zerotide.controller.executor import Executor
 from zerotide.controller.metrics import Metrics
+from zerotide.controller.ready import Ready
 from zerotide.controller.recent import Recent
 from zerotide.controller.rush import Rush
 from zerotide.controller.signals import Signals
@@ -27,7 +27,6 @@ from zerotide.kube import Clock, Forbidden, Invalid, Notice, Recorder
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.choose import choose
 from zerotide.reconcile.config import Config
-from zerotide.reconcile.deployment import annotation, replicas_of
 from zerotide.reconcile.devices import Device, devices
 from zerotide.reconcile.external import Writer, sight
 from zerotide.reconcile.failures import PodForbidden, PodInvalid, RenderError
@@ -35,7 +34,8 @@ from zerotide.reconcile.observed import Object, Observed, Withheld
 from zerotide.reconcile.plan import Delete, plan
 from zerotide.reconcile.plan import Notice as Told
 from zerotide.reconcile.pods import Stage
-from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering, render_all
+from zerotide.reconcile.prepared import prepared
+from zerotide.reconcile.rendering import Rendering, render_all
 from zerotide.reconcile.steer import Apply, Create, Steering, steer
 from zerotide.scaling.decide import Why
 from zerotide.scaling.demand import Serving
@@ -109,7 +109,7 @@ class Reconciler:
         self._world, self._executor, self._config = world, executor, config
         self._clock, self._metrics, self._recorder, self._later = clock, metrics, recorder, later
         self._rendered: Recent[str, tuple[Version, tuple[Rendering, ...]]] = Recent(RECENT)
-        self._digests: dict[str, tuple[int, str, str, str]] = {}
+        self.ready = Ready(world.signals)
         self._refused: dict[str, Refusal] = {}
         self._written: dict[str, int] = {}
         self._held: dict[str, Held] = {}
@@ -119,6 +119,7 @@ class Reconciler:
     async def reconcile(self, key: str) -> None:
         """Do one round for one endpoint; raise KubeError to be called again after a back-off."""
         began = self._clock.monotonic()
+        await self._wake(key)
         try:
             endpoint = self._world.endpoints.parsed(key)
         except InvalidObject as error:
@@ -128,6 +129,7 @@ class Reconciler:
         if endpoint is None or endpoint.metadata.deletion_timestamp:
             return
         await self._executor.recheck_conflicts(key, endpoint.metadata.uid)
+        self.ready.looked(key)
         now_us = self._clock.now_us()
         observed = self._observe(endpoint, now_us)
         rendering = self._rendering(observed, now_us)
@@ -144,8 +146,9 @@ class Reconciler:
     def forget(self, key: str) -> None:
         """Forget an endpoint that is gone; its children follow it by their owner references."""
         self._rendered.pop(key)
-        for table in (self._refused, self._written, self._held, self._writers, self._digests):
+        for table in (self._refused, self._written, self._held, self._writers):
             table.pop(key, None)
+        self.ready.changed(key)
         self._rush.over(key)
         self._executor.forget(key)
         self._world.signals.forget(key)
@@ -158,6 +161,18 @@ class Reconciler:
         for key, refusal in self._refused.items():
             if refusal.until_us is not None:
                 self._refused[key] = replace(refusal, until_us=refusal.until_us + step_us)
+
+    async def _wake(self, key: str) -> None:
+        """Write what was prepared for an endpoint that is called; the look that follows decides the same."""
+        if (ready := self.ready.take(key, self._world.endpoints.uid(key))) is None:
+            return
+        began_us = self._clock.now_us()
+        try:
+            sound = await self._executor.carry_out(key, ready.scale)
+        except (Invalid, Forbidden):
+            return  # which the look meets again, and tells
+        if sound:
+            self._moved(key, Why.DEMAND, 0, ready.scale.replicas, began_us)
 
     async def _steer(self, key: str, endpoint: InferenceEndpoint, rendering: Rendering, steering: Steering) -> bool:
         if steering.move is None:
@@ -177,25 +192,25 @@ class Reconciler:
             return False
         decision, before = steering.decision, steering.situation.facts.replicas
         if sound and decision.replicas != before:
-            if not before:
-                self._rush.began(key, began)
-                self._world.signals.started(key, decision.why)
-            self._metrics.decided(decision.why)
-            self._tell(key, steering, began)
+            self._moved(key, decision.why, before, decision.replicas, began)
             if decision.why is Why.START_FAILED:
                 self._metrics.wake_failed(self._world.signals.cause(endpoint))
         return sound
 
-    def _tell(self, key: str, steering: Steering, began_us: int) -> None:
-        decision, before = steering.decision, steering.situation.facts.replicas
+    def _moved(self, key: str, why: Why, before: int, replicas: int, began_us: int) -> None:
+        """Note and tell that replicas were decided, and written since an instant."""
+        if not before:
+            self._rush.began(key, began_us)
+            self._world.signals.started(key, why)
+        self._metrics.decided(why)
         details = {
             "key": key,
             "from": before,
-            "to": decision.replicas,
-            "why": decision.why.value,
+            "to": replicas,
+            "why": why.value,
             "writeMs": (self._clock.now_us() - began_us) / MILLISECOND,
         }
-        asked_us = self._asked_us(key, decision.why)
+        asked_us = self._asked_us(key, why)
         if asked_us is not None:
             details["planMs"] = (began_us - asked_us) / MILLISECOND
             if not before:
@@ -237,6 +252,9 @@ class Reconciler:
         self._mind(key, observed, planned.again_us, now_us)
         if not careful:
             sound = await self._write_children(key, planned.writes) and sound
+        if sound:
+            live = self._world.children.one(Kind.DEPLOYMENT, key)
+            self.ready.keep(key, prepared(observed, rendering, steering, live, now_us))
         return sound
 
     def _mind(self, key: str, observed: Observed, again_us: int | None, now_us: int) -> None:
@@ -344,8 +362,8 @@ class Reconciler:
         version = (endpoint.metadata.uid, endpoint.metadata.generation, choices)
         known = self._rendered.get(key)
         if known is None or known[0] != version:
-            known = self._known(observed, version) or (version, render_all(endpoint, self._config, choices))
-            self._remember(key, *known)
+            known = version, render_all(endpoint, self._config, choices)
+            self._rendered.put(key, known)
         rendering, refusal = choose(known[1], observed, self._config, now_us), self._refused.get(key)
         if refusal is None:
             return rendering
@@ -353,28 +371,6 @@ class Reconciler:
             del self._refused[key]
             return rendering
         return replace(rendering, template=None, error=refusal.error)
-
-    def _known(self, observed: Observed, version: Version) -> tuple[Version, tuple[Rendering, ...]] | None:
-        """Return the rendering of an endpoint that is called and sleeps, without its template, if it is deployed.
-
-        Somebody waits, and what nobody changed need not be made and compared again: the next look does that.
-        """
-        live, known = observed.own(Kind.DEPLOYMENT), self._digests.get(observed.endpoint.key)
-        if known is None or live is None or replicas_of(live) or not observed.load.held:
-            return None
-        number, spec_digest, digest, whole_digest = known
-        deployed = annotation(live["spec"]["template"], ANNOTATION_SPEC_DIGEST)
-        if (hash(version), spec_digest, digest) != (number, deployed, annotation(live, ANNOTATION_RENDERED_DIGEST)):
-            return None
-        return version, (Rendering(spec_digest, None, digest, device=version[2][0], whole_digest=whole_digest),)
-
-    def _remember(self, key: str, version: Version, renderings: tuple[Rendering, ...]) -> None:
-        if any(each.template is None and each.error is None for each in renderings):
-            return  # one without its template
-        self._rendered.put(key, (version, renderings))
-        if len(renderings) == 1:
-            only = renderings[0]
-            self._digests[key] = (hash(version), only.spec_digest, only.digest, only.whole_digest)
 
     @staticmethod
     def _meta(endpoint: InferenceEndpoint) -> Object:

@@ -111,6 +111,21 @@ class Signals:
             self._called[endpoint.key] = heard_us or now_us
         return before != state
 
+    def held(self, key: str, uid: str, most: int) -> bool:
+        """Tell whether requests of an endpoint are held, and no more than so many of them in all."""
+        load = load_of(key, uid, self._streams.views, ())
+        return 0 < load.held <= most - load.in_flight
+
+    def calls(self, key: str, uid: str, most: int, heard_us: int) -> bool:
+        """Note that a sleeping endpoint is called, as was heard just now, if no more than so many requests do."""
+        if not self.held(key, uid, most):
+            return False
+        before = self._last.get(key, (False, False, None))
+        if not before[1]:
+            self._called[key] = heard_us
+        self._last[key] = True, True, before[2]
+        return True
+
     def called_us(self, key: str) -> int | None:
         """Return when it was heard that an endpoint is called, after it was not; None before that."""
         return self._called.get(key)
