@@ -22,11 +22,12 @@ from bench.control_plane.table import Outcome, result, table
 from bench.local import favour, prepare_process, run_again_inside
 from bench.wire.programs import compiled, say
 from e2e.cluster import Cluster
+from zerotide.reconcile.config import ServiceType
 
 
 async def run(plan: Plan) -> None:
     """Measure, and print a table, of a run that failed of the steps before, and the RESULT line of one that did not."""
-    outcome = Outcome(plan.endpoints)
+    outcome = Outcome(plan.endpoints, plan.service_type)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-control-plane-")))
         try:
@@ -42,11 +43,14 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=10_000, help="endpoints that are created")
     parser.add_argument("--wakes", type=int, default=1_000, help="endpoints that get a request at once, at the end")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds for which nothing happens")
+    types = list(map(str, ServiceType))
+    parser.add_argument("--service-type", choices=types, default=types[0], help="how names of endpoints lead to us")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     prepare_process()
     if given.inside:
-        asyncio.run(run(Plan(given.endpoints, min(given.wakes, given.endpoints), given.idle)))
+        wakes = min(given.wakes, given.endpoints)
+        asyncio.run(run(Plan(given.endpoints, wakes, given.idle, ServiceType(given.service_type))))
         return
     nodes.program()
     compiled("backend")

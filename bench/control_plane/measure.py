@@ -33,6 +33,7 @@ from zerotide.api.names import (
 )
 from zerotide.kube import Client, load_credentials
 from zerotide.kube.resources import PODS, SERVICE_ACCOUNTS
+from zerotide.reconcile.config import ServiceType
 
 BACKEND, GATEWAY, ACTIVATOR_ADMIN, OPERATOR_ADMIN = 8000, 18080, 19190, 19290
 BURST, BURSTS = 20, 5
@@ -45,11 +46,12 @@ PATIENCE = 1_800.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How many endpoints, how many of them are called at once, and seconds for which nothing happens."""
+    """How many endpoints, how many of them are called at once, seconds without anything, and their Services."""
 
     endpoints: int
     wakes: int
     idle: float
+    service_type: ServiceType = ServiceType.ENDPOINT_SLICE
 
 
 async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan, outcome: Outcome) -> None:
@@ -58,7 +60,7 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan, outcome
         await _prepare(client)
         own = [nodes.start(stack, folder, _cores()), *_data_plane(stack, folder)]
         await nodes.have(client, -(-(plan.wakes + ALONE + BURSTS * BURST) // nodes.GPUS))
-        operator = _operator(stack, folder)
+        operator = _operator(stack, folder, plan)
         await _leading()
         meter = Meter([*own, operator])
         endpoints = fleet.names(plan.endpoints)
@@ -67,7 +69,7 @@ async def measure(stack: contextlib.ExitStack, folder: Path, plan: Plan, outcome
         await _idle(client, plan.idle, operator, outcome)
         outcome.note("after the quiet minute", operator)
         operator.end()
-        operator = await _again(stack, folder, outcome)
+        operator = await _again(stack, folder, plan, outcome)
         outcome.note("started again", operator)
         asleep = endpoints[plan.wakes :]
         if len(asleep) >= ALONE + BURSTS * BURST:
@@ -104,10 +106,10 @@ async def _idle(client: Client, seconds: float, operator: Running, outcome: Outc
     say(f"  idle for {outcome.idle_s:.0f} s: {sum(outcome.idle_writes.values())} writes")
 
 
-async def _again(stack: contextlib.ExitStack, folder: Path, outcome: Outcome) -> Running:
+async def _again(stack: contextlib.ExitStack, folder: Path, plan: Plan, outcome: Outcome) -> Running:
     """Start the operator again and wait until it has nothing left to do."""
     began = time.monotonic()
-    operator = _operator(stack, folder)
+    operator = _operator(stack, folder, plan)
     await _leading()
     await until_quiet(operator.cpu_us, timeout=300, window=1.0)
     outcome.again_s, outcome.again_cpu_s = time.monotonic() - began, operator.cpu_us() / 1e6
@@ -212,8 +214,13 @@ def _data_plane(stack: contextlib.ExitStack, folder: Path) -> list[Running]:
     return [backend, activator]
 
 
-def _operator(stack: contextlib.ExitStack, folder: Path) -> Running:
-    flags = {"port": OPERATOR_ADMIN, "activator-port": ACTIVATOR_ADMIN, "namespace": SYSTEM_NAMESPACE}
+def _operator(stack: contextlib.ExitStack, folder: Path, plan: Plan) -> Running:
+    flags = {
+        "port": OPERATOR_ADMIN,
+        "activator-port": ACTIVATOR_ADMIN,
+        "namespace": SYSTEM_NAMESPACE,
+        "service-type": plan.service_type,
+    }
     command = [sys.executable, "-m", "zerotide.controller", *(f"--{name}={value}" for name, value in flags.items())]
     return stack.enter_context(running("operator", command, _cores(), folder, cwd=ROOT))
 

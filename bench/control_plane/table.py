@@ -16,6 +16,7 @@ class Outcome:
     """One run; times in seconds, processor times by process in seconds, memory in MiB."""
 
     endpoints: int
+    service_type: str = "EndpointSlice"
     ready_s: float = 0.0
     made_s: float = 0.0
     """Until the last endpoint was created, by whoever creates them."""
@@ -54,6 +55,7 @@ def result(it: Outcome) -> dict[str, Any]:
     count = max(it.endpoints, 1)
     return {
         "endpoints": it.endpoints,
+        "service_type": it.service_type,
         "ready_s": round(it.ready_s, 1),
         "cpu_ms_per_endpoint": round(it.cpu.get("operator", 0.0) * 1000 / count, 2),
         "rss_mib": round(max(it.rss.values(), default=0.0), 1),
@@ -77,7 +79,8 @@ def table(it: Outcome) -> str:
     """Return what people read."""
     said = result(it)
     count, woken = max(it.endpoints, 1), max(said["woken"], 1)
-    lines = [f"{it.endpoints} endpoints: all made after {it.made_s:.1f} s, all ready after {it.ready_s:.1f} s"]
+    made = f"all made after {it.made_s:.1f} s, all ready after {it.ready_s:.1f} s"
+    lines = [f"{it.endpoints} endpoints with Services of type {it.service_type}: {made}"]
     lines += [f"  {name:26} {each * 1000 / count:8.2f} ms of processor for each" for name, each in _most(it.cpu)]
     lines.append("  writes for each: " + _told(said["writes_per_endpoint"]))
     lines.append(f"operator: {said['rounds_per_endpoint']} looks at each; memory in MiB: " + _told(said["rss_after"]))

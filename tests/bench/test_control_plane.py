@@ -48,6 +48,7 @@ def test_the_result_has_the_agreed_keys() -> None:
     writes = Counter({"deployments": 20, "services": 10})
     outcome = Outcome(
         10,
+        "ExternalName",
         ready_s=2.04,
         cpu={"operator": 0.04},
         rss={"all ready": 99.96, "started again": 40.0},
@@ -58,6 +59,7 @@ def test_the_result_has_the_agreed_keys() -> None:
     outcome.wake_writes, outcome.alone = Counter({"pods": 300}), {"decision sent": [0.002, 0.001, 0.004]}
     outcome.wake_reasons = Counter({"Scheduled": 100})
     said: dict[str, Any] = json.loads(json.dumps(result(outcome)))
+    assert said["service_type"] == "ExternalName" and "of type ExternalName: all made" in table(outcome)
     agreed = {"endpoints": 10, "ready_s": 2.0, "cpu_ms_per_endpoint": 4.0, "rss_mib": 100.0}
     assert said.items() >= {**agreed, "idle_writes_per_min": 2.0, "wake_1000_p90_ms": 90.1}.items()
     assert said["writes_per_endpoint"] == {"deployments": 2.0, "services": 1.0} and said["woken"] == 100
