@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.billing.worlds import T0
 from tests.exporter.records import intent, settlement
-from tests.exporter.test_stores import emptied, server, uid
+from tests.exporter.test_stores import Open, opened, server, uid
 from zerotide.api.usage import AnyRecord, Intent, Settlement
 from zerotide.exporter.errors import StoreDamaged, StoreUnavailable
 from zerotide.exporter.grouping import MOST, GroupCommit
@@ -22,7 +20,7 @@ from zerotide.exporter.store import Refused, Store
 from zerotide.exporter.threads import Threaded
 from zerotide.kube.clock import Clock
 
-__all__ = ["server"]
+__all__ = ["opened", "server"]
 
 
 class Slow(SQLiteStore):
@@ -109,18 +107,10 @@ async def test_who_leaves_takes_nobody_with_it(tmp_path: Path) -> None:
     await writer.close()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_an_acknowledged_record_is_seen_by_others(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
+async def test_an_acknowledged_record_is_seen_by_others(opened: Open) -> None:
     """Many writers, each of which checks its own record by another connection once it is acknowledged."""
-    address = emptied(request.getfixturevalue("server")) if kind == "postgres" else ""
-
-    def make() -> PostgresStore | SQLiteStore:
-        return PostgresStore(address) if address else SQLiteStore(tmp_path / "l.sqlite", busy_timeout_s=60)
-
-    writer: Threaded[Store] = await Threaded.open(make, "writer")
-    looker = await Threaded.open(make, "looker")
+    writer: Threaded[Store] = await Threaded.open(opened, "writer")
+    looker = await Threaded.open(opened, "looker")
     group = GroupCommit(writer, Clock())
 
     async def deliver(number: int) -> None:
@@ -136,20 +126,13 @@ async def test_an_acknowledged_record_is_seen_by_others(
     await writer.close()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_what_no_ledger_can_hold_is_set_aside_and_acknowledged(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
+async def test_what_no_ledger_can_hold_is_set_aside_and_acknowledged(opened: Open) -> None:
     """It would be sent again for ever, and nothing that comes behind it."""
-    address = emptied(request.getfixturevalue("server")) if kind == "postgres" else ""
-
-    def make() -> PostgresStore | SQLiteStore:
-        return PostgresStore(address) if address else SQLiteStore(tmp_path / "l.sqlite")
-
-    writer: Threaded[Any] = await Threaded.open(make, "writer")
+    writer: Threaded[Any] = await Threaded.open(opened, "writer")
     group = GroupCommit(writer, Clock())
     huge = intent("huge", forwarded_us=T0).model_copy(update={"attempt": 2**70})
-    odd = intent("odd", forwarded_us=T0, pod_uid="u\x00") if kind == "postgres" else huge
+    strict = await writer.run(lambda store: isinstance(store, PostgresStore))
+    odd = intent("odd", forwarded_us=T0, pod_uid="u\x00") if strict else huge
     mixed = [*one(3), *one(4), odd, *one(5), huge.model_copy(update={"request_id": "huger"}), *one(6)]
     ended = await asyncio.gather(group.add(one(1)), group.add(mixed), group.add(one(2)))
     assert [[each.place for each in unfit] for unfit in ended] == [[], [2, 4], []]
