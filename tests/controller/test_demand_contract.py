@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -27,6 +28,7 @@ from zerotide.kube import Clock, Identity
 from zerotide.scaling.demand import View, load_of
 
 KEY, UID = "demo/a", "u1"
+HERE = Activator("act-0", "uid-0", "127.0.0.1", True)
 STAMPS = {"demandUs": 1, "firstByteUs": 2}
 WAKE: dict[str, Any] = {"endpoint": KEY, "uid": UID, "id": "w1", "stamps": STAMPS, "runtime": None}
 
@@ -41,20 +43,50 @@ class Side:
     wake: Callable[[], None]
 
 
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[int]:
+    """Serve on a free port of loopback, which is given."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield int(runner.addresses[0][1])
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def following(
+    port: int,
+    *,
+    on_demand: Callable[[str], None] = lambda _: None,
+    on_wake: Callable[[View, Wake], None] = lambda *_: None,
+    on_membership: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Streams]:
+    """Follow one activator there."""
+    streams = Streams(
+        lambda: "secret",
+        port,
+        Clock(),
+        on_demand=on_demand,
+        on_wake=on_wake,
+        on_membership=on_membership,
+    )
+    streams.start()
+    streams.expect((HERE,))
+    yield streams
+    await streams.close()
+
+
 async def stand_in() -> AsyncIterator[Side]:
     """Serve the stand-in."""
     made = StandIn("act-0", "secret")
-    runner = web.AppRunner(made.app(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     demand = {"endpoint": KEY, "uid": UID}
-    yield Side(
-        runner.addresses[0][1],
-        hold=lambda: made.tell({**demand, "held": 1}),
-        release=lambda: made.tell({**demand, "held": 0}),
-        wake=lambda: made.tell({"wake": WAKE}),
-    )
-    await runner.cleanup()
+    async with serving(made.app()) as port:
+        yield Side(
+            port,
+            hold=lambda: made.tell({**demand, "held": 1}),
+            release=lambda: made.tell({**demand, "held": 0}),
+            wake=lambda: made.tell({"wake": WAKE}),
+        )
 
 
 async def activator() -> AsyncIterator[Side]:
@@ -184,7 +216,7 @@ async def test_the_operator_follows_it(side: Side) -> None:
         on_wake=on_wake,
         on_membership=lambda: heard.put_nowait("membership"),
     )
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
+    streams.expect((HERE,))
     assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
     streams.start()
     async with asyncio.timeout(10):
@@ -206,53 +238,28 @@ async def test_the_operator_follows_it(side: Side) -> None:
 async def test_a_stream_that_breaks_is_missing_until_it_is_back() -> None:
     """And whoever it concerned is looked at."""
     made = StandIn("act-0")
-    runner = web.AppRunner(made.app(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     heard: asyncio.Queue[str] = asyncio.Queue()
-    streams = Streams(
-        lambda: "",
-        runner.addresses[0][1],
-        Clock(),
-        on_demand=heard.put_nowait,
-        on_wake=lambda view, wake: None,
-        on_membership=lambda: None,
-    )
     made.tell({"endpoint": KEY, "uid": UID, "held": 1})
-    streams.start()
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
-    async with asyncio.timeout(10):
+    async with serving(made.app()) as port, following(port, on_demand=heard.put_nowait) as streams, asyncio.timeout(10):
         assert await heard.get() == KEY
         made.tell({"drop": True})
         assert await heard.get() == KEY
         assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
         assert await heard.get() == KEY
         assert load_of(KEY, UID, streams.views, streams.names).held == 1
-    await streams.close()
-    await runner.cleanup()
 
 
 async def test_an_activator_is_followed_to_another_address(side: Side) -> None:
     """Its node was started again, say: it is the same pod, and nobody answers where it was."""
     heard = asyncio.Event()
-    streams = Streams(
-        lambda: "secret",
-        side.port,
-        Clock(),
-        on_demand=lambda _: None,
-        on_wake=lambda *_: None,
-        on_membership=heard.set,
-    )
-    streams.start()
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.2", True),))
-    await asyncio.sleep(0)
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
-    async with asyncio.timeout(10):
+    async with following(side.port, on_membership=heard.set) as streams, asyncio.timeout(10):
+        streams.expect((replace(HERE, address="127.0.0.2"),))
+        await asyncio.sleep(0)
+        streams.expect((HERE,))
         while load_of(KEY, UID, streams.views, streams.names).missing:
             heard.clear()
             await heard.wait()
-    assert list(streams.views) == ["act-0"]
-    await streams.close()
+        assert list(streams.views) == ["act-0"]
 
 
 async def test_a_bug_with_one_endpoint_stops_no_stream(side: Side, caplog: pytest.LogCaptureFixture) -> None:
@@ -263,17 +270,13 @@ async def test_a_bug_with_one_endpoint_stops_no_stream(side: Side, caplog: pytes
         heard.put_nowait("failed")
         raise KeyError("a bug")
 
-    streams = Streams(lambda: "secret", side.port, Clock(), on_demand=fail, on_wake=fail, on_membership=lambda: None)
-    streams.start()
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
-    async with asyncio.timeout(10):
+    async with following(side.port, on_demand=fail, on_wake=fail) as streams, asyncio.timeout(10):
         while not streams.views:
             await asyncio.sleep(0.01)
         for act in (side.hold, side.wake, side.release):
             act()
             assert await heard.get() == "failed"
-    assert not load_of(KEY, UID, streams.views, streams.names).missing
-    await streams.close()
+        assert not load_of(KEY, UID, streams.views, streams.names).missing
     assert {record.message for record in caplog.records if record.exc_info} == {
         "demand not taken in",
         "wake not taken in",
@@ -286,27 +289,12 @@ async def test_a_stream_that_falls_silent_is_missing(monkeypatch: pytest.MonkeyP
     made = StandIn("act-0")
     made.tell({"endpoint": KEY, "uid": UID, "held": 0})
     made.tell({"mute": True})
-    runner = web.AppRunner(made.app(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     heard: asyncio.Queue[str] = asyncio.Queue()
-    streams = Streams(
-        lambda: "",
-        runner.addresses[0][1],
-        Clock(),
-        on_demand=heard.put_nowait,
-        on_wake=lambda *_: None,
-        on_membership=lambda: None,
-    )
-    streams.start()
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
-    async with asyncio.timeout(10):
+    async with serving(made.app()) as port, following(port, on_demand=heard.put_nowait) as streams, asyncio.timeout(10):
         assert await heard.get() == KEY
         assert load_of(KEY, UID, streams.views, streams.names).missing == ()
         assert await heard.get() == KEY
-    assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
-    await streams.close()
-    await runner.cleanup()
+        assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
 
 
 @pytest.mark.parametrize("answer", [b"nonsense\n", b'{"type": "report"}\n', b'{"type": "news", "atUs": 1}\n', b""])
@@ -320,23 +308,8 @@ async def test_a_server_that_speaks_otherwise_is_missing(answer: bytes) -> None:
     asked = asyncio.Event()
     app = web.Application()
     app.router.add_get("/internal/demand", serve)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    streams = Streams(
-        lambda: "",
-        runner.addresses[0][1],
-        Clock(),
-        on_demand=lambda _: None,
-        on_wake=lambda *_: None,
-        on_membership=lambda: None,
-    )
-    streams.expect((Activator("act-0", "uid-0", "127.0.0.1", True),))
-    streams.start()
-    async with asyncio.timeout(10):
+    async with serving(app) as port, following(port) as streams, asyncio.timeout(10):
         await asked.wait()
         asked.clear()
         await asked.wait()  # it was given up, and asked again
-    assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
-    await streams.close()
-    await runner.cleanup()
+        assert load_of(KEY, UID, streams.views, streams.names).missing == ("act-0",)
