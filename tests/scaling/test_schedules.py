@@ -16,9 +16,11 @@ from zerotide.api.spec_scaling import Scaling
 from zerotide.api.spec_schedules import Override, Schedule
 from zerotide.scaling.schedules import LONGEST_LEAD_US, By, Floor, floor_of, steps_of
 
-ZONES = ("UTC", "Europe/Rome", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata")
-CRONS = ("0 8 * * 1-5", "30 2 * * *", "*/20 22-3 * * *", "0 0 1,15 * *", "15 23 * * 6")
+ZONES = ("UTC", "Europe/Rome", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/Santiago")
+CRONS = ("0 8 * * 1-5", "30 2 * * *", "*/20 22-3 * * *", "0 0 1,15 * *", "15 23 * * 6", "10 0 * * *")
 SPRING, AUTUMN = "2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z"
+JUMPS = ("2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z", "2026-09-06T04:00:00Z", "2026-04-05T03:00:00Z")
+"""When the clocks change in Rome, and in Santiago, where that is at midnight."""
 
 
 def window(
@@ -34,15 +36,16 @@ def at(text: str, *windows: Schedule, lead_us: int = 0, least: int = 0, override
     return floor_of(scaling, lead_us, parse_time(text))
 
 
-def modelled(schedule: Schedule, now_us: int) -> bool:
-    """Tell whether a minute that the schedule names lies within the last duration, by going through all of them."""
+def modelled(schedule: Schedule, lead_us: int, now_us: int) -> bool:
+    """Tell whether a minute that the schedule names lies within the last duration or the lead, by going through all."""
     cron, zone = parse_cron(schedule.start), ZoneInfo(schedule.time_zone)
     now = datetime.fromtimestamp(now_us // SECOND, UTC)
     local = (now - timedelta(microseconds=schedule.duration.us) - timedelta(days=1)).replace(tzinfo=None, second=0)
     while local <= now.replace(tzinfo=None) + timedelta(days=1):
         if cron.on(local.date()) and local.hour in cron.hours and local.minute in cron.minutes:
             opened = local.replace(tzinfo=zone).astimezone(UTC)
-            if opened <= now < opened + timedelta(microseconds=schedule.duration.us):
+            begun = opened - timedelta(microseconds=lead_us)
+            if begun <= now < opened + timedelta(microseconds=schedule.duration.us):
                 return True
         local += timedelta(minutes=1)
     return False
@@ -53,15 +56,26 @@ def modelled(schedule: Schedule, now_us: int) -> bool:
     start=st.sampled_from(CRONS),
     zone=st.sampled_from(ZONES),
     hours=st.integers(1, 30),
-    base=st.sampled_from((SPRING, AUTUMN)),
-    minutes=st.integers(-1_500, 2_900),
+    lead=st.integers(0, 60).map(lambda minutes: minutes * MINUTE),
+    now_us=st.one_of(
+        st.builds(
+            lambda base, minutes: parse_time(base) + minutes * MINUTE,
+            st.sampled_from((SPRING, AUTUMN)),
+            st.integers(-1_500, 2_900),
+        ),
+        st.builds(
+            lambda jump, minutes, seconds: parse_time(jump) + minutes * MINUTE + seconds * SECOND,
+            st.sampled_from(JUMPS),
+            st.sampled_from((-60, -30, 0, 30, 60)),
+            st.integers(-1, 1),
+        ),
+    ),
 )
-def test_against_a_model(start: str, zone: str, hours: int, base: str, minutes: int) -> None:
-    """Open where the model says so, around both changes of the clocks."""
+def test_against_a_model(start: str, zone: str, hours: int, lead: int, now_us: int) -> None:
+    """Open where the model says so, around both changes of the clocks and to the second at them."""
     schedule = window(start=start, duration=f"{hours}h", zone=zone)
-    now_us = parse_time(base) + minutes * MINUTE
-    floor = floor_of(Scaling(schedules=(schedule,), max_replicas=9), 0, now_us)
-    assert (floor.replicas == 1) == modelled(schedule, now_us)
+    floor = floor_of(Scaling(schedules=(schedule,), max_replicas=9), lead, now_us)
+    assert (floor.replicas == 1) == modelled(schedule, lead, now_us)
 
 
 @settings(max_examples=100, deadline=None)
