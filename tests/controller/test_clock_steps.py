@@ -59,6 +59,17 @@ async def test_what_goes_by_the_clock_follows_it(step: int) -> None:
     assert made.queue._schedule.take(0.0) == "demo/a"
 
 
+async def test_the_operator_looks_at_it_as_long_as_it_runs() -> None:
+    """Whether it leads or stands by."""
+    wall = Wall()
+    made = Operator(Client(NOWHERE), parse([], {"POD_NAME": "op-0"}), Clock(wall_ns=wall))
+    wall.set_us = DAY
+    pulse = asyncio.create_task(made._pulse())
+    await asyncio.sleep(0)
+    pulse.cancel()
+    assert abs(made._clock.now_us() - wall.now_us()) < SECOND
+
+
 @given(
     step=STEP, ages=st.lists(st.tuples(st.integers(0, HOUR), st.integers(0, 9)), max_size=6), span=st.integers(0, HOUR)
 )
