@@ -61,6 +61,40 @@ async def test_a_sweep_drops_what_a_watch_missed() -> None:
     assert list(made.endpoints) == ["demo/new"]
 
 
+async def test_what_is_not_new_is_looked_at_once_in_six_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In turn; what is new, or holds a wish that nobody has answered, with the next list."""
+    made, schedule = operator(), operator().queue._schedule
+    made.queue._schedule = schedule
+    wish = {"wakeRequest": {"id": "w", "time": "2026-09-21T14:12:30Z", "by": "a"}}
+    listed = [raw(name=f"e{number}", uid=f"u{number}", resourceVersion="5") for number in range(24)]
+    listed.append(raw(name="wished", uid="u-wished", resourceVersion="5", status=wish))
+
+    async def pages(_: Any) -> AsyncIterator[Page]:
+        yield Page(iter(listed), "9")
+
+    def looks() -> list[str]:
+        taken = []
+        while (key := schedule.take(0.0)) is not None:
+            schedule.done(key)
+            taken.append(key)
+        return taken
+
+    monkeypatch.setattr(made._client, "pages", pages)
+    await made._take_all()
+    assert len(looks()) == 25
+    rounds = []
+    for _ in range(6):
+        await made._take_all()
+        rounds.append(looks())
+    assert all(each[0] == "demo/wished" for each in rounds)
+    seen = [key for each in rounds for key in each if key != "demo/wished"]
+    assert sorted(seen) == sorted(f"demo/e{number}" for number in range(24))
+    assert max(map(len, rounds)) < 24
+    listed[3] = raw(name="e3", uid="u3", resourceVersion="8")
+    await made._take_all()
+    assert "demo/e3" in looks()
+
+
 async def test_a_successor_inherits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Although no watch told of the end of the endpoint whose name it has; and what is told late changes nothing."""
     made = operator()

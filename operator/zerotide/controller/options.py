@@ -124,7 +124,9 @@ def _flags(environment: Mapping[str, str]) -> Flags:
     flags.add("activator-token-file", "", "token for the activators' demand streams")
     flags.add("activator-port", str(PORT_ADMIN), "port of the activators' demand streams")
     flags.add("workers", "32", "endpoints that are worked on at a time")
-    flags.add("resync", "600", "seconds between looks at everything")
+    flags.add(
+        "resync", "600", "seconds between lists of all endpoints; one that is not new is looked at every sixth time"
+    )
     flags.add("lease-duration", "5", "seconds after which the Lease of an operator that does not renew it is free")
     flags.add("waiting-worth", "7", "idle seconds of a replica that a request's waiting one second less is worth")
     flags.add("max-endpoints", "1000", "endpoints with metrics of their own; those that sleep come last")

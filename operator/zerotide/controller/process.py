@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
+from zlib import crc32
 
 from zerotide.api.demand import Wake
 from zerotide.api.endpoint import InferenceEndpoint
@@ -51,6 +52,8 @@ SLICES_PER_SECOND = 200
 STUCK = 10.0
 BURST = 20
 """Endpoints that may be woken at once before a connection has to be made for one of them."""
+TURNS = 6
+"""Lists by which each endpoint is looked at once though nothing is new: to look at 10,000 takes half a minute."""
 CALM = 0.1
 """Seconds for which changes of an endpoint's children and pods are gathered."""
 
@@ -68,6 +71,7 @@ class Operator:
         self._stopping = False
         self._ended: set[tuple[str, str]] = set()
         """Endpoints, by key and uid, whose end was told since the last list began: its pages may hold them yet."""
+        self._lists = 0
         self.metrics = Metrics(options.max_endpoints)
         self.endpoints = Endpoints(on_rivals=self._names_moved)
         self.queue = Queue(lambda key: self.reconciler.reconcile(key))
@@ -335,6 +339,7 @@ class Operator:
         present: set[str] = set()
         listed = 0
         self._ended.clear()
+        self._lists += 1
         async for page in self._client.pages(INFERENCE_ENDPOINTS):
             listed = int(page.resource_version)
             present |= self._take(page.items)
@@ -346,10 +351,14 @@ class Operator:
             key = key_of(item)
             if (key, item["metadata"]["uid"]) in self._ended:
                 continue
-            self._put(key, item)
-            self._look(key, self._priority(self.endpoints.get(key) or item, ""))
+            new, priority = self._put(key, item), self._priority(self.endpoints.get(key) or item, "")
+            if new or priority is Priority.WAKE or self._turn_of(key):
+                self._look(key, priority)
             taken.add(key)
         return taken
+
+    def _turn_of(self, key: str) -> bool:
+        return crc32(key.encode()) % TURNS == self._lists % TURNS
 
     def _sweep(self, present: set[str], listed: int) -> None:
         for key, uid in self.endpoints.older_than(listed, but=present):
