@@ -13,7 +13,7 @@ import pytest
 from e2e.cluster.layout import NODE_ADDRESS
 from tests.controller.metricsapi import GROUPS
 from tests.controller.rig import ROOT, SYSTEM, Process, Rig, trivial
-from zerotide.kube import NotFound, Resource
+from zerotide.kube import Conflict, NotFound, Resource
 from zerotide.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, INFERENCE_ENDPOINTS, SERVICES
 
 AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
@@ -64,6 +64,18 @@ async def pin(rig: Rig, namespace: str, replicas: int) -> None:
     """Scale the endpoint as a person does."""
     body = {"spec": {"replicas": replicas}}
     await rig.client.patch(INFERENCE_ENDPOINTS, "a", namespace, body, subresource="scale", manager="kubectl")
+
+
+async def put(rig: Rig, namespace: str, replicas: int) -> dict[str, Any]:
+    """Scale the endpoint as KEDA 2.21 does (pkg/scaling/executor): put back what it read; return what that was."""
+    path = INFERENCE_ENDPOINTS.path(namespace, "a", "scale")
+    while True:
+        seen = await rig.client.request("GET", path)
+        # Where the status was written meanwhile it tries again at its next look.
+        with contextlib.suppress(Conflict):
+            # Go leaves a zero out.
+            await rig.client.request("PUT", path, body={**seen, "spec": {"replicas": replicas} if replicas else {}})
+            return seen
 
 
 async def condition(rig: Rig, namespace: str, kind: str, reason: str) -> str:
@@ -122,3 +134,27 @@ async def test_an_autoscaler_may_not_ask_for_more_than_the_endpoint_may_have(rig
     metrics.tell({"name": "queue", "value": 35})
     assert "scaling.maxReplicas" in await condition(rig, namespace, "AbleToScale", "FailedUpdateScale")
     assert (await rig.client.get(DEPLOYMENTS, "a", namespace))["spec"]["replicas"] == 2
+
+
+async def test_keda_wakes_an_endpoint_and_hands_it_back(rig: Rig, metrics: Process) -> None:
+    """It writes 1, its autoscaler the numbers from there, then it writes 0: nothing that runs is cut off by that."""
+    namespace = await asleep(rig, most=3)
+    metrics.tell({"name": "queue", "value": 25})
+    await rig.client.apply(AUTOSCALERS, autoscaler(namespace, OUTSIDE, most=3), "tests")
+    seen = await put(rig, namespace, 1)
+    assert (seen["spec"], seen["status"]) == ({}, {"replicas": 0, "selector": "zerotide.dev/endpoint=a"})
+    await rig.replicas(namespace, "a", 3, timeout=90)
+    stale = {**seen, "spec": {"replicas": 2}}
+    with pytest.raises(Conflict):
+        await rig.client.request("PUT", INFERENCE_ENDPOINTS.path(namespace, "a", "scale"), body=stale)
+    await rig.state(namespace, "a", "Awake", timeout=60)
+    await rig.demand(namespace, "a", in_flight=1)
+    metrics.tell({"name": "queue", "value": 0})
+    await rig.replicas(namespace, "a", 1, timeout=90)
+    assert (await put(rig, namespace, 0))["spec"] == {"replicas": 1}
+    await condition(rig, namespace, "ScalingActive", "ScalingDisabled")
+    await asyncio.sleep(6)  # longer than the idle timeout
+    assert (await rig.state(namespace, "a", "Awake"))["keptAwakeBy"] == "1 request in flight"
+    await rig.demand(namespace, "a")
+    await rig.state(namespace, "a", "Asleep", timeout=60)
+    assert (await rig.client.get(INFERENCE_ENDPOINTS, "a", namespace))["spec"]["scaling"]["pinnedReplicas"] == 0
