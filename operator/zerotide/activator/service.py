@@ -88,6 +88,7 @@ class Service:
             self.metrics,
             clock.monotonic,
             clock.now_us,
+            clock.wall_us,
             self.envoy,
             body_bytes=limits.body_bytes,
             lender=self.quota.office if self.quota is not None else None,

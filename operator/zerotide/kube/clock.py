@@ -22,6 +22,10 @@ class Clock:
         """Return microseconds since the Unix epoch; differences are those of the monotonic clock."""
         return self.offset_us + time.monotonic_ns() // 1000
 
+    def wall_us(self) -> int:
+        """Return what the machine's clock shows, which may jump: for what ends at a time of day."""
+        return self._wall_ns() // 1000
+
     def follow(self) -> int:
         """Take in that the machine's clock was set, and return by how many microseconds; 0 where it was not.
 

@@ -150,12 +150,12 @@ async def test_a_token_ends_while_its_head_is_remembered(held: Stack, replica: R
     """It is refused from its end on, however warm the way was."""
     await held.awake(replica, access=HELD)
     shift = 0
-    real = held.service.gateway._now_us
+    real = held.service.gateway._wall_us
 
     def now_us() -> int:
         return real() + shift
 
-    held.service.gateway._now_us = held.service.gateway._intake._now_us = now_us
+    held.service.gateway._wall_us = held.service.gateway._intake._wall_us = now_us
     token = rsa().sign(exp=int(time.time()) + 40)
     for _ in range(3):
         assert (await call(held, token)).status == 200
@@ -168,8 +168,8 @@ async def test_a_withdrawn_key_opens_nothing(held: Stack, replica: Replica, monk
     """Once the keys were read again, a token that was proven by a key that is gone is refused."""
     await held.awake(replica, access=HELD)
     shift = 0
-    real = held.service.gateway._now_us
-    held.service.gateway._now_us = held.service.gateway._intake._now_us = lambda: real() + shift
+    real = held.service.gateway._wall_us
+    held.service.gateway._wall_us = held.service.gateway._intake._wall_us = lambda: real() + shift
     token = rsa().sign()
     for _ in range(2):
         assert (await call(held, token)).status == 200

@@ -75,17 +75,17 @@ class Exit:
         tracker: Tracker,
         metrics: Metrics,
         envoy: Envoy,
-        now_us: Callable[[], int],
+        wall_us: Callable[[], int],
     ) -> None:
         self._desk, self._registry, self._forwarder = desk, registry, forwarder
-        self._tracker, self._metrics, self._envoy, self._now_us = tracker, metrics, envoy, now_us
+        self._tracker, self._metrics, self._envoy, self._wall_us = tracker, metrics, envoy, wall_us
 
     async def serve(self, visit: Visit, plan: Plan) -> bool:
         """Have a request served by its endpoint's fallback; False, and nothing done but a wake, where it is not.
 
         Raises the fallback's Rejection for a request that was sent.
         """
-        first, cause = plan.endpoint, cause_of(plan, self._now_us())
+        first, cause = plan.endpoint, cause_of(plan, self._wall_us())
         if cause is None or visit.way is not None:
             return False
         if cause is Cause.COLD:
@@ -133,7 +133,7 @@ class Exit:
 
     def _wake(self, visit: Visit, plan: Plan) -> None:
         """Wake an endpoint for a request that will not wait for it, unless it would not be woken for it either."""
-        first, now_us = plan.endpoint, self._now_us()
+        first, now_us = plan.endpoint, self._wall_us()
         profile = first.profile
         if profile.blocked is not None or (visit.batch and not profile.wakes_for_batch):
             return

@@ -55,20 +55,24 @@ class Gateway:
         metrics: Metrics,
         now: Callable[[], float],
         now_us: Callable[[], int],
+        wall_us: Callable[[], int],
         envoy: Envoy,
         rng: random.Random | None = None,
         *,
         body_bytes: int = Limits().body_bytes,
         lender: Lender | None = None,
     ) -> None:
-        """`lender` reserves tokens of budgets, `body_bytes` is the largest body that is read."""
+        """`lender` reserves tokens of budgets, `body_bytes` is the largest body that is read.
+
+        Credentials, budgets and pauses end by `wall_us`, which follows the machine's clock where that is set.
+        """
         self._registry, self._forwarder, self._tracker, self._metrics = registry, forwarder, tracker, metrics
-        self._now, self._now_us = now, now_us
+        self._now, self._now_us, self._wall_us = now, now_us, wall_us
         self._rng = rng or random.Random()
-        self._intake = Intake(registry, now_us, body_bytes)
+        self._intake = Intake(registry, wall_us, body_bytes)
         self._pools = registry.council.pools
         self._books, self._lender = books, lender
-        self._exit = Exit(self, registry, forwarder, tracker, metrics, envoy, now_us)
+        self._exit = Exit(self, registry, forwarder, tracker, metrics, envoy, wall_us)
         self._office = Express(books, forwarder, forwarder.holder, now, now_us, self._leave, self._answered)
         self.active = 0
         """Requests that are being worked on."""
@@ -80,7 +84,7 @@ class Gateway:
             return False
         reading: Reading | None = exchange.request.reading
         try:
-            if reading is None or not reading.holds(self._registry.version, self._now_us):
+            if reading is None or not reading.holds(self._registry.version, self._wall_us):
                 reading = self._read(exchange)
             if reading is None or len(body) > reading.longest_body:
                 return False
@@ -103,12 +107,13 @@ class Gateway:
     def _read(self, exchange: Exchange) -> Reading | None:
         """Read a head that is new or whose reading is out of date; None where its request needs care."""
         request = exchange.request
-        visit, version = self._visit(exchange), self._registry.version
+        visit, version, read_us = self._visit(exchange), self._registry.version, self._wall_us()
         action, profile = self._intake.locate(visit, Care.QUICK)
         if action is not Action.FORWARD or request.get(b"content-encoding"):
             return None
         reading = request.reading = Reading(
             version,
+            read_us,
             visit.caller,
             profile,
             visit.target,
@@ -212,7 +217,7 @@ class Gateway:
     def _known_plan(self, visit: Visit) -> Plan | None:
         """Return the plan that was drawn up when it was tried whether a request can be sent on at once."""
         reading: Reading | None = visit.exchange.request.reading
-        if visit.way is not None or reading is None or not reading.holds(self._registry.version, self._now_us):
+        if visit.way is not None or reading is None or not reading.holds(self._registry.version, self._wall_us):
             return None
         return reading.plans.get(visit.payload.model)
 
@@ -242,9 +247,9 @@ class Gateway:
         """
         profile = plan.endpoint.profile
         if profile.blocked is not None:
-            raise profile.blocked.rejection(self._now_us())
+            raise profile.blocked.rejection(self._wall_us())
         for verdict in plan.verdicts:
-            if verdict.forbids(plan.endpoint.gate.cold, self._now_us(), elsewhere=visit.elsewhere is not None):
+            if verdict.forbids(plan.endpoint.gate.cold, self._wall_us(), elsewhere=visit.elsewhere is not None):
                 raise verdict.rejection()
         unknown = self._unknown(plan)
         if unknown is not None:

@@ -34,9 +34,9 @@ class Care(Enum):
 class Intake:
     """Read requests; every refusal is a Rejection."""
 
-    def __init__(self, registry: Registry, now_us: Callable[[], int], body_bytes: int) -> None:
+    def __init__(self, registry: Registry, wall_us: Callable[[], int], body_bytes: int) -> None:
         """`body_bytes` is the largest body that is read, whatever its endpoint allows."""
-        self._registry, self._now_us, self._body_bytes = registry, now_us, body_bytes
+        self._registry, self._wall_us, self._body_bytes = registry, wall_us, body_bytes
 
     async def meet(self, visit: Visit) -> tuple[Action, Profile | None]:
         """Do what `locate` does, and wait for a moment for keys that a token needs to be judged by."""
@@ -120,11 +120,11 @@ class Intake:
             return None
         trust = told.trust if told is not None else None
         if trust is None or is_key(text):
-            return self._registry.keyring.find(text, self._now_us())
+            return self._registry.keyring.find(text, self._wall_us())
         tokens = self._registry.tokens
         if care is Care.QUICK:
-            return tokens.recall(text, trust, self._now_us())
-        return tokens.find(text, trust, self._now_us(), patient=care is Care.PATIENT)
+            return tokens.recall(text, trust, self._wall_us())
+        return tokens.find(text, trust, self._wall_us(), patient=care is Care.PATIENT)
 
     def _agreed(self, profile: Profile | None, model: str, caller: Caller | None) -> Profile:
         if profile is not None:

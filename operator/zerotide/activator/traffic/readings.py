@@ -24,6 +24,8 @@ class Reading:
     """Who calls, what is asked for, and where it goes as far as the head says."""
 
     version: int
+    read_us: int
+    """When that was, by the machine's clock."""
     caller: Caller | None
     profile: Profile | None
     """None where the body's `model` is to say it."""
@@ -47,11 +49,11 @@ class Reading:
         visit.caller, visit.target, visit.protocol = self.caller, self.target, self.protocol
         visit.longest, visit.batch = self.longest, self.batch
 
-    def holds(self, version: int, now_us: Callable[[], int]) -> bool:
-        """Tell whether it is still true."""
+    def holds(self, version: int, wall_us: Callable[[], int]) -> bool:
+        """Tell whether it is still true; where the clock fell since, who knows for how long it would be."""
         caller = self.caller
         until_us = caller.until_us if caller is not None else None
-        return self.version == version and (until_us is None or now_us() < until_us)
+        return self.version == version and (until_us is None or self.read_us <= wall_us() < until_us)
 
 
 @dataclass(slots=True)
