@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from zerotide.api.scalars import HOUR, MINUTE
+from zerotide.api.scalars import HOUR, MINUTE, SECOND
 from zerotide.scaling.prewarm.account import DAY, Account, step
 from zerotide.scaling.prewarm.habits import Expected, Habits
 from zerotide.scaling.prewarm.prewarmed import Prewarmed
@@ -73,6 +73,17 @@ def test_a_dry_run_keeps_nothing_but_tells() -> None:
     assert "no habit" in replace(real, expected=None).message
     asleep = Prewarmed(True, HOUR, Habits(0), Account(), WINDOW)
     assert asleep.beside(Floor(0), WINDOW.from_us - HOUR).until_us == WINDOW.from_us
+
+
+def test_a_clock_that_fell_holds_nothing_for_long() -> None:
+    """Neither a replica, nor the openings to come, nor the budget of the days; a second back changes nothing."""
+    opened = step(Account(), WINDOW, 20 * MINUTE, 0, True, NOON)
+    assert step(opened, WINDOW, 20 * MINUTE, 0, False, NOON - SECOND) == opened
+    fell = step(opened, None, 20 * MINUTE, 0, False, NOON - 30 * DAY)
+    assert (fell.opening, fell.missed, fell.spent_us) == (None, 1, 15 * MINUTE)
+    ago = 28 * DAY
+    earlier = replace(WINDOW, from_us=NOON - ago, start_us=NOON - ago, end_us=NOON - ago + MINUTE)
+    assert step(fell, earlier, 20 * MINUTE, 0, True, NOON - ago).opening is not None
 
 
 class Days(RuleBasedStateMachine):

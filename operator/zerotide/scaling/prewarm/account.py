@@ -55,7 +55,7 @@ def step(
 
     `stays` says that the opening's replica is there yet; what it takes beyond its time is spent.
     """
-    account = _new_day(account, now_us)
+    account = _new_day(_by_now(account, now_us), now_us)
     opening = account.opening
     if opening is not None and last_request_us >= account.opened_us:
         used_us = min(last_request_us - account.opened_us, opening.most_us)
@@ -73,6 +73,15 @@ def step(
     if not due or spent_us > budget_us:
         return account
     return replace(account, spent_us=spent_us, opening=expected, opened_us=now_us, newest_us=expected.start_us)
+
+
+def _by_now(account: Account, now_us: int) -> Account:
+    """Return the account without what a clock that fell has left in a time to come: all would be held until then."""
+    if account.opening is not None and now_us < account.opened_us - account.opening.most_us:
+        account = replace(account, missed=account.missed + 1, opening=None, opened_us=0)
+    # What is due begins within its lead, so a day ahead is no opening's; what was spent stays spent.
+    newest_us = account.newest_us if account.newest_us <= now_us + DAY else 0
+    return replace(account, day=min(account.day, now_us // DAY + 1), newest_us=newest_us)
 
 
 def _new_day(account: Account, now_us: int) -> Account:
