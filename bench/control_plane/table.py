@@ -64,7 +64,7 @@ def result(it: Outcome) -> dict[str, Any]:
         "wake_1000_p90_ms": _ms(it.wakes.get("answer", []), 0.9),
         "wakes": {name: {"p50_ms": _ms(each, 0.5), "p90_ms": _ms(each, 0.9)} for name, each in it.wakes.items()},
         "alone": {name: {"p50_ms": _ms(each, 0.5), "most_ms": _most_ms(each)} for name, each in it.alone.items()},
-        "burst": {name: {"p50_ms": _ms(each, 0.5), "most_ms": _most_ms(each)} for name, each in it.burst.items()},
+        "burst": {name: _spread(each) for name, each in it.burst.items()},
         "woken": len(it.wakes.get("answer", [])),
         "writes_per_wake": _each(it.wake_writes, len(it.wakes.get("answer", []))),
         "writes_per_endpoint": _each(it.writes, count),
@@ -92,7 +92,7 @@ def table(it: Outcome) -> str:
     for name, each in said["alone"].items():
         lines.append(f"{len(it.alone[name])} alone, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["burst"].items():
-        lines.append(f"{len(it.burst[name])} in bursts, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
+        lines.append(f"{len(it.burst[name])} in bursts, {name}: " + _told(each))
     for name, each in said["wakes"].items():
         lines.append(f"{said['woken']} woken at once, {name}: p50 {each['p50_ms']} ms, p90 {each['p90_ms']} ms")
     lines += [f"  {name:26} {each * 1000 / woken:8.2f} ms of processor for each" for name, each in _most(it.wake_cpu)]
@@ -102,7 +102,11 @@ def table(it: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _told(figures: Mapping[str, float]) -> str:
+def _spread(values: list[float]) -> dict[str, float | None]:
+    return {"p50_ms": _ms(values, 0.5), "p90_ms": _ms(values, 0.9), "most_ms": _most_ms(values)}
+
+
+def _told(figures: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {figure}" for name, figure in figures.items())
 
 

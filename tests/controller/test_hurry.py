@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +124,10 @@ async def test_a_wake_is_written_before_anything_is_looked_at(monkeypatch: pytes
     assert world.operator.queue._schedule.take(0.0) == "demo/a"
     assert world.operator.endpoints._parsed.get("demo/a") is None
     await world.look()
-    assert world.server.scaled == [1] and seen == [1] and world.rendered == 2
+    assert world.server.scaled == [1] and seen == [1] and world.rendered == 1
+    assert 0 < (world.operator.queue._schedule.next_due() or 0) - time.monotonic() <= 0.1
+    await world.look()
+    assert world.server.scaled == [1] and world.rendered == 2
     decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]
     assert (decided["from"], decided["to"], decided["reason"]) == (0, 1, "Demand")
     assert 'zerotide_decisions_total{reason="Demand"} 1.0' in world.operator.metrics.text().decode()

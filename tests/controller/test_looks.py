@@ -16,22 +16,30 @@ from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
 from zerotide.scaling.decide import Why
 
 
-async def woken(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world whose endpoint was woken just now, which its status does not say yet."""
+async def woken(monkeypatch: pytest.MonkeyPatch, *, recorded: bool = False) -> World:
+    """Return a world whose endpoint was woken just now, which its status does not say yet, but a look may know."""
     world = World(monkeypatch)
     await world.asleep()
     world.hold(1)
     await world.look()
     assert world.server.scaled == [1] and world.server.status["desiredReplicas"] == 0
+    if recorded:
+        await world.look()
+        assert world.server.scaled == [1]
     return world
 
 
-async def test_a_client_that_leaves_takes_no_wake_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither before the status says that it was decided."""
-    world = await woken(monkeypatch)
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_a_client_that_leaves_takes_no_wake_back(monkeypatch: pytest.MonkeyPatch, recorded: bool) -> None:
+    """Neither before the status says that it was decided, nor before a look has."""
+    world = await woken(monkeypatch, recorded=recorded)
     world.hold(0, before=1)
-    await world.look()
-    assert world.server.scaled == [1]
+    for _ in range(2):
+        await world.look()
+        assert world.server.scaled == [1]
+    decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]
+    assert (decided["from"], decided["to"], decided["reason"]) == (0, 1, "Demand")
+    assert world.operator.reconciler._woken == set()
 
 
 async def test_a_decision_is_for_the_deployment_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +95,7 @@ async def test_who_is_held_before_there_are_replicas_goes_first(
 
 async def test_a_start_that_is_given_up_is_counted_by_what_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second after who waits was told why."""
-    world = await woken(monkeypatch)
+    world = await woken(monkeypatch, recorded=True)
     clock = world.operator._clock
     began_us = clock.now_us()
     digest = world.server.deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_SPEC_DIGEST]

@@ -48,6 +48,8 @@ Version = tuple[str, int, tuple[Device | None, ...]]
 _FROM_THE_OBJECT = {Why.REQUEST, Why.ANNOTATION, Why.SLEEP_REQUESTED, Why.SUSPENDED}
 AGAIN = 0.02
 """Seconds until the next look after an object was not as planned."""
+RECORDED = 0.1
+"""Seconds until the look that records a wake: others may be called meanwhile, and the Deployment's change is seen."""
 NOBODYS = 1.0
 """Seconds until the next look after a status was for nobody: its endpoint is gone, and its watch is to tell so."""
 GOOD_NEWS = 2.0
@@ -115,11 +117,15 @@ class Reconciler:
         self._held: dict[str, Held] = {}
         self._writers: dict[str, Writer] = {}
         self._rush = Rush()
+        self._woken: set[str] = set()
+        """Endpoints that were woken by what was prepared, until a look has decided it."""
 
     async def reconcile(self, key: str) -> None:
         """Do one round for one endpoint; raise KubeError to be called again after a back-off."""
         began = self._clock.monotonic()
-        await self._wake(key)
+        if await self._wake(key):
+            self._later(key, RECORDED)
+            return
         try:
             endpoint = self._world.endpoints.parsed(key)
         except InvalidObject as error:
@@ -149,6 +155,7 @@ class Reconciler:
         for table in (self._refused, self._written, self._held, self._writers):
             table.pop(key, None)
         self.ready.changed(key)
+        self._woken.discard(key)
         self._rush.over(key)
         self._executor.forget(key)
         self._world.signals.forget(key)
@@ -162,17 +169,19 @@ class Reconciler:
             if refusal.until_us is not None:
                 self._refused[key] = replace(refusal, until_us=refusal.until_us + step_us)
 
-    async def _wake(self, key: str) -> None:
-        """Write what was prepared for an endpoint that is called; the look that follows decides the same."""
+    async def _wake(self, key: str) -> bool:
+        """Write what was prepared for an endpoint that is called, and tell whether it woke."""
         if (ready := self.ready.take(key, self._world.endpoints.uid(key))) is None:
-            return
+            return False
         began_us = self._clock.now_us()
         try:
             sound = await self._executor.carry_out(key, ready.scale)
         except (Invalid, Forbidden):
-            return  # which the look meets again, and tells
+            return False  # which the look meets again, and tells
         if sound:
+            self._woken.add(key)
             self._moved(key, Why.DEMAND, 0, ready.scale.replicas, began_us)
+        return sound
 
     async def _steer(self, key: str, endpoint: InferenceEndpoint, rendering: Rendering, steering: Steering) -> bool:
         if steering.move is None:
@@ -244,6 +253,8 @@ class Reconciler:
         elif sound:
             self._held.pop(key, None)
         status = planned.status if sound else None
+        if sound:
+            self._woken.discard(key)
         if status is not None and not await self._publish(key, endpoint, status, notices, now_us):
             return True
         if sound:
@@ -320,6 +331,9 @@ class Reconciler:
         load = world.signals.load(endpoint, now_us, Serving(len(ready), min(ready, default=None)))
         withheld, learned = world.withheld(endpoint, now_us), world.signals.learned(endpoint, load, now_us)
         prewarmed = world.signals.prewarmed(endpoint, load, now_us, learned)
+        if key in self._woken and not load.held:
+            # Whoever left meanwhile takes no wake back.
+            load = replace(load, held=1)
         if withheld is not None and prewarmed is not None:
             # Its status says what it would have done.
             prewarmed = replace(prewarmed, enabled=False)
