@@ -11,7 +11,7 @@ import pytest
 
 from tests.reconcile.helpers import NOW, raw
 from zerotide.api.demand import Delta, Demand, Snapshot
-from zerotide.api.names import ANNOTATION_RENDERED_DIGEST
+from zerotide.api.names import ANNOTATION_RENDERED_DIGEST, KIND_ENDPOINT
 from zerotide.api.scalars import SECOND
 from zerotide.controller import reconciler
 from zerotide.controller.activators import Activator
@@ -276,3 +276,47 @@ async def test_a_wake_in_a_hurry_proves_nothing_and_forgets_no_proof(monkeypatch
     assert world.server.status["verification"] == proven
     verified = next(each for each in world.server.status["conditions"] if each["type"] == "Verified")
     assert verified["status"] == "True"
+
+
+async def test_what_others_wrote_while_a_status_was_written_calls_for_a_whole_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It comes with the answer, after what the look saw: one that is suspended by it is not woken."""
+    world = World(monkeypatch)
+    stored, suspended = world.server.stored, raw({**SPEC, "suspend": True}, generation=2)
+    monkeypatch.setattr(world.server, "stored", lambda obj: stored(suspended if obj["kind"] == KIND_ENDPOINT else obj))
+    await world.asleep()
+    assert "demo/a" not in world.operator.reconciler.ready
+    world.hold(1)
+    world.operator._demand_changed("demo/a")
+    await world.look()
+    assert world.server.scaled == []
+
+
+async def test_one_that_ends_while_its_wake_is_written_wakes_no_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody called that one."""
+    world = World(monkeypatch)
+    await world.asleep()
+    world.server.on_scale = lambda: world.operator._gone("demo/a", "u1")
+    world.hold(1)
+    world.operator._demand_changed("demo/a")
+    await world.look()
+    world.operator.watches.children.lost(Kind.DEPLOYMENT, "demo/a")
+    world.operator.on_event("ADDED", raw(SPEC, uid="u2", resourceVersion="999"))
+    await world.look()
+    assert world.server.deployment["metadata"]["ownerReferences"][0]["uid"] == "u2"
+    assert world.server.deployment["spec"]["replicas"] == 0
+
+
+async def test_a_wake_that_grows_before_it_is_recorded_is_one_wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one time that it took to decide."""
+    world = World(monkeypatch)
+    await world.asleep({**SPEC, "scaling": {"maxReplicas": 9}})
+    world.hold(1)
+    world.operator._demand_changed("demo/a")
+    await world.look()
+    world.hold(20)
+    world.operator._demand_changed("demo/a")
+    await world.look()
+    assert world.server.scaled == [1, 3]
+    assert "zerotide_wake_decision_seconds_count 1.0" in world.operator.metrics.text().decode()

@@ -39,7 +39,7 @@ async def test_a_client_that_leaves_takes_no_wake_back(monkeypatch: pytest.Monke
         assert world.server.scaled == [1]
     decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]
     assert (decided["from"], decided["to"], decided["reason"]) == (0, 1, "Demand")
-    assert world.operator.reconciler._woken == set()
+    assert world.operator.reconciler._woken == {}
 
 
 async def test_a_decision_is_for_the_deployment_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

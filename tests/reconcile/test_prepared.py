@@ -116,9 +116,9 @@ def test_it_is_worked_out_with_the_first_look() -> None:
     assert ready == Prepared(Scale(world.children[Kind.DEPLOYMENT]["metadata"]["uid"], 1), sys.maxsize)
 
 
-@pytest.mark.parametrize("changed", ["rendering", "deletion", "pod", "awake"])
+@pytest.mark.parametrize("changed", ["rendering", "deletion", "predecessor", "pod", "awake"])
 def test_nothing_is_worked_out_where_a_wake_takes_more_than_to_scale(changed: str) -> None:
-    """An older operator's rendering, a Deployment that goes, a pod that has not gone, or replicas that there are."""
+    """Another rendering, a Deployment that goes or is to go, a pod that has not gone, or replicas that there are."""
     world = awake() if changed == "awake" else World()
     world.settle()
     live = world.children[Kind.DEPLOYMENT]["metadata"]
@@ -126,6 +126,8 @@ def test_nothing_is_worked_out_where_a_wake_takes_more_than_to_scale(changed: st
         live["annotations"][ANNOTATION_RENDERED_DIGEST] = "an older one"
     elif changed == "deletion":
         live["deletionTimestamp"] = "2026-09-21T14:13:20Z"
+    elif changed == "predecessor":
+        live["ownerReferences"][0]["uid"] = "of one that had the name"
     elif changed == "pod":
         world.pods = awake().pods
     assert worked_out(world) is None

@@ -117,8 +117,8 @@ class Reconciler:
         self._held: dict[str, Held] = {}
         self._writers: dict[str, Writer] = {}
         self._rush = Rush()
-        self._woken: set[str] = set()
-        """Endpoints that were woken by what was prepared, until a look has decided it."""
+        self._woken: dict[str, int] = {}
+        """The replicas with which endpoints were woken by what was prepared, until a look has decided it."""
 
     async def reconcile(self, key: str) -> None:
         """Do one round for one endpoint; raise KubeError to be called again after a back-off."""
@@ -155,7 +155,7 @@ class Reconciler:
         for table in (self._refused, self._written, self._held, self._writers):
             table.pop(key, None)
         self.ready.changed(key)
-        self._woken.discard(key)
+        self._woken.pop(key, None)
         self._rush.over(key)
         self._executor.forget(key)
         self._world.signals.forget(key)
@@ -171,15 +171,17 @@ class Reconciler:
 
     async def _wake(self, key: str) -> bool:
         """Write what was prepared for an endpoint that is called, and tell whether it woke."""
-        if (ready := self.ready.take(key, self._world.endpoints.uid(key))) is None:
+        uid = self._world.endpoints.uid(key)
+        if (ready := self.ready.take(key, uid)) is None:
             return False
         began_us = self._clock.now_us()
         try:
             sound = await self._executor.carry_out(key, ready.scale)
         except (Invalid, Forbidden):
             return False  # which the look meets again, and tells
-        if sound:
-            self._woken.add(key)
+        # Nobody called whoever has the name of one that ended meanwhile.
+        if sound and self._world.endpoints.uid(key) == uid:
+            self._woken[key] = ready.scale.replicas
             self._moved(key, Why.DEMAND, 0, ready.scale.replicas, began_us)
         return sound
 
@@ -199,7 +201,7 @@ class Reconciler:
                 until = self._clock.now_us() + REFUSED_US
                 self._refused[key] = Refusal(rendering.digest, PodForbidden(str(error)), until)
             return False
-        decision, before = steering.decision, steering.situation.facts.replicas
+        decision, before = steering.decision, self._woken.get(key, steering.situation.facts.replicas)
         if sound and decision.replicas != before:
             self._moved(key, decision.why, before, decision.replicas, began)
             if decision.why is Why.START_FAILED:
@@ -254,7 +256,7 @@ class Reconciler:
             self._held.pop(key, None)
         status = planned.status if sound else None
         if sound:
-            self._woken.discard(key)
+            self._woken.pop(key, None)
         if status is not None and not await self._publish(key, endpoint, status, notices, now_us):
             return True
         if sound:
@@ -291,6 +293,7 @@ class Reconciler:
         self._written[key] = now_us
         if self._world.endpoints.answered(written, now_us) and _by_others(known) != _by_others(written):
             # What others wrote meanwhile is in the answer, so the watch will bring no news of it.
+            self.ready.changed(key)
             self._later(key, 0.0)
         for notice in notices:
             self._record(written, notice)

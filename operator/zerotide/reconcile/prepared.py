@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from zerotide.api.names import ANNOTATION_RENDERED_DIGEST
 from zerotide.reconcile.deployment import annotation, replicas_of
 from zerotide.reconcile.observed import Object, Observed
+from zerotide.reconcile.ownership import Owner, owner
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST, Rendering
 from zerotide.reconcile.steer import Scale, Steering
 from zerotide.scaling.decide import Why, decide
@@ -33,12 +34,15 @@ def prepared(
 ) -> Prepared | None:
     """Return what wakes an endpoint once a request is held, None where that takes more than to scale.
 
-    `live` is its Deployment once the steering is carried out.
+    `live` is the Deployment of its name once the steering is carried out.
     """
     where = steering.situation
     if steering.decision.replicas or where.facts.replicas or observed.pods or live is None:
         return None
-    if replicas_of(live) or "deletionTimestamp" in live["metadata"] or not _deployed(live, rendering):
+    meta = observed.endpoint.metadata
+    if "deletionTimestamp" in live["metadata"] or owner(live, meta.name, meta.uid) is not Owner.OURS:
+        return None
+    if replicas_of(live) or not _deployed(live, rendering):
         return None
     called = replace(observed.load, held=1, in_flight=0)
     decision = decide(where.policy, called, observed.window, where.facts, now_us)
