@@ -51,6 +51,7 @@ class Server:
     def __init__(self) -> None:
         self.versions = itertools.count(100)
         self.failure: KubeError | None = None
+        self.spec = SPEC
         self.kept: dict[str, Object] = {}
         self.status: Object = {}
         self.others: Object = {}
@@ -61,7 +62,7 @@ class Server:
     def endpoint(self) -> Object:
         """Return the endpoint, in a new version."""
         status = {**self.status, **self.others.get("status", {})}
-        return self.stored(raw(self.others.get("spec", SPEC), status=status, **self.others.get("metadata", {})))
+        return self.stored(raw(self.others.get("spec", self.spec), status=status, **self.others.get("metadata", {})))
 
     def stored(self, obj: Object) -> Object:
         """Return an object as it is answered."""
@@ -104,15 +105,16 @@ class Server:
 class World:
     """One endpoint with one pod, and the time."""
 
-    def __init__(self, seed: int) -> None:
-        self.server, self.now, self.leads = Server(), 0.0, True
+    def __init__(self, seed: int, spec: Object = SPEC, server: Server | None = None) -> None:
+        self.server, self.now, self.leads = server or Server(), 0.0, True
+        self.server.spec = spec
         self.operator = made = Operator(self.server, parse([], {"POD_NAME": "op-0"}))  # type: ignore[arg-type]
         clock: Any = made._clock
         clock.now_us = lambda: NOW + int(self.now * SECOND)
         made.queue._clock, made.queue._rng = (lambda: self.now), random.Random(seed)
         made.executor._leading = lambda: self.leads
         made.executor._pace.delay = lambda: 0.0  # type: ignore[method-assign]
-        made.on_event("ADDED", raw(SPEC))
+        made.on_event("ADDED", raw(spec))
 
     @property
     def ready(self) -> int:
