@@ -21,7 +21,7 @@ from zerotide.activator.failures import LedgerSilent
 from zerotide.activator.quota.birth import birth
 from zerotide.activator.quota.client import QuotaClient
 from zerotide.activator.usage.backlog import Cause
-from zerotide.api.quota import PATH, Ask
+from zerotide.api.quota import PATH, Ask, Grants
 from zerotide.kube import Change, Clock
 
 PROMPT = {"model": "m", "messages": [{"role": "user", "content": "Tell me everything."}]}
@@ -145,6 +145,47 @@ async def test_streams_end_where_the_budget_does(
 
     await eventually(settled)
     assert 0 < await ledger.used() <= 12_000
+
+
+async def test_a_stream_that_is_cut_leaves_the_connection_to_who_has_it(
+    activators: list[Stack], ledger: Ledger, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer had all come by then, and the replica's connection served another request, which would never end."""
+    stack = activators[0]
+    stack.key("other", consumer="team-b")
+    assert stack.service.quota is not None
+    office, used = stack.service.quota.office, list[asyncio.StreamWriter]()
+    post, may_ask, again, may_answer = office._post, asyncio.Event(), asyncio.Event(), asyncio.Event()
+    may_ask.set()
+
+    async def asking(ask: Ask) -> Grants:
+        await may_ask.wait()
+        return await post(ask)
+
+    async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
+        used.append(writer)
+        if len(used) == 1:
+            may_ask.clear()
+            await streaming(5000)(request, writer)
+        else:
+            again.set()
+            await may_answer.wait()
+            send_json(writer, {"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 1}})
+
+    monkeypatch.setattr(office, "_post", asking)
+    replica.behave = behave
+    bind(activators, ledger.budget(12_000, scope={"consumers": ["team-a"]}))
+    async with asyncio.timeout(40):
+        first = asyncio.create_task(stream(stack))
+        await until(lambda: used and not replica.in_flight, 20)
+        second = asyncio.create_task(stack.post(key="other"))
+        await again.wait()
+        assert used[0] is used[1], "or this shows nothing"
+        may_ask.set()
+        status, body = await first
+        assert (status, b"budget_exhausted" in body) == (200, True)
+        may_answer.set()
+        assert (await second).status == 200
 
 
 async def test_a_stream_that_fits_is_passed_on_whole_step_by_step(

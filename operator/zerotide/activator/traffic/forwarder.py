@@ -143,7 +143,7 @@ class Forwarder:
         try:
             async with asyncio.timeout(timeout):
                 connection = await way.send(replica, relay)
-                visit.exchange.flow = connection
+                visit.exchange.flow = None if relay.over else connection
                 await relay.done
                 if (
                     isinstance(relay.fault, ResponseLost)
@@ -152,9 +152,9 @@ class Forwarder:
                     and way.repeatable()
                 ):
                     # An idle connection that the replica closed just then: not its failure.
-                    relay.fault, relay.done = None, asyncio.get_running_loop().create_future()
+                    relay.again()
                     connection = await way.send(replica, relay, fresh=True)
-                    visit.exchange.flow = connection
+                    visit.exchange.flow = None if relay.over else connection
                     await relay.done
             finished = True
         except ConnectFailed as fault:
@@ -164,7 +164,8 @@ class Forwarder:
             return Outcome.TIMED_OUT
         finally:
             visit.exchange.flow = None
-            if not finished and connection is not None:
+            # Where all has come, the connection serves another request by now.
+            if not finished and connection is not None and not relay.over:
                 connection.abort()
         return Outcome.COMPLETED if relay.fault is None else Outcome.LOST
 

@@ -46,6 +46,7 @@ class Metered(Relay):
 
     def end(self) -> None:
         """End the answer, once all of it has passed."""
+        self.release()
         self._complete = True
         if self._rest:
             self._kept.append(self._rest)

@@ -122,12 +122,29 @@ class Conveyor:
 class Relay(Conveyor):
     """Pass an answer on for a task that waits for its end: `done` once it ended, well or not."""
 
-    __slots__ = ("_on_first", "done")
+    __slots__ = ("_on_first", "done", "over")
 
     def __init__(self, visit: Visit, on_first: Callable[[], None]) -> None:
         super().__init__(visit)
         self._on_first = on_first
+        self.again()
+
+    def again(self) -> None:
+        """Wait for an answer, of which nothing has come yet."""
+        self.fault = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over = False
+        """Whether all has come that will: the connection is another request's then, though this one may go on."""
+
+    def release(self) -> None:
+        """Have nothing more to do with the connection, neither to make it wait nor to drop it."""
+        self.over = True
+        self._visit.exchange.flow = None
+
+    def end(self) -> None:
+        """End the answer as complete."""
+        self.release()
+        super().end()
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -137,5 +154,6 @@ class Relay(Conveyor):
         self._on_first()
 
     def _finish(self) -> None:
+        self.release()
         if not self.done.done():
             self.done.set_result(None)
