@@ -143,8 +143,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.writelines([part for part in request if part])
 
     def pause(self) -> None:
-        """Stop reading the answer."""
-        if self._reading and self._transport is not None and not self._transport.is_closing():
+        """Stop reading the answer; once all of it has come there is none, and the next one must be read."""
+        reading = self._reading and self._sink is not None
+        if reading and self._transport is not None and not self._transport.is_closing():
             self._reading = False
             self._transport.pause_reading()
 
