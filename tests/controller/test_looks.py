@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.api.demand import Delta, Demand
 from zerotide.api.scalars import SECOND
 from zerotide.controller.schedule import Priority
-from zerotide.kube import Change
+from zerotide.kube import Change, Unavailable
+from zerotide.reconcile import status as statuses
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
 from zerotide.scaling.decide import Why
 
@@ -107,3 +110,33 @@ async def test_a_start_that_is_given_up_is_counted_by_what_asked_for_it(monkeypa
     await world.look()
     assert world.server.scaled == [1, 0] and world.server.status["lastDecision"]["reason"] == "StartFailed"
     assert 'zerotide_wakes_total{cause="Request",outcome="failed"} 1.0' in world.operator.metrics.text().decode()
+
+
+@pytest.mark.parametrize("step", [True, False])
+async def test_a_status_that_is_not_written_takes_no_replica_from_whom_it_serves(
+    monkeypatch: pytest.MonkeyPatch, step: bool
+) -> None:
+    """What was decided stays so until it can be told, whether or not its telling might have waited."""
+    world = await woken(monkeypatch)
+    reconciler, apply = world.operator.reconciler, world.server.apply
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise Unavailable(500, "", "etcdserver: request timed out")
+
+    monkeypatch.setattr(world.server, "apply", away)
+    if step:
+        await world.look()
+        reconciler._held["demo/a"] = replace(reconciler._held["demo/a"], since_us=0)
+    else:
+        monkeypatch.setattr(statuses, "CALM_US", 0)
+    with pytest.raises(Unavailable):
+        await world.look()
+    world.hold(0, before=1, in_flight=1)
+    with suppress(Unavailable):
+        await world.look()
+    assert world.server.scaled == [1]
+    monkeypatch.setattr(world.server, "apply", apply)
+    await world.look()
+    assert world.server.scaled == [1] and reconciler._held == {}
+    decided = world.server.status["lastDecision"]
+    assert (decided["from"], decided["to"], decided["reason"]) == (0, 1, "Demand")

@@ -249,16 +249,19 @@ class Reconciler:
             sound = await self._steer(key, endpoint, rendering, steering)
         held = self._held.get(key)
         notices = (*(held.notices if held else ()), *planned.notices)
-        if sound and planned.held is not None:
+        status = planned.status if sound else None
+        if sound and (new_status := status or planned.held) is not None:
+            # What is written now is held until it is: if that fails, what was decided stays decided.
             since_us = held.since_us if held else now_us
-            self._held[key] = Held(planned.held, since_us, notices, endpoint.metadata.uid)
+            self._held[key] = Held(new_status, since_us, notices, endpoint.metadata.uid)
         elif sound:
             self._held.pop(key, None)
-        status = planned.status if sound else None
         if sound:
             self._woken.pop(key, None)
-        if status is not None and not await self._publish(key, endpoint, status, notices, now_us):
-            return True
+        if status is not None:
+            if not await self._publish(key, endpoint, status, notices, now_us):
+                return True
+            self._held.pop(key, None)
         if sound:
             self._warn(key, planned.warnings)
         # Before what may be refused: a child that is, time after time, must not keep an endpoint awake.
