@@ -20,6 +20,8 @@ def server(cluster: Any) -> Iterator[Server]:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         client.call("PATCH", f"/api/v1/namespaces/{NAMESPACE}?fieldManager=api-tests", namespace, APPLY)
         yield client
+    # A connection that nobody has used until all tests were over is closed by the API server.
+    with Server(cluster.kubeconfig) as client:
         for plural in PLURALS.values():
             client.call("DELETE", f"{ROOT}/{NAMESPACE}/{plural}")
         client.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
