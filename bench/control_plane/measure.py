@@ -91,7 +91,7 @@ async def _until_ready(client: Client, endpoints: list[tuple[str, str]], meter: 
     await asyncio.sleep(3.0)
     outcome.cpu = between(before, meter.look())
     outcome.writes = await writes.look(client) - written
-    outcome.rounds = float(re.findall(r"zerotide_reconcile_duration_seconds_count (\S+)", await _figures())[0])
+    outcome.rounds = await _rounds()
 
 
 async def _idle(client: Client, seconds: float, operator: Running, outcome: Outcome) -> None:
@@ -113,6 +113,7 @@ async def _again(stack: contextlib.ExitStack, folder: Path, plan: Plan, outcome:
     await _leading()
     await until_quiet(operator.cpu_us, timeout=300, window=1.0)
     outcome.again_s, outcome.again_cpu_s = time.monotonic() - began, operator.cpu_us() / 1e6
+    outcome.again_rounds = await _rounds()
     say(f"  started again: {outcome.again_s:.1f} s")
     return operator
 
@@ -230,6 +231,11 @@ async def _leading() -> None:
     async with asyncio.timeout(60):
         while "zerotide_leading 1.0" not in await _figures():
             await asyncio.sleep(0.1)
+
+
+async def _rounds() -> float:
+    """Return how many looks the operator had at endpoints."""
+    return float(re.findall(r"zerotide_reconcile_duration_seconds_count (\S+)", await _figures())[0])
 
 
 async def _figures() -> str:

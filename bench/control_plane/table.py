@@ -33,6 +33,7 @@ class Outcome:
     again_s: float = 0.0
     """Until an operator that was started again had looked at every endpoint."""
     again_cpu_s: float = 0.0
+    again_rounds: float = 0.0
     burst: dict[str, list[float]] = field(default_factory=dict)
     """Seconds of endpoints that were woken together."""
     alone: dict[str, list[float]] = field(default_factory=dict)
@@ -72,6 +73,7 @@ def result(it: Outcome) -> dict[str, Any]:
         "idle_cpu_percent": round(it.idle_cpu_s * 100 / it.idle_s, 2) if it.idle_s else None,
         "again_s": round(it.again_s, 1),
         "again_cpu_ms_per_endpoint": round(it.again_cpu_s * 1000 / count, 2),
+        "again_rounds_per_endpoint": round(it.again_rounds / count, 2),
     }
 
 
@@ -88,7 +90,8 @@ def table(it: Outcome) -> str:
         told = ", ".join(f"{name} {each}" for name, each in it.idle_writes.items() if each) or "none"
         lines.append(f"idle for {it.idle_s:.0f} s: writes {told}; {said['idle_cpu_percent']} % of a core")
     if it.again_s:
-        lines.append(f"operator started again: {it.again_s:.1f} s, {said['again_cpu_ms_per_endpoint']} ms for each")
+        each = f"{said['again_cpu_ms_per_endpoint']} ms and {said['again_rounds_per_endpoint']} looks for each"
+        lines.append(f"operator started again: {it.again_s:.1f} s, {each}")
     for name, each in said["alone"].items():
         lines.append(f"{len(it.alone[name])} alone, {name}: p50 {each['p50_ms']} ms, most {each['most_ms']} ms")
     for name, each in said["burst"].items():
