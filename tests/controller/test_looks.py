@@ -11,10 +11,12 @@ import pytest
 from tests.controller.test_hurry import SPEC, World
 from tests.reconcile.helpers import NOW, pod_object, raw
 from zerotide.api.demand import Delta, Demand
+from zerotide.api.names import MANAGER_OPERATOR
 from zerotide.api.scalars import SECOND
 from zerotide.controller.schedule import Priority
 from zerotide.kube import Change, Unavailable
 from zerotide.reconcile import status as statuses
+from zerotide.reconcile.child import Kind
 from zerotide.reconcile.rendering import ANNOTATION_SPEC_DIGEST
 from zerotide.scaling.decide import Why
 
@@ -43,6 +45,30 @@ async def test_a_client_that_leaves_takes_no_wake_back(monkeypatch: pytest.Monke
     decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]
     assert (decided["from"], decided["to"], decided["reason"]) == (0, 1, "Demand")
     assert world.operator.reconciler._woken == {}
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "told", "manager", "scaled"),
+    [(1, True, MANAGER_OPERATOR, []), (0, False, MANAGER_OPERATOR, []), (1, True, "kubectl", [0])],
+)
+async def test_an_operator_that_died_before_it_recorded_a_wake_left_it_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, in_flight: int, told: bool, manager: str, scaled: list[int]
+) -> None:
+    """Whose replicas they are the Deployment says; what serves may have requests of which nothing was told yet."""
+    before, world = await woken(monkeypatch), World(monkeypatch)
+    world.server.deployment = live = before.server.deployment
+    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
+    live["metadata"]["managedFields"] = [{"manager": manager, "operation": "Update", "fieldsV1": fields}]
+    world.operator.on_event("ADDED", raw(SPEC, status=before.server.status))
+    world.operator.watches.children.wrote(Kind.DEPLOYMENT, "demo/a", world.server.stored(live))
+    world.hold(0, before=1, in_flight=in_flight)
+    if not told:
+        world.operator.streams.views.clear()
+    await world.look()
+    assert world.server.scaled == scaled
+    if not scaled:
+        decided = world.operator.reconciler._held["demo/a"].status["lastDecision"]
+        assert (decided["from"], decided["to"], decided["message"]) == (0, 1, "it was woken before")
 
 
 async def test_a_decision_is_for_the_deployment_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,10 @@ import json
 import random
 import signal
 
+import pytest
+
 from tests.controller.rig import TRIVIAL, Object, Rig, trivial
+from zerotide.api.names import MANAGER_OPERATOR
 from zerotide.kube.resources import DEPLOYMENTS, INFERENCE_ENDPOINTS, LEASES, PODS, SERVICES
 
 
@@ -52,14 +55,15 @@ async def test_a_wish_made_while_nobody_listens_is_kept(rig: Rig) -> None:
     assert status["handledWakeRequest"] == wish and len(status["decisions"]) == 1
 
 
-async def test_a_wake_that_was_scaled_but_not_recorded_ends_in_sleep(rig: Rig) -> None:
-    """A replica that was ready before anybody took note of the wake is no news, and yet it falls asleep in time."""
+@pytest.mark.parametrize("wished", [True, False])
+async def test_a_wake_that_was_scaled_but_not_recorded_ends_in_sleep(rig: Rig, wished: bool) -> None:
+    """A replica that was ready before anybody took note of the wake serves, wish or not, and falls asleep in time."""
     namespace = await rig.namespace()
     await rig.apply(namespace, "a", trivial())
     await rig.state(namespace, "a", "Asleep")
     await asyncio.to_thread(rig.operator.kill)
-    wish = await rig.wake(namespace, "a")
-    await rig.client.patch(DEPLOYMENTS, "a", namespace, {"spec": {"replicas": 1}})
+    wish = await rig.wake(namespace, "a") if wished else None
+    await rig.client.patch(DEPLOYMENTS, "a", namespace, {"spec": {"replicas": 1}}, manager=MANAGER_OPERATOR)
 
     def ready(obj: Object | None) -> bool:
         return bool(obj) and (obj or {}).get("status", {}).get("readyReplicas") == 1
@@ -67,7 +71,7 @@ async def test_a_wake_that_was_scaled_but_not_recorded_ends_in_sleep(rig: Rig) -
     await rig.until(DEPLOYMENTS, namespace, "a", ready, 30)
     rig.processes.start_operator()
     status = await rig.state(namespace, "a", "Awake")
-    assert status["handledWakeRequest"] == wish
+    assert status.get("handledWakeRequest") == wish and [each["to"] for each in status["decisions"]] == [1]
     await rig.state(namespace, "a", "Asleep", timeout=20)
 
 

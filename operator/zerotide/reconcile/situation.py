@@ -14,7 +14,7 @@ from zerotide.api.names import ANNOTATION_SLEEP, ANNOTATION_WAKE
 from zerotide.api.scalars import parse_duration, parse_time
 from zerotide.reconcile.child import Kind
 from zerotide.reconcile.config import Config
-from zerotide.reconcile.deployment import refused
+from zerotide.reconcile.deployment import refused, replicas_of
 from zerotide.reconcile.devices import Device
 from zerotide.reconcile.diagnosis import Evidence, Finding, diagnose
 from zerotide.reconcile.observed import Observed
@@ -101,6 +101,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         verify=_pending(known) and not (obstacle or counted or observed.withheld),
         verifying_us=verifying_us,
         proven=any(pod in serving for pod in current),
+        unrecorded=0 if replicas or observed.writer is not None else replicas_of(observed.own(Kind.DEPLOYMENT)),
     )
     withheld_us = observed.withheld.until_us if observed.withheld is not None else None
     # One whose node is lost does not end: no change will tell that the time is over.

@@ -48,7 +48,8 @@ class Facts:
     wake (Request or Annotation), `sleep` one to sleep. `blocked` says why no pod may be started; what runs, runs on.
     `give_up` ends a start that failed. `lowered_us` is when replicas were last taken away, None for never.
     `verify` asks for a start that proves the spec; `verifying_us` is when the present replicas were asked for only for
-    that, None where they were not, and `proven` whether one of the present spec is ready.
+    that, None where they were not, and `proven` whether one of the present spec is ready. `unrecorded` are replicas
+    that an operator scaled to and died before it wrote so.
     """
 
     replicas: int = 0
@@ -61,6 +62,7 @@ class Facts:
     verify: bool = False
     verifying_us: int | None = None
     proven: bool = False
+    unrecorded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _unblocked(policy: Policy, load: Load, window: Window, facts: Facts, now_us:
     if policy.pinned:
         return Decision(policy.pinned, Why.PINNED, "pinnedReplicas is set", "pinnedReplicas")
     if facts.replicas == 0:
-        return _asleep(policy, load, facts)
+        return _asleep(policy, load, facts, now_us)
     return _awake(policy, load, window, facts, now_us)
 
 
@@ -122,7 +124,7 @@ def _told(policy: Policy, facts: Facts, decision: Decision) -> Decision:
     return replace(decision, why=Why.BUDGET, message=f"{policy.withheld}; {decision.message}")
 
 
-def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
+def _asleep(policy: Policy, load: Load, facts: Facts, now_us: int) -> Decision:
     first = max(1, policy.min_replicas, wanted(load, policy))
     if facts.wake is not None:
         why = _held(load) if facts.wake is Why.REQUEST else "an annotation asked for it"
@@ -135,6 +137,12 @@ def _asleep(policy: Policy, load: Load, facts: Facts) -> Decision:
         return Decision(min(first, policy.max_replicas), why, f"{policy.min_reason} asks for it", policy.min_reason)
     if facts.verify:
         return Decision(1, Why.VERIFY, "the spec changed, and is to be proven to start")
+    if facts.unrecorded:
+        # Whoever was woken may have somebody's request, and an activator that has told nothing yet, too.
+        resting = rest(load, policy.idle_us, facts.since_us, now_us)
+        if not resting.asleep:
+            replicas = min(facts.unrecorded, policy.max_replicas)
+            return Decision(replicas, Why.DEMAND, "it was woken before", resting.kept_by, resting.until_us)
     return Decision(0, Why.UNCHANGED)
 
 
