@@ -167,7 +167,7 @@ News = Callable[[Operator], object]
 NEWS: dict[str, News] = {
     "object": lambda it: it.on_event("MODIFIED", raw(SPEC, resourceVersion="999")),
     "child": lambda it: it._changed("demo/a"),
-    "names": lambda it: it._names_moved({"demo/a"}),
+    "names": lambda it: it._look_at({"demo/a"}),
     "budget": lambda it: it._look_at_all_of("demo"),
     "list": lambda it: it._take([raw(SPEC, resourceVersion="999")]),
     "cost": lambda it: it._cost_changed("demo/a"),

@@ -73,7 +73,7 @@ class Operator:
         """Endpoints, by key and uid, whose end was told since the last list began: its pages may hold them yet."""
         self._lists = 0
         self.metrics = Metrics(options.max_endpoints)
-        self.endpoints = Endpoints(on_rivals=self._names_moved)
+        self.endpoints = Endpoints(on_rivals=self._look_at)
         self.queue = Queue(lambda key: self.reconciler.reconcile(key))
         self.metrics.depth.set_function(self.queue.__len__)
         self.recorder = Recorder(client, MANAGER_OPERATOR, options.identity)
@@ -187,7 +187,8 @@ class Operator:
             self.queue.add_after(key, CALM)
         self.proofs.look()
 
-    def _names_moved(self, keys: set[str]) -> None:
+    def _look_at(self, keys: Iterable[str]) -> None:
+        """Look at endpoints when there is nothing better to do."""
         for key in keys:
             self._look(key, Priority.SWEEP)
 
@@ -209,27 +210,21 @@ class Operator:
             self._addresses = serving
             if self._options.config.service_type is ServiceType.EXTERNAL_NAME:
                 return  # nothing of an endpoint follows from the addresses
-            for key in self.endpoints:
-                self._look(key, Priority.SWEEP)
+            self._look_at(self.endpoints)
 
     def _class_changed(self, name: str) -> None:
-        for key in self.endpoints:
-            if name in class_names(self.endpoints.get(key) or {}):
-                self._look(key, Priority.SWEEP)
+        self._look_at(key for key in self.endpoints if name in class_names(self.endpoints.get(key) or {}))
 
     def _namespace_changed(self, name: str) -> None:
         if self.watches.classes.selective:
             self._look_at_all_of(name)
 
     def _look_at_all_of(self, namespace: str) -> None:
-        for key in self.endpoints:
-            if key.startswith(f"{namespace}/"):
-                self._look(key, Priority.SWEEP)
+        self._look_at(key for key in self.endpoints if key.startswith(f"{namespace}/"))
 
     def _reports_changed(self) -> None:
         # Whoever is awake may have waited for just that report; whoever sleeps does not care.
-        for key in self.endpoints.awake():
-            self._look(key, Priority.SWEEP)
+        self._look_at(self.endpoints.awake())
 
     def _demand_changed(self, key: str) -> None:
         now_us = self._clock.now_us()
@@ -379,8 +374,7 @@ class Operator:
         for each in (self.reconciler, self.watches.pods, self.signals):
             each.stepped(step_us)
         self.streams.anew()
-        for key in self.endpoints:
-            self._look(key, Priority.SWEEP)
+        self._look_at(self.endpoints)
 
     def _leading(self) -> bool:
         return not self._options.elect or self.elector.leading

@@ -69,14 +69,11 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
     current = tuple(pod for pod in counted if pod.spec_digest == rendering.spec_digest)
     replicas = observed.decided
     new_spec = (status.observed_generation or 0) < endpoint.metadata.generation
-    finding = None
+    proven = any(pod in serving for pod in current)
     unserved_us = observed.unserved_us(now_us)
     evidence = _evidence(observed, policy, config.elastic or rendering.on_demand, new_spec, unserved_us)
-    if replicas and not serving:
-        finding = diagnose(current, evidence, now_us)
-    roll_out = None
-    if serving and not any(pod in serving for pod in current):
-        roll_out = diagnose(current, evidence, now_us)
+    finding = diagnose(current, evidence, now_us) if replicas and not serving else None
+    roll_out = diagnose(current, evidence, now_us) if serving and not proven else None
     obstacle, predecessor = _obstacle(observed, rendering)
     wake, sleep = _wishes(observed, replicas)
     fresh = bool(serving) or new_spec or wake is Why.ANNOTATION
@@ -100,7 +97,7 @@ def situation(observed: Observed, rendering: Rendering, config: Config, now_us: 
         # A replica of the try before would be taken for one of the next.
         verify=_pending(known) and not (obstacle or counted or observed.withheld),
         verifying_us=verifying_us,
-        proven=any(pod in serving for pod in current),
+        proven=proven,
         unrecorded=0 if replicas or observed.writer is not None else replicas_of(observed.own(Kind.DEPLOYMENT)),
     )
     withheld_us = observed.withheld.until_us if observed.withheld is not None else None
