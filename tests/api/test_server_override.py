@@ -8,17 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
+from tests.api.objects import NAMESPACE, ROOT
 from tests.api.server import APPLY, MERGE, Refused, Server
 from tests.api.strategies import endpoint
-from zerotide.api.crd import definitions
 from zerotide.api.endpoint import InferenceEndpoint
 
-NAMESPACE = f"override-tests-{uuid4().hex[:8]}"
-ENDPOINTS = f"/apis/zerotide.dev/v1alpha1/namespaces/{NAMESPACE}/inferenceendpoints"
+ENDPOINTS = f"{ROOT}/{NAMESPACE}/inferenceendpoints"
 PATH = f"{ENDPOINTS}/lowered"
 WORDS = "spec.scaling.override.minReplicas: Invalid value: scaling.override.minReplicas must not be greater"
 OVER = {"minReplicas": 3, "until": "2024-01-01T00:00:00Z"}
@@ -28,17 +26,6 @@ MANIFEST = endpoint(
     "lowered",
     NAMESPACE,
 )
-
-
-@pytest.fixture(scope="module")
-def server(cluster: Any) -> Iterator[Server]:
-    """Return a client of a cluster that has the CRDs and a namespace for these tests."""
-    with Server(cluster.kubeconfig) as client:
-        client.define(*(definition["spec"]["names"]["plural"] for definition in definitions().values()))
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-        client.call("PATCH", f"/api/v1/namespaces/{NAMESPACE}?fieldManager=api-tests", namespace, APPLY)
-        yield client
-        client.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
 
 
 @pytest.fixture(autouse=True)

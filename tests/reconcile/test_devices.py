@@ -359,6 +359,16 @@ def draining(seconds: int) -> World:
     return world
 
 
+def takes_the_next_after(world: World, seconds: int) -> None:
+    """Assert that it asks for its first choice, and takes requests, until so many seconds are over, and no longer."""
+    world.pass_time(seconds - 1)
+    world.settle()
+    assert asks_for(world) == "h100" and world.condition("Accepting")["status"] == "True"
+    world.pass_time(1)
+    world.settle()
+    assert asks_for(world) == "a100"
+
+
 def test_while_an_old_replica_drains_nobody_has_waited_in_vain() -> None:
     """However long its last requests take: start.capacityTimeout begins when its room is free."""
     world = draining(900)
@@ -369,12 +379,7 @@ def test_while_an_old_replica_drains_nobody_has_waited_in_vain() -> None:
         assert world.status["state"] == "WaitingForCapacity" and world.condition("Accepting")["status"] == "True"
     world.pods, world.freed_us = world.pods[1:], world.now_us
     world.settle()
-    world.pass_time(299)
-    world.settle()
-    assert asks_for(world) == "h100" and world.condition("Accepting")["status"] == "True"
-    world.pass_time(1)
-    world.settle()
-    assert asks_for(world) == "a100"
+    takes_the_next_after(world, 300)
 
 
 def test_a_replica_that_does_not_end_in_its_time_is_waited_for_no_longer() -> None:
@@ -382,12 +387,7 @@ def test_a_replica_that_does_not_end_in_its_time_is_waited_for_no_longer() -> No
     world = draining(400)
     _, planned = world.step()
     assert planned.again_us is not None and planned.again_us - world.now_us <= 400_000_000
-    world.pass_time(399)
-    world.settle()
-    assert asks_for(world) == "h100" and world.condition("Accepting")["status"] == "True"
-    world.pass_time(1)
-    world.settle()
-    assert asks_for(world) == "a100"
+    takes_the_next_after(world, 400)
 
 
 def test_pods_say_of_which_class_they_are() -> None:
